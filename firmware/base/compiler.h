@@ -1,0 +1,48 @@
+/*
+ * The one place for compiler extensions (gcc and clang).
+ */
+#ifndef BASE_COMPILER_H
+#define BASE_COMPILER_H
+
+#include <stddef.h>
+
+#define ALWAYS_INLINE   static inline __attribute__((always_inline))
+#define NOINLINE        __attribute__((noinline))
+#define COLD            __attribute__((cold))
+#define NORETURN        __attribute__((noreturn))
+#define MUST_USE        __attribute__((warn_unused_result))
+#define UNUSED          __attribute__((unused))
+#define USED            __attribute__((used))
+#define WEAK            __attribute__((weak))
+#define PACKED          __attribute__((packed))
+#define ALIGNED(bytes)  __attribute__((aligned(bytes)))
+#define SECTION(name)   __attribute__((section(name)))
+#define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
+#define FALLTHROUGH     __attribute__((fallthrough))
+
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* Asks for a line that will be read soon. */
+#define PREFETCH_READ(p)  __builtin_prefetch((p), 0)
+#define PREFETCH_WRITE(p) __builtin_prefetch((p), 1)
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* The object of `type` whose field `member` is at `ptr`. */
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+/* Data that one core writes often stands alone on its cache lines. */
+#define CACHE_LINE_BYTES 64
+#define CACHE_ALIGNED    ALIGNED(CACHE_LINE_BYTES)
+
+/* Every byte of a wire struct is named: size and offset are asserted beside it. */
+#define ASSERT_SIZE(type, bytes) \
+    _Static_assert(sizeof(type) == (bytes), #type " must have " #bytes " bytes")
+#define ASSERT_OFFSET(type, member, offset) \
+    _Static_assert(offsetof(type, member) == (offset), #type "." #member " is misplaced")
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "NVMe and PCIe structures are read in place: the core must be little endian");
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * Every limit of the firmware, in one place: all pools and tables are sized from here.
+ */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+/* Cores that run a reactor. */
+#define LIMIT_CORES 4
+
+/* PCIe functions (tenants) that one firmware serves. */
+#define LIMIT_FUNCTIONS 4
+
+/* I/O queue pairs of a controller, beside the admin queue; identifiers are 1..LIMIT_IO_QUEUES. */
+#define LIMIT_IO_QUEUES 64
+
+/* Entries of a queue, as a count (CAP.MQES is one less). */
+#define LIMIT_QUEUE_ENTRIES 1024
+
+/* Namespaces of a controller; identifiers are 1..LIMIT_NAMESPACES. */
+#define LIMIT_NAMESPACES 1024
+
+/* Block devices below the waist. */
+#define LIMIT_BLK_DEVICES LIMIT_NAMESPACES
+
+/* Host memory windows of a function. */
+#define LIMIT_DMA_WINDOWS 64
+
+/* MSI-X vectors of a function: one for each queue pair. */
+#define LIMIT_VECTORS (LIMIT_IO_QUEUES + 1)
+
+/* Commands under way on one core, over all of its queues. */
+#define LIMIT_COMMANDS_PER_CORE 1024
+
+/* Largest data transfer of a command: 1 MiB is MDTS 8 with 4 KiB pages. */
+#define LIMIT_TRANSFER_BYTES (1u << 20)
+#define LIMIT_MDTS           8
+
+/* Segments that a command carries inline: 128 KiB in single pages, unaligned. */
+#define LIMIT_INLINE_SEGS 34
+
+/* Segments of the largest transfer: one per page and one for an unaligned start. */
+#define LIMIT_SEGS (LIMIT_TRANSFER_BYTES / 4096 + 1)
+
+/* Commands per core that may hold a full segment list (transfers above the inline size). */
+#define LIMIT_BIG_COMMANDS_PER_CORE 128
+
+/* Asynchronous Event Requests that a host may have outstanding (AERL is one less). */
+#define LIMIT_AERS 4
+
+/* Local NVMe drives behind the NIC's root complex. */
+#define LIMIT_DRIVES 8
+
+#endif

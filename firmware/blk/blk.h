@@ -1,0 +1,119 @@
+/*
+ * blk: the narrow waist. Below: RAM, local drives, remote namespaces. Above: the NVMe controller core.
+ *
+ * A request carries the NVMe command (so that everything passes through) and a reference to where the
+ * data is, never a buffer of the NIC: zero copy is the natural case.
+ *
+ * Contract of a request:
+ *  - it is submitted on its owner core and completes exactly once, on that core, by blk_complete();
+ *    possibly before blk_submit() returns;
+ *  - `cmd` is a copy whose NSID and DPTR the device must ignore; opcode, LBA fields and flags are checked
+ *    against the geometry by the submitter;
+ *  - `data` stays valid until the completion, also after a cancel;
+ *  - status is an NVMe status with DNR as the device means it.
+ */
+#ifndef BLK_BLK_H
+#define BLK_BLK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/compiler.h"
+#include "base/list.h"
+#include "base/mem_ref.h"
+#include "base/status.h"
+#include "spec/nvme.h"
+
+struct blk_req;
+struct blk_dev;
+
+typedef void blk_done_fn(struct blk_req *req);
+
+struct blk_req {
+    struct nvme_sqe cmd;
+    struct mem_ref data;
+    const struct mem_ref *meta; /* NULL: no separate metadata */
+    blk_done_fn *done;
+    uint64_t deadline_ns;       /* 0: none */
+    uint32_t generation;        /* of the submitter; a device that outlives it must not care */
+    uint16_t fn;                /* tenant */
+    uint8_t owner_core;
+    uint8_t dir;                /* enum nvme_dir: as seen from the host */
+
+    /* Result, valid in done(). */
+    nvme_status_t status;
+    uint16_t reserved;
+    uint32_t dw0;
+    uint32_t dw1;
+
+    /* The device's, from submit to completion. */
+    struct list link;
+    uint64_t priv[4];
+};
+
+/* What a device can do; bits of blk_geometry.features. */
+#define BLK_FEATURE_FLUSH        (1u << 0) /* has a volatile write cache: Flush means something */
+#define BLK_FEATURE_WRITE_ZEROES (1u << 1)
+#define BLK_FEATURE_DSM          (1u << 2)
+#define BLK_FEATURE_COMPARE      (1u << 3)
+#define BLK_FEATURE_VERIFY       (1u << 4)
+#define BLK_FEATURE_FUA          (1u << 5)
+#define BLK_FEATURE_READ_ONLY    (1u << 6)
+
+struct blk_geometry {
+    uint64_t lba_count;
+    uint32_t features;           /* BLK_FEATURE_* */
+    uint32_t max_transfer_bytes; /* 0: no limit of its own */
+    uint8_t lba_shift;           /* 9 or 12 */
+    bool known;                  /* false: not connected yet; nothing else is valid */
+    uint8_t nguid[16];           /* all zero: none */
+    uint8_t eui64[8];            /* all zero: none */
+    uint8_t uuid[16];            /* all zero: none */
+};
+
+struct blk_ops {
+    /* Takes the request; see the contract above. Owner core of the request. */
+    void (*submit)(struct blk_dev *dev, struct blk_req *req);
+    /* Asks to end the request early; it still completes exactly once, later or now, with its own
+     * result or with Command Abort Requested. Owner core. NULL: requests always complete at once. */
+    void (*cancel)(struct blk_dev *dev, struct blk_req *req);
+};
+
+struct blk_stats {
+    uint64_t read_count;
+    uint64_t write_count;
+    uint64_t other_count;
+    uint64_t error_count;
+    uint64_t read_bytes;
+    uint64_t write_bytes;
+    uint64_t staged_bytes; /* block data that was buffered in NIC memory */
+};
+
+struct blk_dev {
+    const struct blk_ops *ops;
+    const char *name; /* as configured, e.g. "ram0" */
+    struct blk_geometry geometry;
+    /* Called on core 0 after `geometry` changed (it is written by core 0 only). Set by the owner above. */
+    void (*changed)(struct blk_dev *dev, void *ctx);
+    void *changed_ctx;
+};
+
+ALWAYS_INLINE void blk_submit(struct blk_dev *dev, struct blk_req *req)
+{
+    dev->ops->submit(dev, req);
+}
+
+ALWAYS_INLINE void blk_cancel(struct blk_dev *dev, struct blk_req *req)
+{
+    if (dev->ops->cancel != NULL) {
+        dev->ops->cancel(dev, req);
+    }
+}
+
+/* Ends a request. Owner core; the request belongs to the submitter again when done() is called. */
+ALWAYS_INLINE void blk_complete(struct blk_req *req, nvme_status_t status)
+{
+    req->status = status;
+    req->done(req);
+}
+
+#endif
