@@ -1,0 +1,216 @@
+# snic: one non-recursive makefile. `make` shows what there is; V=1 shows the commands.
+# Objects go to build/<configuration>/; a changed flag rebuilds what it touches.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+B  := build
+PY := /usr/bin/python3
+V  ?= 0
+Q  := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),@:,@printf '  %-7s %s\n' '$(1)' '$(2)')
+
+# --- sources ---------------------------------------------------------------------------------
+
+FW_SRCS     := $(filter-out firmware/app/% firmware/boot/% firmware/bootloader/%, \
+                 $(wildcard firmware/*/*.c))
+APP_SRCS    := $(wildcard firmware/app/*.c)
+EP_SRCS     := $(wildcard hal/drivers/pcie_ep*.c)
+NATIVE_HAL  := $(wildcard hal/native/*.c) $(wildcard hal/native/vfu/*.c)
+NATIVE_SRCS := $(wildcard boards/native/*.c)
+
+# --- flags -----------------------------------------------------------------------------------
+
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wswitch-enum -Wvla -Wstrict-prototypes \
+        -Wmissing-prototypes -Wpointer-arith -Wcast-qual -Wundef -Werror
+BASE_CFLAGS := -std=c11 -g $(WARN) -Ifirmware -Ihal/include -I. -fno-common
+HOST_CFLAGS := $(BASE_CFLAGS) -D_GNU_SOURCE -pthread -fno-omit-frame-pointer
+SANITIZE    := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+GCC      := gcc
+CLANG    := clang
+ARM_GCC  := aarch64-linux-gnu-gcc
+
+# --- configurations: NAME_CC, NAME_CFLAGS; objects in build/NAME/obj ---------------------------
+
+unit_CC           := $(GCC)
+unit_CFLAGS        = $(HOST_CFLAGS) -O1 $(SANITIZE) -Itests/unit
+unit-clang_CC     := $(CLANG)
+unit-clang_CFLAGS  = $(HOST_CFLAGS) -O2 -Itests/unit
+native_CC         := $(GCC)
+native_CFLAGS      = $(HOST_CFLAGS) -O2
+native-clang_CC   := $(CLANG)
+native-clang_CFLAGS = $(HOST_CFLAGS) -O2
+fuzz_CC           := $(CLANG)
+fuzz_CFLAGS        = $(HOST_CFLAGS) -O1 -fsanitize=fuzzer-no-link,address,undefined \
+                     -fno-sanitize-recover=undefined -DFUZZING
+host_CC           := $(GCC)
+host_CFLAGS        = $(HOST_CFLAGS) -O2
+
+ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-sections \
+             -fdata-sections -mcpu=cortex-a72 -mstrict-align -mno-outline-atomics \
+             -fno-omit-frame-pointer -D__DYNAMIC_REENT__ -U__linux__ -U__linux -Ulinux \
+             -U__gnu_linux__ -U__unix__ -U__unix -Uunix
+# gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
+ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
+ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
+ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include
+
+CONFIGS := unit unit-clang native native-clang fuzz host
+
+# Boards of the NIC add their configurations (gcc and clang) and images.
+include $(wildcard boards/*/board.mk)
+
+# --- rules of a configuration ----------------------------------------------------------------
+
+define config_rules
+$(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
+	$$(call say,CC,$$< [$(1)])
+	@mkdir -p $$(@D)
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) -MMD -MP -c $$< -o $$@
+
+$(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
+	$$(call say,AS,$$< [$(1)])
+	@mkdir -p $$(@D)
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) -MMD -MP -c $$< -o $$@
+
+$(B)/$(1)/flags: FORCE
+	@mkdir -p $$(@D)
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' > $$@
+endef
+$(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
+
+objects = $(patsubst %,$(B)/$(1)/obj/%.o,$(basename $(2)))
+
+FORCE:
+.PHONY: FORCE
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# --- what comes out of the cache (boards/deps) ------------------------------------------------
+
+# A link into the cache; gone or dangling, it is made anew.
+$(B)/deps/%:
+	@mkdir -p $(@D)
+	$(Q)ln -sfn "$$($(PY) boards/deps/deps.py get $*)" $@
+
+# --- native board ----------------------------------------------------------------------------
+
+define native_rules
+$(B)/$(1)/snic: $$(call objects,$(1),$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
+	$$(call say,LINK,$$@)
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ -o $$@
+endef
+$(foreach c,native native-clang,$(eval $(call native_rules,$(c))))
+
+# --- pcielink and other host programs -----------------------------------------------------------
+
+PCIELINK_SRCS := $(wildcard boards/qemu-virt/pcielink/*.c) $(wildcard hal/native/vfu/*.c)
+
+$(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
+# --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
+
+UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
+UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
+                 $(wildcard boards/qemu-virt/pcielink/*.c)
+UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/pcielink/main.c,$(UNIT_LIB_SRCS))
+unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
+
+define unit_rules
+$(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
+	$$(call say,AR,$$@)
+	$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach c,unit unit-clang,$(eval $(call unit_rules,$(c))))
+
+# $(1) configuration, $(2) module/test_file, $(3) module
+define unit_program
+$(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
+	$$(call say,LINK,$$@)
+	@mkdir -p $$(@D)
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a -lcmocka -o $$@
+endef
+$(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
+    $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
+
+UNIT_PROGRAMS       := $(UNIT_TESTS:%=$(B)/unit/bin/%)
+UNIT_CLANG_PROGRAMS := $(UNIT_TESTS:%=$(B)/unit-clang/bin/%)
+
+.PHONY: unit
+unit: ## Run one unit test program: make unit T=module/test_file
+	@test -n "$(T)" || { echo "usage: make unit T=module/test_file"; exit 2; }
+	@$(MAKE) $(B)/unit/bin/$(T)
+	$(Q)$(B)/unit/bin/$(T)
+
+# --- fuzz targets ------------------------------------------------------------------------------
+
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SHARED := $(filter-out tests/fuzz/fuzz_%,$(wildcard tests/fuzz/*.c))
+FUZZ_SECONDS ?= 600
+
+define fuzz_program
+$(B)/fuzz/bin/$(1): $$(call objects,fuzz,tests/fuzz/$(1).c $(FUZZ_SHARED) $(UNIT_LIB_SRCS))
+	$$(call say,LINK,$$@)
+	@mkdir -p $$(@D)
+	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ -o $$@
+endef
+$(foreach f,$(FUZZERS),$(eval $(call fuzz_program,$(f))))
+
+.PHONY: fuzz
+fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
+	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
+	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
+
+# --- what a person calls -----------------------------------------------------------------------
+
+FIRMWARE_IMAGES ?=
+
+.PHONY: all deps check check-quick demo rack bench size format tidy clean help
+
+all: deps ## Build the firmware (gcc and clang), the native board, host programs
+	@$(MAKE) -j2 build-all
+
+.PHONY: build-all
+build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink
+
+deps: ## Install or fetch what is missing (as root or by sudo), by package name
+	$(Q)$(PY) boards/deps/deps.py install
+
+check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
+	@$(MAKE) -j2 $(UNIT_PROGRAMS)
+	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
+
+check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
+	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
+	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
+	    --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
+
+demo: deps ## The main job, shown: a Linux host uses the SmartNIC's NVMe drive
+	@$(MAKE) -j2 $(RACK_NEEDS)
+	$(Q)$(PY) boards/qemu-virt/rack/demo.py
+
+rack: deps ## Start the rack and leave it running
+	@$(MAKE) -j2 $(RACK_NEEDS)
+	$(Q)$(PY) boards/qemu-virt/rack/up.py
+
+format: ## Format the sources
+	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
+
+tidy: ## Include rules, style, barriers
+	$(Q)$(PY) tests/run.py tidy
+
+clean: ## Remove build/ (the cache folder stays)
+	rm -rf $(B)
+
+help: ## This text
+	@echo "snic: a SmartNIC that is an NVMe drive to its host. Start with: make demo"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | \
+	    awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
