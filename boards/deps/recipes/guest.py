@@ -19,13 +19,16 @@ from recipes import cpio, stubs
 from util import DepsError, Step, need_tools, run
 
 SUITES = ["bookworm", "bookworm-security"]
-# package: programs that the guest gets from it; all else is busybox
+# package: programs that the guest gets from it; all else is busybox. The shells are others because
+# busybox's prefers its own applets to programs of the same name.
 TOOLS = {
     "busybox-static": [],
+    "dash": ["dash"],
+    "bash": ["bash"],
     "nvme-cli": ["nvme"],
     "fio": ["fio"],
     "e2fsprogs": ["mke2fs", "mkfs.ext4", "e2fsck", "tune2fs", "dumpe2fs"],
-    "util-linux": ["lsblk", "wipefs", "blkdiscard", "findmnt", "taskset"],
+    "util-linux": ["lsblk", "wipefs", "blkdiscard", "findmnt", "taskset", "flock"],
     "util-linux-extra": [],
     "mount": ["mount", "umount"],
     "kmod": ["kmod", "modprobe", "insmod", "rmmod", "lsmod", "modinfo"],
@@ -41,7 +44,7 @@ MODULES = """
     nvme vfio_pci vfio_iommu_type1 uio_pci_generic loop brd null_blk configfs af_packet
     nvme_rdma nvme_tcp nvme_loop nvmet nvmet_rdma nvmet_tcp
     rdma_rxe ib_uverbs rdma_ucm""".split()
-NOT_BUSYBOX = ("ip", "losetup")  # replaced, or worse than none
+SHELL = "dash"
 FILES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guest")
 LIB = "usr/lib/x86_64-linux-gnu"
 
@@ -107,8 +110,9 @@ class Tree:
         shutil.copy2(busybox, f"{self.root}/usr/bin/busybox")
         applets = subprocess.run([busybox, "--list"], text=True, capture_output=True, check=True)
         for applet in applets.stdout.split():
-            if applet not in NOT_BUSYBOX and applet != "busybox":
+            if applet not in ("busybox", "sh"):
                 os.symlink("busybox", f"{self.root}/usr/bin/{applet}")
+        os.symlink(SHELL, f"{self.root}/usr/bin/sh")
 
     def _add_program(self, name):
         found = [p for p in (f"{self.user}/usr/sbin/{name}", f"{self.user}/usr/bin/{name}")

@@ -15,10 +15,11 @@ LIBRARIES = ("librbd.so.1", "librados.so.2", "libgfapi.so.0", "libnbd.so.0", "li
 def make(program, real_folder, out):
     """Builds one stub per library, with just the symbols (and versions) that the program wants."""
     os.makedirs(out)
-    wanted = {name for name, _ in _symbols(program, "--undefined-only")}
+    wanted = dict(_symbols(program, "--undefined-only"))
     for library in LIBRARIES:
         defined = _symbols(f"{real_folder}/{library}", "--defined-only")
-        _compile(library, [entry for entry in defined if entry[0] in wanted], out)
+        _compile(library, [(name, version) for name, version in defined
+                           if wanted.get(name) in (version, "")], out)
 
 
 def _symbols(path, which):
