@@ -1,0 +1,74 @@
+/*
+ * What the firmware is told at start: blank-separated key=value words from the board (device tree
+ * bootargs, or the command line of the native board).
+ *
+ *   cores=N               cores that run reactors, 1..4; default: all that the board has
+ *   idle=poll|adaptive    default adaptive
+ *   ns=LIST, ns.F=LIST    namespaces of every function, or of function F; LIST is comma-separated:
+ *                           ram:SIZE[:LBA]    RAM, SIZE with K, M or G; LBA 512 (default) or 4096
+ *                           null:SIZE[:LBA]   completes at once, keeps nothing: for measurements
+ *                           drive:D[:NSID]    local drive D behind the NIC, its namespace (default
+ * 1) default ram:64M queues=N              I/O queue pairs offered, 1..64; default 64 mdts=N
+ * largest transfer 4 KiB << N, 0..8; default 8 sgl=on|off            offer SGLs; default on
+ *   dbbuf=auto|on|off     offer doorbell buffers; auto: where doorbells are trapped and the host's
+ * memory is cheap to poll dstrd=N               doorbell stride 4 << N bytes, 0..4; default: 4 with
+ * mapped doorbells, else 0
+ *
+ * Source: ours. Namespace identifiers follow the order of the list, from 1.
+ */
+#ifndef APP_CONFIG_H
+#define APP_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/limits.h"
+#include "base/status.h"
+#include "sched/sched.h"
+
+#define CONFIG_NS_MAX 64
+
+enum config_ns_kind {
+    CONFIG_NS_RAM,
+    CONFIG_NS_NULL,
+    CONFIG_NS_DRIVE,
+};
+
+struct config_ns {
+    enum config_ns_kind kind;
+    uint64_t size_bytes; /* RAM, NULL: a multiple of the block */
+    uint8_t lba_shift;   /* RAM, NULL: 9 or 12 */
+    uint8_t drive;       /* DRIVE: index, 0..LIMIT_DRIVES-1 */
+    uint32_t drive_nsid; /* DRIVE */
+};
+
+struct config_function {
+    uint32_t ns_count;
+    struct config_ns ns[CONFIG_NS_MAX];
+};
+
+enum config_choice {
+    CONFIG_AUTO,
+    CONFIG_ON,
+    CONFIG_OFF,
+};
+
+#define CONFIG_DSTRD_AUTO 0xff
+
+struct config {
+    uint32_t cores; /* 0: all */
+    enum sched_idle idle;
+    uint16_t io_queues;
+    uint8_t mdts;
+    uint8_t dstrd;
+    bool sgl;
+    enum config_choice doorbell_buffers;
+    struct config_function functions[LIMIT_FUNCTIONS];
+};
+
+/* Parses `words`. INVALID: `error` (of `error_bytes`) names the word and says what it may be. Words
+ * whose key is not ours are counted in *ignored (boot loaders add theirs). Any context; no
+ * allocation. */
+MUST_USE enum status config_parse(const char *words, struct config *config, uint32_t *ignored,
+                                  char *error, uint32_t error_bytes);
+
+#endif
