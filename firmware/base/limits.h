@@ -50,4 +50,7 @@
 /* Local NVMe drives behind the NIC's root complex. */
 #define LIMIT_DRIVES 8
 
+/* Trace records kept per core, 32 bytes each; a power of two. */
+#define LIMIT_TRACE_RECORDS 1024
+
 #endif

@@ -1,0 +1,50 @@
+#include "hal/console.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <unistd.h>
+#include "hal/native/native.h"
+
+/* A reader that does not read (a full pipe) may hold a line back this long, then the line is
+ * dropped. */
+#define WRITE_WAIT_MS 1000
+
+static _Atomic int console_fd = STDERR_FILENO;
+
+void native_console_set_fd(int fd)
+{
+    atomic_store(&console_fd, fd);
+}
+
+void console_write(const char *bytes, size_t len_bytes)
+{
+    int fd = atomic_load(&console_fd);
+
+    while (fd >= 0 && len_bytes > 0) {
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        if (poll(&ready, 1, WRITE_WAIT_MS) <= 0) {
+            return;
+        }
+        ssize_t written = write(fd, bytes, len_bytes);
+        if (written < 0 && (errno == EINTR || errno == EAGAIN)) {
+            continue;
+        }
+        if (written <= 0) {
+            return;
+        }
+        bytes += written;
+        len_bytes -= (size_t)written;
+    }
+}
+
+int console_read(void)
+{
+    struct pollfd ready = {.fd = STDIN_FILENO, .events = POLLIN};
+    unsigned char byte;
+
+    if (poll(&ready, 1, 0) <= 0 || read(STDIN_FILENO, &byte, 1) != 1) {
+        return -1;
+    }
+    return byte;
+}
