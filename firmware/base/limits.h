@@ -50,6 +50,9 @@
 /* Local NVMe drives behind the NIC's root complex. */
 #define LIMIT_DRIVES 8
 
+/* Pollers of one reactor. */
+#define LIMIT_POLLERS_PER_CORE 16
+
 /* Trace records kept per core, 32 bytes each; a power of two. */
 #define LIMIT_TRACE_RECORDS 1024
 

@@ -1,6 +1,6 @@
 /*
- * Run-to-completion scheduler: one reactor per core. A reactor turns a loop over its pollers, its due
- * timers and the messages that other cores sent; nothing in it blocks or is preempted.
+ * Run-to-completion scheduler: one reactor per core. A reactor turns a loop over its pollers, its
+ * due timers and the messages that other cores sent; nothing in it blocks or is preempted.
  *
  * Every object has one owner core; other cores send a message. Leaves out: priorities, fairness
  * between pollers (each is a bounded batch), dynamic load balancing.
@@ -14,11 +14,11 @@
 #include "base/compiler.h"
 #include "base/limits.h"
 #include "base/list.h"
-#include "base/status.h"
 
 /* --- pollers ------------------------------------------------------------------------------- */
 
-/* One bounded batch of work; returns the units of work done, 0 when there was nothing. Never blocks. */
+/* One bounded batch of work; returns the units of work done, 0 when there was nothing. Never
+ * blocks. */
 typedef uint32_t poller_run_fn(void *ctx);
 
 /* Called with armed = true before the core sleeps: make sure that new work wakes it, then look once
@@ -32,14 +32,15 @@ struct poller {
     poller_run_fn *run;
     poller_arm_fn *arm;
     void *ctx;
-    struct list link;      /* the reactor's */
-    uint64_t run_count;    /* turns */
-    uint64_t work_count;   /* units of work, summed */
-    uint64_t busy_ns;      /* time in turns that did work, as sampled per turn of the reactor */
+    uint64_t run_count;  /* turns; the three counts start at 0 when it is added */
+    uint64_t work_count; /* units of work, summed */
+    uint64_t busy_ns;    /* time in turns that did work: an estimate, one turn in 61 is measured */
 };
 
-/* Adds or removes a poller of the calling core, outside of or inside a poller's turn (removing oneself
- * is fine). Before sched_run() starts on `core`, core 0 may add for it with sched_poller_add_to(). */
+/* Adds or removes a poller of the calling core, outside of or inside a poller's turn (removing
+ * oneself is fine), not from poller_arm_fn. At most LIMIT_POLLERS_PER_CORE. Before sched_run()
+ * starts on `core`, core 0 may add for it with sched_poller_add_to(). The memory stays a poller for
+ * ever: a report of another core may still look at one that was removed. */
 void sched_poller_add(struct poller *poller);
 void sched_poller_remove(struct poller *poller);
 void sched_poller_add_to(uint32_t core, struct poller *poller);
@@ -56,8 +57,10 @@ struct timer {
 };
 
 void timer_init(struct timer *timer, timer_fn *fn);
-/* Fires once, at or up to one wheel tick (1 ms, or the reactor's turn) after `deadline_ns`.
- * Arming an armed timer moves it. */
+/* Fires once, never before `deadline_ns`, at most one wheel tick (2^16 ns = 66 us) and a few turns
+ * of the reactor after it. Timers of one tick fire in the order in which they were armed. Arming an
+ * armed timer moves it. A deadline that has passed fires in a later turn, also when armed from a
+ * timer's callback. */
 void timer_arm(struct timer *timer, uint64_t deadline_ns);
 void timer_cancel(struct timer *timer); /* harmless when not armed */
 bool timer_is_armed(const struct timer *timer);
@@ -91,20 +94,22 @@ enum sched_idle {
 void sched_init(uint32_t core_count, enum sched_idle idle);
 uint32_t sched_core_count(void);
 
-/* Time as read at the start of this turn of the calling core's reactor (at most a few turns old when
- * the reactor is busy). Cheap: one load. */
+/* Time as the calling core's reactor read it last: at the start of this turn, or up to three turns
+ * before. Cheap: one load. */
 uint64_t sched_now_ns(void);
 
 /* Turns the calling core's reactor until sched_stop(). */
 void sched_run(void);
 
-/* One turn; returns the units of work. For tests, benchmarks and simulation. */
+/* One turn that reads the clock first; returns the units of work (messages, timers and pollers).
+ * Never sleeps. For tests, benchmarks and simulation. */
 uint32_t sched_turn(void);
 
 /* Makes sched_run() return on all cores (the native board ends; firmware never does). Any core. */
 void sched_stop(void);
 
-/* For reports: calls `visit` for each poller of `core`. The numbers may be mid-turn. Any core. */
+/* For reports: calls `visit` for each poller of `core`. The numbers may be mid-turn. Any core, any
+ * context. */
 void sched_visit_pollers(uint32_t core, void (*visit)(const struct poller *poller, void *ctx),
                          void *ctx);
 
