@@ -116,6 +116,13 @@ $(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
+NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf
+
+$(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
+                 $(B)/host/obj/tests/native/%.o
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
@@ -179,7 +186,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 	@$(MAKE) -j2 build-all
 
 .PHONY: build-all
-build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink
+build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink \
+           $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

@@ -135,7 +135,8 @@ def fuzz_jobs(programs, seconds):
 def script_suites():
     """Suites that start QEMU: each prints its own closing line. One after the other."""
     suites = []
-    for name, script, timeout_s in (('emu', 'tests/emu/run.py', 600),
+    for name, script, timeout_s in (('native', 'tests/native/run.py', 300),
+                                    ('emu', 'tests/emu/run.py', 600),
                                     ('bench', 'tests/bench/check.py', 600),
                                     ('rack', 'tests/emu/rack.py', 1500)):
         if os.path.exists(os.path.join(ROOT, script)):

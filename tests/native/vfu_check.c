@@ -1,0 +1,216 @@
+/*
+ * Checks a running vfio-user NVMe target from outside, as a VM would use it: set-up, data, resets,
+ * disconnects. Prints a line for each test and "N passed, N failed".
+ *
+ *   vfu_check DIR        the target's folder; namespace 1 is overwritten
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/native/vfu_client.h"
+
+#define QUEUE_ENTRIES 64
+#define AREA_BYTES    (1u << 20)
+
+struct check {
+    const char *dir;
+    struct vfu_client client;
+    struct vfu_queue queue;
+    uint32_t lba_bytes;
+    uint8_t *buffer; /* AREA_BYTES + one page, for offsets */
+    uint8_t *list;   /* one page of PRP entries, two for chains */
+};
+
+static uint32_t failed_in_test;
+
+static bool expect(bool condition, const char *what)
+{
+    if (!condition) {
+        printf("     %s\n", what);
+        failed_in_test++;
+    }
+    return condition;
+}
+#define EXPECT(condition) expect((condition), #condition)
+
+static void start(struct check *check)
+{
+    vfu_client_open(&check->client, check->dir, UINT64_C(16) << 20);
+    vfu_client_enable(&check->client);
+    check->queue = (struct vfu_queue){0};
+    vfu_client_create_queue(&check->client, &check->queue, 1, QUEUE_ENTRIES);
+    check->buffer = vfu_client_alloc(&check->client, AREA_BYTES + 4096);
+    check->list = vfu_client_alloc(&check->client, 4096);
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_IDENTIFY, .nsid = 1};
+    EXPECT(vfu_client_admin(&check->client, &sqe, check->buffer, NULL) == NVME_SC_SUCCESS);
+    check->lba_bytes = 1u << check->buffer[128 + 4 * (check->buffer[26] & 0xf) + 2];
+}
+
+static void stop(struct check *check)
+{
+    vfu_client_close(&check->client);
+}
+
+static void fill(uint8_t *p, uint32_t bytes, uint32_t seed)
+{
+    for (uint32_t i = 0; i < bytes; i++) {
+        seed = seed * 1664525u + 1013904223u; /* Numerical Recipes' generator */
+        p[i] = (uint8_t)(seed >> 24);
+    }
+}
+
+static bool filled(const uint8_t *p, uint32_t bytes, uint32_t seed)
+{
+    for (uint32_t i = 0; i < bytes; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        if (p[i] != (uint8_t)(seed >> 24)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One Read or Write of `bytes` at `data`, which may start anywhere dword-aligned in a page. */
+static nvme_status_t transfer(struct check *check, uint8_t opcode, uint8_t *data, uint64_t lba,
+                              uint32_t bytes)
+{
+    uint64_t addr = vfu_client_addr(&check->client, data);
+    uint64_t first = 4096 - addr % 4096;
+    uint64_t *list = (uint64_t *)(void *)check->list;
+    struct nvme_sqe sqe = {.opcode = opcode,
+                           .nsid = 1,
+                           .prp1 = addr,
+                           .cdw10 = (uint32_t)lba,
+                           .cdw11 = (uint32_t)(lba >> 32),
+                           .cdw12 = bytes / check->lba_bytes - 1};
+    if (bytes > first) {
+        uint64_t rest = bytes - first;
+        sqe.prp2 = addr + first;
+        if (rest > 4096) {
+            for (uint64_t i = 0; i * 4096 < rest; i++) {
+                list[i] = addr + first + i * 4096;
+            }
+            sqe.prp2 = vfu_client_addr(&check->client, list);
+        }
+    }
+    return vfu_queue_run(&check->client, &check->queue, &sqe);
+}
+
+/* --- tests --------------------------------------------------------------------------------- */
+
+static void data_of_every_size_survives(struct check *check)
+{
+    start(check);
+    for (uint32_t bytes = check->lba_bytes; bytes <= AREA_BYTES; bytes *= 2) {
+        for (uint32_t offset = 0; offset < 4096; offset += 1364) {
+            uint32_t seed = bytes ^ offset;
+            fill(check->buffer + offset, bytes, seed);
+            EXPECT(transfer(check, NVME_IO_WRITE, check->buffer + offset, 7, bytes) == 0);
+            memset(check->buffer, 0x5a, AREA_BYTES + 4096);
+            EXPECT(transfer(check, NVME_IO_READ, check->buffer + offset, 7, bytes) == 0);
+            EXPECT(filled(check->buffer + offset, bytes, seed));
+            EXPECT(offset == 0 || check->buffer[offset - 1] == 0x5a);
+            EXPECT(check->buffer[offset + bytes] == 0x5a);
+        }
+    }
+    stop(check);
+}
+
+static void data_survives_reset_and_reconnect(struct check *check)
+{
+    start(check);
+    fill(check->buffer, 65536, 1);
+    EXPECT(transfer(check, NVME_IO_WRITE, check->buffer, 64, 65536) == 0);
+    stop(check); /* without a shutdown, as a VM that is killed */
+    start(check);
+    memset(check->buffer, 0, 65536);
+    EXPECT(transfer(check, NVME_IO_READ, check->buffer, 64, 65536) == 0);
+    EXPECT(filled(check->buffer, 65536, 1));
+    stop(check);
+}
+
+static void reset_under_load_leaves_memory_alone(struct check *check)
+{
+    start(check);
+    uint64_t addr = vfu_client_addr(&check->client, check->buffer);
+    for (uint32_t round = 0; round < 50; round++) {
+        for (uint16_t i = 0; i < QUEUE_ENTRIES - 1; i++) {
+            *vfu_queue_next(&check->queue) =
+                (struct nvme_sqe){.opcode = NVME_IO_READ,
+                                  .cid = i,
+                                  .nsid = 1,
+                                  .prp1 = addr + i * 4096u,
+                                  .cdw12 = 4096 / check->lba_bytes - 1};
+        }
+        vfu_queue_ring(&check->client, &check->queue);
+        if (round % 2 == 0) {
+            vfu_client_reset(&check->client);
+        } else {
+            vfu_client_write32(&check->client, NVME_REG_CC, 0);
+            while ((vfu_client_read32(&check->client, NVME_REG_CSTS) & NVME_CSTS_RDY) != 0) {
+            }
+        }
+        /* From here on nothing of the old queue may arrive. */
+        memset(check->buffer, 0xa5, AREA_BYTES);
+        vfu_client_enable(&check->client);
+        vfu_client_create_queue(&check->client, &check->queue, 1, QUEUE_ENTRIES);
+        bool untouched = true;
+        for (uint32_t i = 0; i < AREA_BYTES; i++) {
+            untouched = untouched && check->buffer[i] == 0xa5;
+        }
+        EXPECT(untouched);
+    }
+    stop(check);
+}
+
+static void bad_commands_get_their_status(struct check *check)
+{
+    start(check);
+    struct nvme_sqe bad_opcode = {.opcode = 0x7f, .nsid = 1};
+    EXPECT(NVME_STATUS_CODE(vfu_queue_run(&check->client, &check->queue, &bad_opcode)) ==
+           NVME_SC_INVALID_OPCODE);
+    struct nvme_sqe bad_ns = {.opcode = NVME_IO_READ, .nsid = 0xfffffffe};
+    EXPECT(NVME_STATUS_CODE(vfu_queue_run(&check->client, &check->queue, &bad_ns)) ==
+           NVME_SC_INVALID_NS_OR_FORMAT);
+    struct nvme_sqe bad_range = {.opcode = NVME_IO_READ,
+                                 .nsid = 1,
+                                 .prp1 = vfu_client_addr(&check->client, check->buffer),
+                                 .cdw11 = 0xffffffff};
+    EXPECT(NVME_STATUS_CODE(vfu_queue_run(&check->client, &check->queue, &bad_range)) ==
+           NVME_SC_LBA_OUT_OF_RANGE);
+    struct nvme_sqe bad_address = {.opcode = NVME_IO_READ, .nsid = 1, .prp1 = 0x1000};
+    EXPECT(vfu_queue_run(&check->client, &check->queue, &bad_address) != 0);
+    struct nvme_sqe good = {
+        .opcode = NVME_IO_READ, .nsid = 1, .prp1 = vfu_client_addr(&check->client, check->buffer)};
+    EXPECT(vfu_queue_run(&check->client, &check->queue, &good) == 0);
+    stop(check);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(struct check *check);
+    } tests[] = {
+        {"data of every size survives", data_of_every_size_survives},
+        {"data survives reset and reconnect", data_survives_reset_and_reconnect},
+        {"reset under load leaves memory alone", reset_under_load_leaves_memory_alone},
+        {"bad commands get their status", bad_commands_get_their_status},
+    };
+    static struct check check;
+    uint32_t failed = 0;
+    if (argc != 2) {
+        fprintf(stderr, "usage: vfu_check DIR\n");
+        return 2;
+    }
+    check.dir = argv[1];
+    for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+        failed_in_test = 0;
+        tests[i].run(&check);
+        printf("%s %s\n", failed_in_test == 0 ? "ok  " : "FAIL", tests[i].name);
+        fflush(stdout);
+        failed += failed_in_test != 0;
+    }
+    printf("%u passed, %u failed\n", (unsigned)ARRAY_SIZE(tests) - failed, failed);
+    return failed == 0 ? 0 : 1;
+}
