@@ -6,8 +6,10 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include "base/trace.h"
+#include "hal/clock.h"
 
 static uint64_t start; /* records before the test */
 
@@ -116,7 +118,7 @@ static void trace_event_info_knows_the_list_alone(void **state)
 
 /* A reader beside a writer that laps it all the time must never see a record of two halves. */
 #define ENOUGH_RECORDS 100000
-#define ROUNDS_MAX     10000000u /* some seconds: the writer needs time to start */
+#define ENOUGH_NS      (UINT64_C(20) * NS_PER_S)
 static atomic_bool writer_ends;
 
 static void *write_records(void *arg)
@@ -139,7 +141,8 @@ static void trace_read_beside_the_writer_sees_whole_records(void **state)
 
     atomic_store(&writer_ends, false);
     assert_int_equal(pthread_create(&writer, NULL, write_records, NULL), 0);
-    for (uint32_t round = 0; round < ROUNDS_MAX && seen < ENOUGH_RECORDS; round++) {
+    uint64_t end_ns = clock_now_ns() + ENOUGH_NS;
+    while (seen < ENOUGH_RECORDS && clock_now_ns() < end_ns) {
         uint64_t before = next;
         uint64_t lost;
         uint32_t count = trace_read(0, &next, records, ARRAY_SIZE(records), &lost);
@@ -150,6 +153,9 @@ static void trace_read_beside_the_writer_sees_whole_records(void **state)
             if (records[i].a != number + 1 || records[i].time_ns != number * 10) {
                 assert_record(&records[i], number);
             }
+        }
+        if (count == 0) {
+            sched_yield();
         }
         seen += count;
         all_lost += lost;
