@@ -1,0 +1,203 @@
+/*
+ * Start of the application: the only place that wires parts together.
+ *
+ * Order, and why: configuration first (everything is sized by it); scheduler before anything that
+ * adds a poller; endpoints answer the host's register reads before volumes are made, since the
+ * host's firmware probes early; RDY is held back until every drive that is used is known or has
+ * failed.
+ */
+#include "app/app_priv.h"
+
+#include <string.h>
+#include "base/log.h"
+#include "hal/clock.h"
+#include "hal/console.h"
+#include "hal/cpu.h"
+
+/* How long RDY waits for drives; what comes later is announced as a namespace change. */
+#define SERVE_WAIT_NS       (UINT64_C(5) * NS_PER_S)
+#define SERVE_LOOK_NS       NS_PER_MS
+#define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
+#define FENCE_CANCEL_MS     600
+
+struct app app;
+
+void *app_pool_take(uint64_t bytes, uint64_t alignment)
+{
+    uint64_t start = align_up((uint64_t)(uintptr_t)app.pool_next, alignment);
+    uint64_t skipped = start - (uint64_t)(uintptr_t)app.pool_next;
+    if (!range_fits(skipped, bytes, app.pool_left)) {
+        return NULL;
+    }
+    app.pool_next += skipped + bytes;
+    app.pool_left -= skipped + bytes;
+    void *memory = (void *)(uintptr_t)start;
+    memset(memory, 0, bytes);
+    return memory;
+}
+
+/* --- functions ----------------------------------------------------------------------------- */
+
+static uint8_t doorbell_stride(const struct pcie_ep *pcie)
+{
+    if (app.config.dstrd != CONFIG_DSTRD_AUTO) {
+        return app.config.dstrd;
+    }
+    /* Mapped doorbells are polled where the host stores them: a cache line each. Trapped ones may
+     * be shadowed (5.7), and a shadow buffer is one page for all queues. */
+    return pcie->doorbell_mode == PCIE_EP_DOORBELLS_MAPPED ? 4 : 0;
+}
+
+static bool doorbell_buffers(const struct pcie_ep *pcie)
+{
+    switch (app.config.doorbell_buffers) {
+    case CONFIG_ON:
+        return true;
+    case CONFIG_OFF:
+        return false;
+    case CONFIG_AUTO:
+    default:
+        return pcie->doorbell_mode == PCIE_EP_DOORBELLS_TRAPPED;
+    }
+}
+
+static enum status function_start(struct pcie_ep *pcie)
+{
+    struct app_function *function = &app.functions[app.function_count];
+    struct nvme_ep_memory *memory = app_pool_take(sizeof(*memory), _Alignof(struct nvme_ep_memory));
+    if (memory == NULL) {
+        LOG_ERROR("app: %u MiB of RAM are left: not enough for function %u",
+                  (unsigned)(app.pool_left >> 20), (unsigned)pcie->fn);
+        return STATUS_NO_SPACE;
+    }
+    struct nvme_ep_config config = {
+        .pcie = pcie,
+        .ctrl =
+            {
+                .serial = "SNIC0001",
+                .model = "snic SmartNIC drive",
+                .firmware = "0.1",
+                .subnqn = "nqn.2026-11.org.snic:drive",
+                .pci_vendor_id = 0x1af4,
+                .pci_subsystem_vendor_id = 0x1af4,
+                .cntlid = (uint16_t)(pcie->fn + 1),
+                .fn = pcie->fn,
+                .io_queue_count = app.config.io_queues,
+                .mdts = app.config.mdts,
+                .doorbell_buffers = doorbell_buffers(pcie),
+                .sgl = app.config.sgl,
+            },
+        .core_mask = (1u << sched_core_count()) - 1,
+        .dstrd = doorbell_stride(pcie),
+        .ready_timeout_500ms = READY_TIMEOUT_500MS,
+        .weighted_round_robin = true,
+        .fence_cancel_ms = FENCE_CANCEL_MS,
+    };
+    enum status status = nvme_ep_init(memory, &config, &function->ep);
+    if (status != STATUS_OK) {
+        LOG_ERROR("app: function %u: %s", (unsigned)pcie->fn, status_text(status));
+        return status;
+    }
+    function->pcie = pcie;
+    app.function_count++;
+    nvme_ep_start(function->ep);
+    return STATUS_OK;
+}
+
+/* --- serve --------------------------------------------------------------------------------- */
+
+static void serve(void)
+{
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        nvme_ep_serve(app.functions[i].ep);
+        app.functions[i].serving = true;
+    }
+    LOG_INFO("app: serving %u function%s on %u core%s, %u ms after power-on",
+             (unsigned)app.function_count, app.function_count == 1 ? "" : "s",
+             (unsigned)sched_core_count(), sched_core_count() == 1 ? "" : "s",
+             (unsigned)(clock_now_ns() / NS_PER_MS));
+}
+
+static void serve_when_settled(struct timer *timer)
+{
+    bool late = sched_now_ns() >= app.serve_deadline_ns;
+    if (!late && !app_drives_settled()) {
+        timer_arm(timer, sched_now_ns() + SERVE_LOOK_NS);
+        return;
+    }
+    if (late) {
+        LOG_WARN("app: a drive is still not ready: its namespaces follow when it is");
+    }
+    serve();
+}
+
+/* --- start --------------------------------------------------------------------------------- */
+
+static void configure(const struct board *board)
+{
+    char error[160];
+    uint32_t ignored;
+    if (config_parse(board->config, &app.config, &ignored, error, sizeof(error)) != STATUS_OK) {
+        LOG_ERROR("app: configuration: %s", error);
+        board_exit(1);
+    }
+    if (ignored > 0) {
+        LOG_INFO("app: %u word%s of the configuration are not ours", (unsigned)ignored,
+                 ignored == 1 ? "" : "s");
+    }
+    if (app.config.cores == 0 || app.config.cores > board->core_count) {
+        app.config.cores = board->core_count;
+    }
+}
+
+static void core_run(void *arg)
+{
+    (void)arg;
+    sched_run();
+}
+
+static void cores_start(void)
+{
+    for (uint32_t core = 1; core < sched_core_count(); core++) {
+        enum status status = cpu_start(core, core_run, NULL);
+        if (status != STATUS_OK) {
+            LOG_ERROR("app: core %u does not start: %s; use cores=1", (unsigned)core,
+                      status_text(status));
+            board_exit(1);
+        }
+    }
+}
+
+void app_main(const struct board *board)
+{
+    static const struct log_sink sink = {console_write, clock_now_ns, cpu_self};
+    log_set_sink(&sink);
+    LOG_INFO("snic 0.1 on %s, %u core%s, start after %s", board->name, (unsigned)board->core_count,
+             board->core_count == 1 ? "" : "s", board->reset_cause);
+    app.board = board;
+    app.pool_next = board->pool_base;
+    app.pool_left = board->pool_bytes;
+    configure(board);
+    sched_init(app.config.cores, app.config.idle);
+
+    for (uint32_t i = 0; i < board->ep_count; i++) {
+        if (function_start(board->eps[i]) != STATUS_OK) {
+            board_exit(1);
+        }
+    }
+    app_drives_start();
+    if (app_volumes_attach() != STATUS_OK) {
+        board_exit(1);
+    }
+    if (app.function_count == 0) {
+        LOG_WARN("app: no host side: this board has no endpoint function");
+    }
+    app_console_start();
+    cores_start();
+    board_seal_heap();
+
+    app.serve_deadline_ns = clock_now_ns() + SERVE_WAIT_NS;
+    timer_init(&app.serve_timer, serve_when_settled);
+    timer_arm(&app.serve_timer, clock_now_ns());
+    sched_run();
+}
