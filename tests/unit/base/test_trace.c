@@ -130,6 +130,15 @@ static void *write_records(void *arg)
     return NULL;
 }
 
+/* Then the next record to read is just in front of the pen. */
+static void wait_for_lap(uint64_t next, uint64_t end_ns)
+{
+    while (atomic_load(&trace_rings[0].head) < next + LIMIT_TRACE_RECORDS &&
+           clock_now_ns() < end_ns) {
+        sched_yield();
+    }
+}
+
 static void trace_read_beside_the_writer_sees_whole_records(void **state)
 {
     (void)state;
@@ -142,7 +151,10 @@ static void trace_read_beside_the_writer_sees_whole_records(void **state)
     atomic_store(&writer_ends, false);
     assert_int_equal(pthread_create(&writer, NULL, write_records, NULL), 0);
     uint64_t end_ns = clock_now_ns() + ENOUGH_NS;
-    while (seen < ENOUGH_RECORDS && clock_now_ns() < end_ns) {
+    for (uint32_t round = 0; seen < ENOUGH_RECORDS && clock_now_ns() < end_ns; round++) {
+        if (round % 2 == 0) {
+            wait_for_lap(next, end_ns);
+        }
         uint64_t before = next;
         uint64_t lost;
         uint32_t count = trace_read(0, &next, records, ARRAY_SIZE(records), &lost);
