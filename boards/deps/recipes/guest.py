@@ -19,16 +19,18 @@ from recipes import cpio, stubs
 from util import DepsError, Step, need_tools, run
 
 SUITES = ["bookworm", "bookworm-security"]
-# package: programs that the guest gets from it; all else is busybox. The shells are others because
-# busybox's prefers its own applets to programs of the same name.
+# package: programs that the guest gets from it; all else is busybox. Shells and what else runs programs
+# are not, because busybox runs its own applets rather than better programs of the same name.
 TOOLS = {
     "busybox-static": [],
     "dash": ["dash"],
     "bash": ["bash"],
+    "coreutils": ["timeout", "env", "nice", "nohup", "dd", "sha256sum"],
+    "findutils": ["find", "xargs"],
     "nvme-cli": ["nvme"],
     "fio": ["fio"],
     "e2fsprogs": ["mke2fs", "mkfs.ext4", "e2fsck", "tune2fs", "dumpe2fs"],
-    "util-linux": ["lsblk", "wipefs", "blkdiscard", "findmnt", "taskset", "flock"],
+    "util-linux": ["lsblk", "wipefs", "blkdiscard", "findmnt", "taskset", "flock", "setsid"],
     "util-linux-extra": [],
     "mount": ["mount", "umount"],
     "kmod": ["kmod", "modprobe", "insmod", "rmmod", "lsmod", "modinfo"],
