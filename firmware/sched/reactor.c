@@ -64,22 +64,28 @@ static uint32_t run_messages(struct reactor *r)
         queue = next;
         count++;
     }
-    r->stats.msg_count += count;
+    counter_add(&r->msg_count, count);
     return count;
 }
 
 /* --- the turn ------------------------------------------------------------------------------ */
 
+/* Since the clock was read for the turn. */
+static bool has_worked(const struct reactor *r)
+{
+    return counter_get(&r->busy_turn_count) != r->busy_turns_seen;
+}
+
 /* What needs the time; returns how many timers fired. */
 static uint32_t look_at_clock(struct reactor *r)
 {
-    r->clock_turn = r->stats.turn_count + CLOCK_TURNS;
+    r->clock_turn = counter_get(&r->turn_count) + CLOCK_TURNS;
     r->now_ns = clock_now_ns();
     trace_set_time(cpu_self(), r->now_ns);
 
-    if (r->has_worked) {
+    if (has_worked(r)) {
         r->last_work_ns = r->now_ns;
-        r->has_worked = false;
+        r->busy_turns_seen = counter_get(&r->busy_turn_count);
     } else if (sched_idle_policy == SCHED_IDLE_ADAPTIVE &&
                r->now_ns - r->last_work_ns >= SCHED_SPIN_NS) {
         r->attention = true;
@@ -94,15 +100,15 @@ ALWAYS_INLINE uint32_t run_pollers(struct reactor *r)
 {
     uint32_t work = 0;
 
-    for (uint32_t i = 0; i < r->poller_count; i++) {
-        struct poller *poller = reactor_poller(r, i);
+    for (struct poller *_Atomic *slot = r->pollers; slot != r->pollers_end; slot++) {
+        struct poller *poller = reactor_poller(slot);
         if (UNLIKELY(poller == NULL)) {
             continue;
         }
-        poller->run_count++;
+        counter_add(&poller->run_count, 1);
         uint32_t poller_work = poller->run(poller->ctx); /* which may remove the poller */
         if (poller_work != 0) {
-            poller->work_count += poller_work;
+            counter_add(&poller->work_count, poller_work);
             work += poller_work;
         }
     }
@@ -115,17 +121,17 @@ static uint32_t run_pollers_measured(struct reactor *r, uint64_t turns)
     uint32_t work = 0;
     uint64_t before_ns = clock_now_ns();
 
-    for (uint32_t i = 0; i < r->poller_count; i++) {
-        struct poller *poller = reactor_poller(r, i);
+    for (struct poller *_Atomic *slot = r->pollers; slot != r->pollers_end; slot++) {
+        struct poller *poller = reactor_poller(slot);
         if (poller == NULL) {
             continue;
         }
-        poller->run_count++;
+        counter_add(&poller->run_count, 1);
         uint32_t poller_work = poller->run(poller->ctx);
         uint64_t after_ns = clock_now_ns();
         if (poller_work != 0) {
-            poller->work_count += poller_work;
-            poller->busy_ns += (after_ns - before_ns) * turns;
+            counter_add(&poller->work_count, poller_work);
+            counter_add(&poller->busy_ns, (after_ns - before_ns) * turns);
         }
         work += poller_work;
         before_ns = after_ns;
@@ -144,8 +150,7 @@ ALWAYS_INLINE uint32_t run_inbox(struct reactor *r)
 ALWAYS_INLINE uint32_t end_turn(struct reactor *r, uint32_t work)
 {
     if (work != 0) {
-        r->stats.busy_turn_count++;
-        r->has_worked = true;
+        counter_add(&r->busy_turn_count, 1);
     }
     return work;
 }
@@ -154,10 +159,10 @@ ALWAYS_INLINE uint32_t end_turn(struct reactor *r, uint32_t work)
 NOINLINE static uint32_t turn_with_clock(struct reactor *r)
 {
     uint32_t work = look_at_clock(r) + run_inbox(r);
-    uint64_t turns = r->stats.turn_count - r->sampled_turn;
+    uint64_t turns = counter_get(&r->turn_count) - r->sampled_turn;
 
     if (turns >= SAMPLE_TURNS) {
-        r->sampled_turn = r->stats.turn_count;
+        r->sampled_turn = counter_get(&r->turn_count);
         work += run_pollers_measured(r, turns);
     } else {
         work += run_pollers(r);
@@ -168,32 +173,33 @@ NOINLINE static uint32_t turn_with_clock(struct reactor *r)
 uint32_t sched_turn(void)
 {
     struct reactor *r = reactor_self();
-    r->stats.turn_count++;
+    counter_add(&r->turn_count, 1);
     return turn_with_clock(r);
 }
 
 /* --- idling -------------------------------------------------------------------------------- */
 
-/* Arms pollers up to the first that has work; returns for how long the core may sleep. *armed
- * counts the slots gone through. */
-static uint64_t arm_pollers(struct reactor *r, uint32_t *armed)
+/* Arms pollers up to the first that has work; returns for how long the core may sleep. *armed_end
+ * is behind the last slot gone through. */
+static uint64_t arm_pollers(struct reactor *r, struct poller *_Atomic **armed_end)
 {
+    struct poller *_Atomic *slot = r->pollers;
     uint64_t limit_ns = UINT64_MAX;
 
-    *armed = 0;
-    while (*armed < r->poller_count && limit_ns != 0) {
-        struct poller *poller = reactor_poller(r, (*armed)++);
+    while (slot != r->pollers_end && limit_ns != 0) {
+        struct poller *poller = reactor_poller(slot++);
         if (poller != NULL && poller->arm != NULL) {
             limit_ns = min_u64(limit_ns, poller->arm(poller->ctx, true));
         }
     }
+    *armed_end = slot;
     return limit_ns;
 }
 
-static void disarm_pollers(struct reactor *r, uint32_t armed)
+static void disarm_pollers(struct reactor *r, struct poller *_Atomic *armed_end)
 {
-    for (uint32_t i = 0; i < armed; i++) {
-        struct poller *poller = reactor_poller(r, i);
+    for (struct poller *_Atomic *slot = r->pollers; slot != armed_end; slot++) {
+        struct poller *poller = reactor_poller(slot);
         if (poller != NULL && poller->arm != NULL) {
             poller->arm(poller->ctx, false);
         }
@@ -209,23 +215,23 @@ static void sleep_until(struct reactor *r, uint64_t until_ns)
     cpu_idle(until_ns);
     r->now_ns = clock_now_ns();
     trace_set_time(cpu_self(), r->now_ns);
-    r->stats.sleep_count++;
-    r->stats.sleep_ns += r->now_ns - start_ns;
+    counter_add(&r->sleep_count, 1);
+    counter_add(&r->sleep_ns, r->now_ns - start_ns);
     TRACE(cpu_self(), SCHED_WAKE, 0, 0, r->now_ns - start_ns, 0);
 }
 
 NOINLINE static void idle(struct reactor *r)
 {
-    uint32_t armed;
+    struct poller *_Atomic *armed_end;
 
     r->now_ns = clock_now_ns();
     if (wheel_run(&r->wheel, r->now_ns) > 0) { /* also brings the next deadline up to date */
-        r->has_worked = true;
+        counter_add(&r->busy_turn_count, 1);
         return;
     }
     /* REACTOR-SLEEP: partner of MSG-WAKE, and of sched_stop(), whose cpu_wake() is remembered. */
     atomic_store_explicit(&r->is_asleep, true, memory_order_seq_cst);
-    uint64_t limit_ns = arm_pollers(r, &armed);
+    uint64_t limit_ns = arm_pollers(r, &armed_end);
     bool has_mail = atomic_load_explicit(&r->inbox, memory_order_seq_cst) != NULL;
     bool must_stop = atomic_load_explicit(&sched_is_stopped, memory_order_seq_cst);
 
@@ -235,7 +241,7 @@ NOINLINE static void idle(struct reactor *r)
         sleep_until(r, min_u64(r->wheel.next_ns, limit_end_ns));
     }
     atomic_store_explicit(&r->is_asleep, false, memory_order_relaxed);
-    disarm_pollers(r, armed);
+    disarm_pollers(r, armed_end);
     /* One turn to see what woke us; without work, sleep again right after it. */
     r->clock_turn = 0;
 }
@@ -247,7 +253,7 @@ static bool attend(struct reactor *r)
     if (atomic_load_explicit(&sched_is_stopped, memory_order_acquire)) {
         return true;
     }
-    if (!r->has_worked) {
+    if (!has_worked(r)) {
         idle(r);
     }
     return false;
@@ -260,8 +266,9 @@ void sched_run(void)
     r->now_ns = clock_now_ns();
     r->last_work_ns = r->now_ns;
     while (true) {
-        r->stats.turn_count++;
-        if (LIKELY(r->stats.turn_count < r->clock_turn)) {
+        uint64_t turn = counter_get(&r->turn_count) + 1;
+        counter_set(&r->turn_count, turn);
+        if (LIKELY(turn < r->clock_turn)) {
             end_turn(r, run_inbox(r) + run_pollers(r));
             continue;
         }

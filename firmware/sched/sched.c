@@ -14,10 +14,14 @@ static void reactor_init(struct reactor *r)
 {
     r->now_ns = clock_now_ns();
     r->clock_turn = 1;
-    r->poller_count = 0;
-    r->has_worked = false;
+    r->busy_turns_seen = 0;
+    r->pollers_end = r->pollers;
     r->attention = false;
-    r->stats = (struct sched_stats){0};
+    counter_set(&r->turn_count, 0);
+    counter_set(&r->busy_turn_count, 0);
+    counter_set(&r->sleep_count, 0);
+    counter_set(&r->sleep_ns, 0);
+    counter_set(&r->msg_count, 0);
     r->last_work_ns = r->now_ns;
     r->sampled_turn = 0;
     for (uint32_t i = 0; i < LIMIT_POLLERS_PER_CORE; i++) {
@@ -53,21 +57,21 @@ uint64_t sched_now_ns(void)
 
 static void add(struct reactor *r, struct poller *poller)
 {
-    uint32_t slot = 0;
+    struct poller *_Atomic *slot = r->pollers;
 
-    while (slot < LIMIT_POLLERS_PER_CORE && reactor_poller(r, slot) != NULL) {
-        ASSERT(reactor_poller(r, slot) != poller);
+    while (slot != r->pollers + LIMIT_POLLERS_PER_CORE && reactor_poller(slot) != NULL) {
+        ASSERT(reactor_poller(slot) != poller);
         slot++;
     }
-    ASSERT(slot < LIMIT_POLLERS_PER_CORE);
-    poller->run_count = 0;
-    poller->work_count = 0;
-    poller->busy_ns = 0;
-    if (slot >= r->poller_count) {
-        r->poller_count = slot + 1;
+    ASSERT(slot != r->pollers + LIMIT_POLLERS_PER_CORE);
+    counter_set(&poller->run_count, 0);
+    counter_set(&poller->work_count, 0);
+    counter_set(&poller->busy_ns, 0);
+    if (slot == r->pollers_end) {
+        r->pollers_end++;
     }
     /* POLLER-ADD (release): its fields are set; pairs with the acquire in sched_visit_pollers(). */
-    atomic_store_explicit(&r->pollers[slot], poller, memory_order_release);
+    atomic_store_explicit(slot, poller, memory_order_release);
 }
 
 void sched_poller_add(struct poller *poller)
@@ -85,9 +89,9 @@ void sched_poller_remove(struct poller *poller)
 {
     struct reactor *r = reactor_self();
 
-    for (uint32_t i = 0; i < r->poller_count; i++) {
-        if (reactor_poller(r, i) == poller) {
-            atomic_store_explicit(&r->pollers[i], NULL, memory_order_relaxed);
+    for (struct poller *_Atomic *slot = r->pollers; slot != r->pollers_end; slot++) {
+        if (reactor_poller(slot) == poller) {
+            atomic_store_explicit(slot, NULL, memory_order_relaxed);
             return;
         }
     }
@@ -114,5 +118,12 @@ struct sched_stats sched_stats(uint32_t core)
     if (core >= LIMIT_CORES) {
         return (struct sched_stats){0};
     }
-    return reactors[core].stats;
+    const struct reactor *r = &reactors[core];
+    return (struct sched_stats){
+        .turn_count = counter_get(&r->turn_count),
+        .busy_turn_count = counter_get(&r->busy_turn_count),
+        .sleep_count = counter_get(&r->sleep_count),
+        .sleep_ns = counter_get(&r->sleep_ns),
+        .msg_count = counter_get(&r->msg_count),
+    };
 }

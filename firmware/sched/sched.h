@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/compiler.h"
+#include "base/counter.h"
 #include "base/limits.h"
 #include "base/list.h"
 
@@ -32,9 +33,9 @@ struct poller {
     poller_run_fn *run;
     poller_arm_fn *arm;
     void *ctx;
-    uint64_t run_count;  /* turns; the three counts start at 0 when it is added */
-    uint64_t work_count; /* units of work, summed */
-    uint64_t busy_ns;    /* time in turns that did work: an estimate, one turn in 61 is measured */
+    _Atomic uint64_t run_count;  /* turns; the three counts start at 0 when it is added */
+    _Atomic uint64_t work_count; /* units of work, summed */
+    _Atomic uint64_t busy_ns; /* time in turns with work: an estimate, one turn in 61 is measured */
 };
 
 /* Adds or removes a poller of the calling core, outside of or inside a poller's turn (removing

@@ -43,15 +43,19 @@ uint32_t wheel_run(struct wheel *wheel, uint64_t now_ns);
 struct reactor {
     /* Of the owner core; the first lines are what a turn touches. */
     CACHE_ALIGNED uint64_t now_ns;
-    uint64_t clock_turn;   /* the turn that reads the clock next */
-    uint32_t poller_count; /* slots in use, holes included */
-    bool has_worked;       /* since the clock was read */
-    bool attention;        /* sched_run() is to look: idle or stop */
-    struct sched_stats stats;
+    uint64_t clock_turn;      /* the turn that reads the clock next */
+    uint64_t busy_turns_seen; /* busy_turn_count when the clock was read */
+    bool attention;           /* sched_run() is to look: idle or stop */
+    _Atomic uint64_t turn_count;
+    _Atomic uint64_t busy_turn_count;
+    _Atomic uint64_t sleep_count;
+    _Atomic uint64_t sleep_ns;
+    _Atomic uint64_t msg_count;
     uint64_t last_work_ns;
     uint64_t sampled_turn; /* the last turn that was measured */
 
     /* Holes are NULL. Written by the owner core, read by any (reports). */
+    struct poller *_Atomic *pollers_end; /* behind the last in use */
     struct poller *_Atomic pollers[LIMIT_POLLERS_PER_CORE];
 
     struct wheel wheel;
@@ -72,9 +76,9 @@ ALWAYS_INLINE struct reactor *reactor_self(void)
 }
 
 /* For the owner core, which needs no order to read what itself wrote. NULL: a hole. */
-ALWAYS_INLINE struct poller *reactor_poller(const struct reactor *r, uint32_t slot)
+ALWAYS_INLINE struct poller *reactor_poller(struct poller *_Atomic *slot)
 {
-    return atomic_load_explicit(&r->pollers[slot], memory_order_relaxed);
+    return atomic_load_explicit(slot, memory_order_relaxed);
 }
 
 #endif
