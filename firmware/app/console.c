@@ -86,6 +86,9 @@ static void command_stats(void)
         stats_of_function(i);
     }
     for (uint32_t i = 0; i < app.drive_count; i++) {
+        if (app.drives[i] == NULL) {
+            continue;
+        }
         struct nvme_drv_stats s = nvme_drv_stats(app.drives[i]);
         say_number("drive", i, "commands", s.command_count);
         say_number("drive", i, "splits", s.split_count);
@@ -116,6 +119,9 @@ static void command_status(void)
         }
     }
     for (uint32_t i = 0; i < app.drive_count; i++) {
+        if (app.drives[i] == NULL) {
+            continue;
+        }
         say("drive%u.name %s\n", (unsigned)i, nvme_drv_name(app.drives[i]));
         say("drive%u.state %s\n", (unsigned)i, nvme_drv_state_name(nvme_drv_state(app.drives[i])));
     }
