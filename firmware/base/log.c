@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include "base/bits.h"
 
-/* A line at 115200 baud takes 22 ms. Whoever waits longer than about that finds the holder stuck (a
- * panic, or this very core in an interrupt) and writes without the lock. */
+/* A line at 115200 baud takes 22 ms. Whoever waits much longer finds the holder stuck (a panic) and
+ * writes without the lock. */
 #define LOCK_TRIES 20000000u
 
 static struct log_sink sink;
 static _Atomic int max_level = LOG_LEVEL_INFO;
-static atomic_flag console_lock = ATOMIC_FLAG_INIT;
+static _Atomic uint32_t lock_holder; /* core + 1; 0: free */
 static _Atomic uint64_t line_count;
 static _Atomic uint64_t suppressed_count;
 static _Atomic uint64_t dropped_count;
@@ -36,9 +36,17 @@ void log_set_level(enum log_level level)
 
 static bool lock_take(void)
 {
+    uint32_t self = sink.core() + 1;
+
     for (uint32_t i = 0; i < LOCK_TRIES; i++) {
-        if (!atomic_flag_test_and_set_explicit(&console_lock, memory_order_acquire)) {
+        uint32_t holder = 0;
+        /* LOG-LOCK (acquire): pairs with LOG-UNLOCK. */
+        if (atomic_compare_exchange_weak_explicit(&lock_holder, &holder, self, memory_order_acquire,
+                                                  memory_order_relaxed)) {
             return true;
+        }
+        if (holder == self) {
+            return false; /* an interrupt of this core in the middle of a line: no use to wait */
         }
     }
     return false;
@@ -84,7 +92,8 @@ static void finish(char *line, size_t len_bytes)
     bool locked = lock_take();
     sink.write(line, len_bytes);
     if (locked) {
-        atomic_flag_clear_explicit(&console_lock, memory_order_release);
+        /* LOG-UNLOCK (release): the device saw the line before the next holder writes. */
+        atomic_store_explicit(&lock_holder, 0, memory_order_release);
     }
     count(&line_count);
 }

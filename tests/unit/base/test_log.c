@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include "base/log.h"
+#include "hal/clock.h"
 
 /* A sink that keeps the lines of one test. */
 #define OUTPUT_BYTES 100000
@@ -28,9 +29,11 @@ static uint64_t sink_now_ns(void)
     return now_ns;
 }
 
+static _Thread_local uint32_t self = 2;
+
 static uint32_t sink_core(void)
 {
-    return 2;
+    return self;
 }
 
 static int setup(void **state)
@@ -148,12 +151,38 @@ static void log_limited_places_do_not_share_a_limit(void **state)
     assert_non_null(strstr(output, "another place"));
 }
 
+/* An interrupt handler that logs while its own core is in the middle of a line. */
+static void sink_write_interrupted(const char *bytes, size_t len_bytes)
+{
+    static bool is_inside;
+    if (!is_inside) {
+        is_inside = true;
+        LOG_ERROR("unit: from the handler");
+        is_inside = false;
+    }
+    sink_write(bytes, len_bytes);
+}
+
+static void log_line_inside_a_line_of_the_same_core_does_not_wait(void **state)
+{
+    (void)state;
+    static const struct log_sink sink = {sink_write_interrupted, sink_now_ns, sink_core};
+    log_set_sink(&sink);
+    uint64_t start_ns = clock_now_ns();
+    for (int i = 0; i < 100; i++) {
+        LOG_INFO("unit: interrupted");
+    }
+    assert_int_equal(output_lines(), 200);
+    assert_true(clock_now_ns() - start_ns < NS_PER_S);
+}
+
 /* Several cores at once: lines stay whole. */
 #define WRITERS      3
 #define WRITER_LINES 300
 
 static void *write_lines(void *arg)
 {
+    self = (uint32_t)(*(char *)arg - 'a');
     for (int i = 0; i < WRITER_LINES; i++) {
         LOG_INFO("unit: writer %c%c%c%c", *(char *)arg, *(char *)arg, *(char *)arg, *(char *)arg);
     }
@@ -193,6 +222,7 @@ int main(void)
         cmocka_unit_test_setup(log_limited_flood_passes_a_burst_and_counts_the_rest, setup),
         cmocka_unit_test_setup(log_limited_next_window_tells_the_suppressed, setup),
         cmocka_unit_test_setup(log_limited_places_do_not_share_a_limit, setup),
+        cmocka_unit_test_setup(log_line_inside_a_line_of_the_same_core_does_not_wait, setup),
         cmocka_unit_test_setup(log_line_from_several_cores_stays_whole, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
