@@ -1,0 +1,125 @@
+#!/usr/bin/python3
+"""Includes go downward only, and siblings never include each other.
+
+  base < spec < hal contracts < sched < blk < {nvme, vol, net} < {rdma, nvme_ep, nvme_drv, nvmf}
+       < {nvmf_host, nvmf_tgt} < mgmt < app
+
+update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
+another driver's. boot and arch: the same, and arch. Boards: whatever lies below app. Host tools and
+pcielink share only base and spec with the firmware; pcielink may use hal/native/vfu.
+Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
+"""
+import os
+import re
+
+import source
+
+LAYERS = [['base'], ['spec'], ['hal'], ['sched'], ['blk'], ['nvme', 'vol', 'net'],
+          ['rdma', 'nvme_ep', 'nvme_drv', 'nvmf'], ['nvmf_host', 'nvmf_tgt'], ['mgmt'], ['app']]
+LEVEL = {part: i for i, parts in enumerate(LAYERS) for part in parts}
+BOTTOM = {'base', 'spec', 'hal'}
+
+# What a part may include besides itself. Portable parts follow from LAYERS.
+ALLOWED = {
+    'update': BOTTOM,
+    'bootloader': BOTTOM | {'update', 'arch', 'driver'},
+    'boot': BOTTOM | {'arch'},
+    'arch': BOTTOM,
+    'driver': BOTTOM,
+    'native': BOTTOM | {'driver', 'vfu'},
+    'vfu': {'base', 'spec'},
+    'pcielink': {'base', 'spec', 'vfu'},
+    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu'},
+    'host_tools': {'base', 'spec'},
+}
+for part_, level_ in LEVEL.items():
+    ALLOWED[part_] = {p for p, lower in LEVEL.items() if lower < level_}
+
+PREFIXES = [  # the first that fits
+    ('hal/include/hal/', 'hal'),
+    ('hal/arch/', 'arch'),
+    ('hal/drivers/', 'driver'),
+    ('hal/native/vfu/', 'vfu'),
+    ('hal/native/', 'native'),
+    ('boards/qemu-virt/pcielink/', 'pcielink'),
+    ('boards/', 'board'),
+    ('host_tools/', 'host_tools'),
+    ('tests/', 'tests'),
+]
+SEARCH = ['firmware', 'hal/include', '.', 'tests/unit']
+
+# What a freestanding C11 compiler or newlib gives without an operating system.
+PORTABLE_HEADERS = {'stdarg.h', 'stdatomic.h', 'stdbool.h', 'stddef.h', 'stdint.h', 'stdalign.h',
+                    'limits.h', 'inttypes.h', 'string.h', 'stdio.h', 'libfdt.h'}
+PORTABLE_PARTS = set(LEVEL) | {'update', 'bootloader', 'driver'}
+
+
+def part_of(path):
+    """The part a file belongs to; None: nobody's business (tests)."""
+    for prefix, part in PREFIXES:
+        if path.startswith(prefix):
+            return None if part == 'tests' else part
+    pieces = path.split('/')
+    if len(pieces) >= 3 and pieces[0] == 'firmware':
+        return pieces[1]
+    return None
+
+
+def resolve(path, name, exists):
+    """Where an include leads, as a path from the root; None: nowhere."""
+    for folder in [os.path.dirname(path)] + SEARCH:
+        candidate = os.path.normpath(os.path.join(folder, name))
+        if exists(candidate):
+            return candidate
+    return None
+
+
+def is_own_header(path, target):
+    """A driver's headers bear its name, or the beginning of it: pl011.h, pl011_priv.h."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    other = re.sub(r'_(priv|regs)$', '', os.path.splitext(os.path.basename(target))[0])
+    same = stem == other or stem.startswith(other + '_')
+    return same and os.path.dirname(path) == os.path.dirname(target)
+
+
+def check_local(path, part, target):
+    """What is wrong with including `target`, or None."""
+    other = part_of(target)
+    if target.endswith('_priv.h') and os.path.dirname(target) != os.path.dirname(path):
+        return f'{target} is private to its folder'
+    if other is None:
+        return f'{part} must not include {target}'
+    if part == 'driver' and other == 'driver':
+        return None if is_own_header(path, target) else f'drivers do not know each other: {target}'
+    if part == 'board' and other == 'board':
+        own = path.split('/')[1] == target.split('/')[1]
+        return None if own else f'boards do not know each other: {target}'
+    if other == part or other in ALLOWED[part]:
+        return None
+    return f'{part} must not include {other} ({target})'
+
+
+def check(path, text, exists=lambda p: os.path.isfile(os.path.join(source.ROOT, p))):
+    part = part_of(path)
+    if part is None:
+        return
+    if part not in ALLOWED:
+        yield 1, f'{part} has no place in the order of tests/tidy/check_includes.py'
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        found = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
+        if not found:
+            continue
+        local, system = found.groups()
+        if system is not None:
+            if part in PORTABLE_PARTS and system not in PORTABLE_HEADERS:
+                yield number, f'<{system}> is not portable'
+            continue
+        target = resolve(path, local, exists)
+        what = f'"{local}" is not found' if target is None else check_local(path, part, target)
+        if what is not None:
+            yield number, what
+
+
+if __name__ == '__main__':
+    source.main(check)
