@@ -1,9 +1,10 @@
 /*
  * What a board hands to the application, and how a run of the firmware ends.
  *
- * The board's start-up code (boards/<name>/board.c, or the main() of the native board) finds out what
- * there is, fills one struct board and calls app_main() on core 0. The other cores are off until
- * somebody calls cpu_start(). From then on only app decides; the board has no state of its own.
+ * The board's start-up code (boards/<name>/board.c, or the main() of the native board) finds out
+ * what there is, fills one struct board and calls app_main() on core 0. The other cores are off
+ * until somebody calls cpu_start(). From then on only app decides; the board has no state of its
+ * own.
  */
 #ifndef HAL_BOARD_H
 #define HAL_BOARD_H
@@ -14,21 +15,21 @@
 #include "hal/pcie_ep.h"
 
 struct board {
-    const char *name;       /* "qemu-virt", "native" */
-    const char *config;     /* key=value words, blank separated; never NULL. From whoever starts the
-                               board (device tree bootargs, command line): check before use */
-    uint32_t core_count;    /* cores that can run, 1..LIMIT_CORES; also cpu_count() */
-    uint32_t ep_count;      /* PCIe functions towards hosts; 0 is a valid board */
+    const char *name;    /* "qemu-virt", "native" */
+    const char *config;  /* key=value words, blank separated; never NULL. From whoever starts the
+                            board (device tree bootargs, command line): check before use */
+    uint32_t core_count; /* cores that can run, 1..LIMIT_CORES; also cpu_count() */
+    uint32_t ep_count;   /* PCIe functions towards hosts; 0 is a valid board */
     struct pcie_ep *eps[LIMIT_FUNCTIONS];
-    void *pool_base;        /* RAM that nobody uses, 2 MiB aligned where there is so much: RAM disks */
-    uint64_t pool_bytes;    /* devices can reach it; its content is undefined */
+    void *pool_base;     /* RAM that nobody uses, 2 MiB aligned where there is so much: RAM disks */
+    uint64_t pool_bytes; /* devices can reach it; its content is undefined */
     const uint8_t *rng_seed; /* seed of the CSPRNG; NULL: the board has none (no fabric then) */
     uint32_t rng_seed_bytes;
     const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
 };
 
-/* The application's entry, on core 0, with a running console and clock. Everything that `board` points
- * at stays valid for ever. Returns only on boards that can end: the native one. */
+/* The application's entry, on core 0, with a running console and clock. Everything that `board`
+ * points at stays valid for ever. Returns only on boards that can end: the native one. */
 void app_main(const struct board *board);
 
 /* No call of malloc() and friends succeeds after this: a later one panics. Called by app when all

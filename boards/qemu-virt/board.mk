@@ -1,0 +1,32 @@
+# QEMU's aarch64 `virt` machine: configurations qemu-virt (gcc) and qemu-virt-clang. Images:
+#   build/<configuration>/snic.elf       the firmware; snic.bin: the same as a flat arm64 Image
+#   build/<configuration>/selftest.elf   tests/emu: the same start-up, its own app_main()
+#   build/<configuration>/bench.elf      tests/bench: the same start-up, then bench_main()
+include boards/aarch64.mk
+
+QEMU_VIRT_SRCS := $(wildcard boards/qemu-virt/*.c) $(AARCH64_SRCS) $(BOOT_SRCS) \
+                  $(wildcard hal/drivers/*.c)
+
+# RAM starts at 1 GiB; its first MiB is the device tree's (ELF boot), the second ours over resets.
+QEMU_VIRT_LAYOUT := -DBOARD_RAM_BASE=0x40000000 -DBOARD_DTB_BASE=0x40000000 \
+                    -DBOARD_WARM_BASE=0x40100000 -DBOARD_WARM_BYTES=0x10000 \
+                    -DBOARD_IMAGE_BASE=0x40200000 -DBOARD_HEAP_BYTES=0x40000 \
+                    -DBOARD_TEXT_BUDGET=0x40000
+
+SELFTEST_SRCS := $(wildcard tests/emu/selftest*.c)
+BENCH_SRCS    := $(wildcard tests/bench/*.c)
+
+# $(1): image, $(2): sources beside the board's and the portable ones; nothing when there are none yet
+define qemu_virt_image
+$(foreach c,qemu-virt qemu-virt-clang,$(if $(2), \
+    $(eval $(call aarch64_image,$(c),$(1),$(QEMU_VIRT_SRCS) $(FW_SRCS) $(2))) \
+    $(eval FIRMWARE_IMAGES += $(B)/$(c)/$(1).elf)))
+endef
+
+$(eval $(call aarch64_gcc,qemu-virt))
+$(eval $(call aarch64_clang,qemu-virt-clang))
+$(foreach c,qemu-virt qemu-virt-clang, \
+    $(eval $(call aarch64_layout,$(c),$(QEMU_VIRT_LAYOUT),boards/qemu-virt/board.mk)))
+$(call qemu_virt_image,snic,$(APP_SRCS))
+$(call qemu_virt_image,selftest,$(SELFTEST_SRCS))
+$(call qemu_virt_image,bench,$(BENCH_SRCS))
