@@ -5,6 +5,7 @@
 #ifndef HAL_PCIE_RC_H
 #define HAL_PCIE_RC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/status.h"
 #include "hal/mmio.h"
