@@ -192,6 +192,7 @@ static void fence(struct vfu_link *link, enum link_event_type type, uint32_t fla
     if (!vfu_link_event(link, &event)) {
         return; /* no NIC: nobody to wait for */
     }
+    link->fence_generation = generation;
     vfu_link_wake(link, 1);
 
     uint64_t start_ns = now_ns(link);
@@ -249,7 +250,8 @@ void vfu_link_poll(struct vfu_link *link)
         nic_becomes_ready(link);
     }
     if (link->failed && link->config.revive && !link->nic_attached && !link->host_present &&
-        shm_load32_acquire(&link->nic->fence_ack) == link->window_generation) {
+        shm_load32_acquire(&link->nic->fence_ack) == link->fence_generation &&
+        shm_load32_acquire(&link->nic->event_tail) == link->head) {
         link->config.ops->log(link->config.ctx, "the NIC acknowledged late and is back");
         link->nic_attached = true;
         nic_becomes_ready(link);

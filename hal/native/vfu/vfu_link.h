@@ -78,6 +78,7 @@ struct vfu_link {
     uint32_t hello_seen;
     uint32_t head;
     uint32_t window_generation;
+    uint32_t fence_generation;  /* of the last fence that a NIC was told of */
     uint32_t vector_generation;
     uint32_t window_count;
     struct link_window windows[LIMIT_DMA_WINDOWS]; /* as the host gave them */
