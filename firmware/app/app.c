@@ -32,7 +32,9 @@ void *app_pool_take(uint64_t bytes, uint64_t alignment)
     app.pool_next += skipped + bytes;
     app.pool_left -= skipped + bytes;
     void *memory = (void *)(uintptr_t)start;
-    memset(memory, 0, bytes);
+    if (!app.board->pool_is_zero) {
+        memset(memory, 0, bytes);
+    }
     return memory;
 }
 

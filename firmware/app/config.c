@@ -222,8 +222,8 @@ static enum status set_queues(struct parser *p, const char *key, const char *val
 static enum status set_mdts(struct parser *p, const char *key, const char *value)
 {
     uint64_t n;
-    if (!whole_number(value, 0, LIMIT_MDTS, &n)) {
-        return fail(p, key, value, "0 to 8");
+    if (!whole_number(value, 1, LIMIT_MDTS, &n)) {
+        return fail(p, key, value, "1 to 8");
     }
     p->config->mdts = (uint8_t)n;
     return STATUS_OK;

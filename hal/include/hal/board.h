@@ -9,6 +9,7 @@
 #ifndef HAL_BOARD_H
 #define HAL_BOARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/compiler.h"
 #include "base/limits.h"

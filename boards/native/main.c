@@ -1,0 +1,180 @@
+/*
+ * The native board: the firmware as a Linux process. Each folder named on the command line becomes
+ * a vfio-user NVMe controller at FOLDER/cntrl.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <pthread.h>
+#include "hal/board.h"
+#include "hal/native/native.h"
+#include "hal/native/pcie_ep_native.h"
+#include "sched/sched.h"
+
+/* Reserved, not used: pages cost memory when a RAM disk is written. */
+#define DEFAULT_POOL_BYTES (UINT64_C(64) << 30)
+#define CONFIG_BYTES       4096
+
+struct options {
+    const char *folders[LIMIT_FUNCTIONS];
+    uint32_t folder_count;
+    char config[CONFIG_BYTES];
+    struct pcie_ep_native_options ep;
+};
+
+static char **arguments; /* for board_reset() */
+
+static const char usage[] =
+    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] FOLDER...\n"
+    "\n"
+    "Serves an NVMe controller to a vfio-user client (QEMU 10.1 or later) at FOLDER/cntrl, one\n"
+    "controller for each folder, up to 4. Ends on SIGINT or SIGTERM.\n"
+    "\n"
+    "  --doorbells mapped   the client stores doorbells in shared memory, we poll (default)\n"
+    "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
+    "\n"
+    "Configuration words:\n"
+    "  cores=N              reactors, each a thread (default 1)\n"
+    "  idle=adaptive|poll   sleep when there is no work (default), or always poll\n"
+    "  ns=LIST, ns.F=LIST   namespaces of every controller, or of controller F = 0..3:\n"
+    "                         ram:SIZE[:LBA]   RAM; SIZE like 64M, 2G; LBA 512 or 4096\n"
+    "                         null:SIZE[:LBA]  completes at once, keeps nothing\n"
+    "                       default ram:64M\n"
+    "  queues=N             I/O queue pairs, 1..64 (default 64)\n"
+    "  mdts=N               largest transfer 4 KiB << N, 1..8 (default 8)\n"
+    "  sgl=on|off           offer SGLs (default on)\n"
+    "  dbbuf=auto|on|off    offer doorbell buffers (default: with trapped doorbells)\n"
+    "  dstrd=N              doorbell stride 4 << N bytes, 0..4\n"
+    "\n"
+    "example: snic --config \"ns=ram:1G,ram:64M:4096\" /tmp/nvme0\n";
+
+/* --- board.h ------------------------------------------------------------------------------- */
+
+void board_seal_heap(void)
+{
+    /* The heap is libc's, and the vfio-user threads use it. */
+}
+
+void board_exit(int code)
+{
+    exit(code);
+}
+
+void board_reset(void)
+{
+    execv("/proc/self/exe", arguments);
+    fprintf(stderr, "snic: restart: %s\n", strerror(errno));
+    exit(1);
+}
+
+/* --- main ---------------------------------------------------------------------------------- */
+
+static bool parse(int argc, char **argv, struct options *options)
+{
+    /* Words that stand later win: one reactor unless somebody asks for more. */
+    snprintf(options->config, sizeof(options->config), "cores=1");
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--config") == 0 && value != NULL) {
+            size_t used = strlen(options->config);
+            if (used + 1 + strlen(value) >= sizeof(options->config)) {
+                fprintf(stderr, "snic: the configuration is too long\n");
+                return false;
+            }
+            snprintf(options->config + used, sizeof(options->config) - used, " %s", value);
+            i++;
+        } else if (strcmp(argv[i], "--doorbells") == 0 && value != NULL &&
+                   (strcmp(value, "mapped") == 0 || strcmp(value, "trapped") == 0)) {
+            options->ep.trapped = strcmp(value, "trapped") == 0;
+            i++;
+        } else if (argv[i][0] != '-' && options->folder_count < LIMIT_FUNCTIONS) {
+            options->folders[options->folder_count++] = argv[i];
+        } else {
+            fprintf(stderr, "snic: '%s' is not understood here\n", argv[i]);
+            return false;
+        }
+    }
+    return options->folder_count > 0;
+}
+
+static uint32_t processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        return 1;
+    }
+    return (uint32_t)CPU_COUNT(&set);
+}
+
+/* Signals are taken by a thread of their own: nothing happens in a handler. */
+static void *wait_for_signal(void *arg)
+{
+    const sigset_t *set = arg;
+    int signal_number;
+    sigwait(set, &signal_number);
+    sched_stop();
+    return NULL;
+}
+
+static void catch_signals(void)
+{
+    static sigset_t set;
+    pthread_t thread;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    if (pthread_create(&thread, NULL, wait_for_signal, &set) == 0) {
+        pthread_detach(thread);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct options options;
+    static struct board board;
+
+    arguments = argv;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return 0;
+        }
+    }
+    if (!parse(argc, argv, &options)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    catch_signals();
+    uint32_t cores = processors();
+    native_cpu_set_count(cores < LIMIT_CORES ? cores : LIMIT_CORES);
+
+    board.name = "native";
+    board.config = options.config;
+    board.core_count = cores < LIMIT_CORES ? cores : LIMIT_CORES;
+    board.reset_cause = "process start";
+    board.pool_bytes = DEFAULT_POOL_BYTES;
+    board.pool_is_zero = true;
+    board.pool_base = mmap(NULL, board.pool_bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (board.pool_base == MAP_FAILED) {
+        fprintf(stderr, "snic: address space for RAM disks: %s\n", strerror(errno));
+        return 1;
+    }
+    board.ep_count = options.folder_count;
+    int error = pcie_ep_native_start(options.folders, options.folder_count, &options.ep, board.eps);
+    if (error != 0) {
+        fprintf(stderr, "snic: %s\n", strerror(-error));
+        return 1;
+    }
+    app_main(&board);
+    native_cpu_join();
+    pcie_ep_native_stop();
+    return 0;
+}
