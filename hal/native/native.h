@@ -20,7 +20,9 @@ void native_cpu_become(uint32_t core);
 void native_cpu_join(void);
 
 /* From now on clock_now_ns() stands at `now_ns` until it is moved; back to the real one by
- * native_clock_use_real(). cpu_idle() with a deadline moves a standing clock there and returns. */
+ * native_clock_use_real(). cpu_idle() with a deadline moves a standing clock there and returns.
+ * Turn reactors by sched_turn() then: in sched_run() the time of polling before sleep would never
+ * pass. */
 void native_clock_set(uint64_t now_ns);
 void native_clock_advance(uint64_t duration_ns);
 void native_clock_use_real(void);

@@ -6,6 +6,7 @@
 #include "hal/native/native.h"
 
 extern jmp_buf panic_catch_return;
+extern char panic_catch_text[256]; /* of the last panic */
 void panic_catch_hook(const char *text);
 
 /* Runs a statement; fails the test unless it panics. */

@@ -75,6 +75,8 @@ static void pool_put_more_than_there_are_panics(void **state)
     (void)state;
     struct object stranger;
     ASSERT_PANICS(pool_put(&pool, &stranger));
+    assert_non_null(strstr(panic_catch_text, "base/pool.h:"));
+    assert_non_null(strstr(panic_catch_text, "pool->free_count <= pool->count"));
 }
 
 static void pool_init_odd_size_panics(void **state)

@@ -304,6 +304,18 @@ static void cpu_idle_deadline_passed_returns_at_once(void **state)
     assert_true(clock_now_ns() - start_ns < NS_PER_S);
 }
 
+static void cpu_idle_with_a_standing_clock_jumps_to_the_deadline(void **state)
+{
+    (void)state;
+    native_clock_set(1000);
+    cpu_idle(24 * 3600 * NS_PER_S);
+    assert_int_equal(clock_now_ns(), 24 * 3600 * NS_PER_S);
+    cpu_wake(0);
+    cpu_idle(48 * 3600 * NS_PER_S); /* woken before: no time passes */
+    assert_int_equal(clock_now_ns(), 24 * 3600 * NS_PER_S);
+    native_clock_use_real();
+}
+
 static void cpu_start_refuses_what_is_not_there(void **state)
 {
     (void)state;
@@ -324,6 +336,7 @@ int main(void)
         IDLE_TEST(sched_run_idle_adaptive_uses_hardly_any_cpu),
         IDLE_TEST(sched_run_idle_poll_never_sleeps),
         IDLE_TEST(timer_wakes_a_sleeping_core_in_order_of_deadlines),
+        IDLE_TEST(cpu_idle_with_a_standing_clock_jumps_to_the_deadline),
         IDLE_TEST(sched_stop_ends_a_sleeping_core),
         IDLE_TEST(cpu_idle_remembers_one_wake),
         IDLE_TEST(cpu_idle_deadline_passed_returns_at_once),
