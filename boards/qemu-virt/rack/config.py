@@ -1,0 +1,82 @@
+"""What a rack consists of. Everything that the firmware is told stands in RackConfig.bootargs()."""
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+from rack.errors import RackError
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+BUILD = os.path.join(TOP, "build")
+MIB = 1 << 20
+
+
+@dataclass
+class RackConfig:
+    """A rack of the default kind serves every test that does not say otherwise."""
+    board: str = "qemu-virt"       # "native": the firmware as a process; "reference": QEMU's own NVMe
+    guest: str = "guest-6.12"      # artifact with the host's kernel and userland
+    host_cores: int = 2
+    host_ram_bytes: int = 512 * MIB
+    host_args: str = ""            # more kernel arguments, e.g. "snic.coldplug=no"
+    host_devices: list = field(default_factory=list)  # more -device arguments of the host VM
+    nic_cores: int = 1
+    nic_ram_bytes: int = 512 * MIB
+    nic_drives: int = 1
+    nic_drive_bytes: int = 256 * MIB
+    nic_drive_lba_bytes: int = 512
+    namespaces: str = "drive:0,ram:64M"
+    doorbells: str = "mapped"      # or "trapped"
+    vectors: int = 0               # MSI-X vectors of the function; 0: pcielink's default
+    idle: str = "adaptive"
+    firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")
+    nic_args: str = ""             # more key=value words for the firmware
+
+    def bootargs(self):
+        """The firmware's configuration; keys are documented in firmware/app/config.h."""
+        words = [f"cores={self.nic_cores}", f"idle={self.idle}", f"ns={self.namespaces}", self.nic_args]
+        return " ".join(word for word in words if word)
+
+    def drives_bytes(self):
+        return [self.nic_drive_bytes] * self.nic_drives
+
+
+def artifact(name):
+    """Path of something in the cache, fetched or built on first use (boards/deps)."""
+    program = os.path.join(TOP, "boards", "deps", "deps.py")
+    result = subprocess.run([sys.executable, program, "get", name], stdout=subprocess.PIPE, text=True,
+                            check=False)
+    if result.returncode != 0:
+        raise RackError(f"could not get {name}")
+    return result.stdout.strip()
+
+
+def accelerator():
+    """"kvm" where it works, else "tcg". SNIC_ACCEL overrides.
+
+    A /dev/kvm that opens proves nothing: on some cloud machines it serves only special kernels, so the
+    processor must show the feature to this kernel, too.
+    """
+    wanted = os.environ.get("SNIC_ACCEL")
+    if wanted:
+        return wanted
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        if not re.search(r"^flags\s*:.*\b(vmx|svm)\b", file.read(), re.MULTILINE):
+            return "tcg"
+    get_version, create_vm = 0xae00, 0xae01
+    try:
+        with open("/dev/kvm", "rb+", buffering=0) as kvm:
+            if fcntl.ioctl(kvm, get_version) != 12:
+                return "tcg"
+            os.close(fcntl.ioctl(kvm, create_vm, 0))
+    except OSError:
+        return "tcg"
+    return "kvm"
+
+
+def scaled(seconds):
+    """Deadlines for slow or busy machines: SNIC_TIME_SCALE=3 triples them all."""
+    return seconds * float(os.environ.get("SNIC_TIME_SCALE", "1"))

@@ -1,0 +1,133 @@
+"""The NIC: an aarch64 VM that runs the firmware, with drives of its own behind its PCIe root complex."""
+import os
+import select
+import time
+
+from rack.config import artifact, scaled
+from rack.errors import RackError
+from rack.process import Process
+from rack.sockets import Qmp, connect
+
+CONSOLE = "nic.console"
+MONITOR = "nic.monitor"
+PROMPT = "snic> "
+LINK_VECTORS = 72  # of the ivshmem device: what pcielink announces
+
+
+class Nic:
+    """One VM; start() and stop() as often as wanted, its drives keep their content."""
+
+    def __init__(self, config, folder, ram_fd):
+        self.config, self.folder, self.ram_fd = config, folder, ram_fd
+        self.process = None
+        self.console = None
+        self.drives = [os.path.join(folder, f"nic-drive-{number}.img")
+                       for number in range(len(config.drives_bytes()))]
+
+    def make_drives(self):
+        """Empty drives, as files that cost no space until written."""
+        for path, size in zip(self.drives, self.config.drives_bytes()):
+            with open(path, "wb") as file:
+                file.truncate(size)
+
+    def start(self):
+        if not os.path.exists(self.config.firmware):
+            raise RackError(f"there is no firmware at {self.config.firmware}: run `make` first")
+        for name in (CONSOLE, MONITOR):
+            if os.path.exists(os.path.join(self.folder, name)):
+                os.unlink(os.path.join(self.folder, name))
+        self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd])
+        self.process.wait_for(lambda: os.path.exists(os.path.join(self.folder, CONSOLE)), "console", 20)
+
+    def stop(self):
+        """As if power was cut."""
+        if self.process:
+            self.process.stop()
+        self.disconnect()
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def reset(self):
+        """Warm reset: memory keeps its content."""
+        self.monitor("system_reset")
+
+    def monitor(self, command, **arguments):
+        """One command to QEMU."""
+        qmp = Qmp(self.folder, MONITOR)
+        try:
+            return qmp.run(command, **arguments)
+        finally:
+            qmp.close()
+
+    def ask(self, command, timeout_s=10):
+        """Types a command on the console; returns the lines of the answer."""
+        if self.console is None:
+            self.console = connect(self.folder, CONSOLE)
+        self._drain()
+        self.console.sendall(command.encode() + b"\r")
+        text = self._read_until(PROMPT.encode(), time.monotonic() + scaled(timeout_s))
+        lines = text.removesuffix(PROMPT).splitlines()
+        return lines[1:] if lines and lines[0].endswith(command) else lines  # not the echo
+
+    def numbers(self, command="stats"):
+        """{name: number} out of an answer made of "name number" lines."""
+        words = (line.split() for line in self.ask(command))
+        return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}
+
+    def disconnect(self):
+        """Leaves the console to others."""
+        if self.console:
+            self.console.close()
+            self.console = None
+
+    def log(self):
+        """All that the NIC's console said so far."""
+        with open(os.path.join(self.folder, "nic.log"), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def wait_for_log(self, text, timeout_s):
+        self.process.wait_for(lambda: text in self.log(), f"'{text}' on the console", timeout_s)
+
+    def _drain(self):
+        while select.select([self.console], [], [], 0)[0]:
+            if not self.console.recv(65536):
+                raise RackError("the NIC's console was closed")
+
+    def _read_until(self, end, deadline_s):
+        text = b""
+        while end not in text.replace(b"\r", b""):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not select.select([self.console], [], [], left_s)[0]:
+                raise RackError(f"no answer on the NIC's console: {text.decode(errors='replace')!r}")
+            block = self.console.recv(65536)
+            if not block:
+                raise RackError("the NIC's console was closed")
+            text += block
+        return text.decode(errors="replace").replace("\r", "")
+
+    def _argv(self):
+        config = self.config
+        argv = [
+            f"{artifact('qemu')}/bin/qemu-system-aarch64", "-name", "nic",
+            "-nodefaults", "-no-user-config", "-display", "none",
+            "-M", "virt,gic-version=2", "-cpu", "cortex-a72", "-smp", str(config.nic_cores),
+            "-accel", "tcg,thread=multi", "-m", f"{config.nic_ram_bytes}B",
+            "-kernel", config.firmware, "-append", config.bootargs(),
+            "-chardev", f"socket,id=con,path={CONSOLE},server=on,wait=off,logfile=nic.log,logappend=on",
+            "-serial", "chardev:con",
+            "-qmp", f"unix:{MONITOR},server=on,wait=off",
+            "-chardev", "socket,id=link,path=ivshmem.sock",
+            "-device", f"ivshmem-doorbell,chardev=link,vectors={LINK_VECTORS}",
+            "-object", f"memory-backend-file,id=host,size={config.host_ram_bytes},share=on,"
+                       f"mem-path=/proc/self/fd/{self.ram_fd}",
+            "-device", "ivshmem-plain,memdev=host",
+        ]
+        size = config.nic_drive_lba_bytes
+        for number, path in enumerate(self.drives):
+            argv += ["-drive", f"if=none,id=drive{number},file={path},format=raw,cache=unsafe,"
+                               "discard=unmap",
+                     "-device", f"nvme,drive=drive{number},serial=drive{number},"
+                                f"logical_block_size={size},physical_block_size={size}"]
+        return argv

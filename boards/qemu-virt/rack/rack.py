@@ -1,0 +1,133 @@
+"""Starts, holds and ends the processes of one rack."""
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+
+from rack.config import BUILD, RackConfig
+from rack.errors import RackError
+from rack.host import Host
+from rack.link import Link
+from rack.native import Native
+from rack.nic import Nic
+
+
+class Rack:
+    """`with Rack("name") as rack:` — everything ends with the block, and with this program.
+
+    rack.host      the host VM: run(), spawn(), restart(), ...
+    rack.nic       the NIC's VM (board "qemu-virt"): ask(), restart(), log(), ...
+    rack.link      pcielink (board "qemu-virt"): control()
+    rack.native    the firmware as a process (board "native")
+    rack.folder    logs, sockets and drives: build/rack/<name>/
+    """
+
+    def __init__(self, name, config=None, progress=None):
+        self.name = name
+        self.config = config or RackConfig()
+        self.progress = progress or (lambda text: None)
+        self.folder = os.path.join(BUILD, "rack", name)
+        self.lock = None
+        self.host = self.nic = self.link = self.native = None
+        self.ram_fd = -1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.stop()
+
+    def start(self):
+        """Starts all and waits until the host takes commands."""
+        end_by_exception_on_sigterm()
+        try:
+            self._prepare()
+            self._start_device()
+            self.progress("starting the host VM" + self._accel_text())
+            self.host.start()
+            start_s = time.monotonic()
+            self.host.wait_until_up()
+            self.progress(f"host is up: Linux {self.host.agent.kernel}, "
+                          f"booted in {time.monotonic() - start_s:.1f} s")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self):
+        """Ends all that runs, host first as it uses the others."""
+        for part in (self.host, self.nic, self.native, self.link):
+            if part:
+                part.stop()
+        if self.ram_fd >= 0:
+            os.close(self.ram_fd)
+            self.ram_fd = -1
+        if self.lock:
+            self.lock.close()
+            self.lock = None
+
+    def parts(self):
+        """The processes, by the names of their logs."""
+        return [part.process for part in (self.host, self.nic, self.native, self.link)
+                if part and part.process]
+
+    def require_running(self):
+        """RackError if one of them ended by itself."""
+        for process in self.parts():
+            process.require_running()
+
+    def _prepare(self):
+        os.makedirs(self.folder, exist_ok=True)
+        self._take_lock()
+        for name in os.listdir(self.folder):
+            if name != "lock":
+                _remove(os.path.join(self.folder, name))
+        self.ram_fd = os.memfd_create("snic-host-ram")
+        os.ftruncate(self.ram_fd, self.config.host_ram_bytes)
+        self.host = Host(self.config, self.folder, self.ram_fd)
+
+    def _take_lock(self):
+        self.lock = open(os.path.join(self.folder, "lock"), "a", encoding="utf-8")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.lock.close()
+            self.lock = None
+            raise RackError(f"the rack '{self.name}' is running already") from error
+
+    def _start_device(self):
+        config = self.config
+        if config.board == "qemu-virt":
+            self.link = Link(config, self.folder, self.ram_fd)
+            self.nic = Nic(config, self.folder, self.ram_fd)
+            self.nic.make_drives()
+            self.progress("starting pcielink")
+            self.link.start()
+            self.progress(f"starting the NIC ({config.bootargs()})")
+            self.nic.start()
+        elif config.board == "native":
+            self.native = Native(config, self.folder)
+            self.progress(f"starting the native board ({config.bootargs()})")
+            self.native.start()
+        elif config.board != "reference":
+            raise RackError(f"no such board: {config.board}")
+
+    def _accel_text(self):
+        return " (no usable KVM: emulated, slower)" if self.host.accel == "tcg" else ""
+
+
+def end_by_exception_on_sigterm():
+    """SIGTERM ends the program as Ctrl-C does: by an exception, so that `with` blocks clean up."""
+    def end(number, _frame):
+        sys.exit(128 + number)
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+
+
+def _remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
