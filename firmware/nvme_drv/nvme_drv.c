@@ -1,6 +1,6 @@
 /*
- * Drives and their memory: attach, namespaces, reports. See nvme_drv.h; the work is done in the files
- * that nvme_drv_priv.h lists.
+ * Drives and their memory: attach, namespaces, reports. See nvme_drv.h; the work is done in the
+ * files that nvme_drv_priv.h lists.
  */
 #include "nvme_drv/nvme_drv.h"
 
@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "nvme_drv/nvme_drv_priv.h"
 
-#define CLASS_NVME 0x010802u /* mass storage, non-volatile memory, NVMe I/O controller */
+#define CLASS_NVME      0x010802u /* mass storage, non-volatile memory, NVMe I/O controller */
 #define MAX_PCI_DEVICES 256
 
 /* Pool memory of one core; devices read the lists and bounce buffers. */
@@ -26,6 +26,10 @@ static struct nvme_drv_dma drive_memory[LIMIT_DRIVES];
 static struct nvme_drv_slot slots[LIMIT_DRIVES][LIMIT_CORES][NVME_DRV_QUEUE_ENTRIES];
 static struct nvme_drv drives[LIMIT_DRIVES];
 static uint32_t drive_count;
+
+/* One poller per core for the queues of all drives, one on core 0 for the drives themselves. */
+static struct poller io_pollers[LIMIT_CORES];
+static struct poller admin_poller;
 
 static const struct blk_ops ops = {.submit = nvme_drv_submit, .cancel = nvme_drv_cancel};
 
@@ -66,6 +70,68 @@ const struct pcie_rc_device *nvme_drv_device(uint32_t index)
     }
     return NULL;
 }
+
+/* --- pollers ---------------------------------------------------------------------------------- */
+
+static uint32_t io_run(void *ctx)
+{
+    const struct poller *poller = ctx;
+    uint32_t core = (uint32_t)(poller - io_pollers);
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < drive_count; i++) {
+        count += nvme_drv_queue_run(&drives[i].queues[core]);
+    }
+    return count;
+}
+
+static uint64_t io_arm(void *ctx, bool is_armed)
+{
+    const struct poller *poller = ctx;
+    uint32_t core = (uint32_t)(poller - io_pollers);
+    uint64_t sleep_ns = UINT64_MAX;
+
+    for (uint32_t i = 0; is_armed && i < drive_count; i++) {
+        sleep_ns = min_u64(sleep_ns, nvme_drv_queue_sleep_ns(&drives[i].queues[core]));
+    }
+    return sleep_ns;
+}
+
+static uint32_t admin_run(void *ctx)
+{
+    uint32_t count = 0;
+    (void)ctx;
+
+    for (uint32_t i = 0; i < drive_count; i++) {
+        count += nvme_drv_run(&drives[i]);
+    }
+    return count;
+}
+
+static uint64_t admin_arm(void *ctx, bool is_armed)
+{
+    uint64_t sleep_ns = UINT64_MAX;
+    (void)ctx;
+
+    for (uint32_t i = 0; is_armed && i < drive_count; i++) {
+        sleep_ns = min_u64(sleep_ns, nvme_drv_sleep_ns(&drives[i]));
+    }
+    return sleep_ns;
+}
+
+/* With the first drive: a board without drives has no pollers of ours. */
+static void add_pollers(void)
+{
+    for (uint32_t core = 0; core < sched_core_count(); core++) {
+        io_pollers[core] = (struct poller){
+            .name = "nvme_drv io", .run = io_run, .arm = io_arm, .ctx = &io_pollers[core]};
+        sched_poller_add_to(core, &io_pollers[core]);
+    }
+    admin_poller = (struct poller){.name = "nvme_drv admin", .run = admin_run, .arm = admin_arm};
+    sched_poller_add_to(0, &admin_poller);
+}
+
+/* --- drives ----------------------------------------------------------------------------------- */
 
 /* Appends text and a number to a name of `to_bytes`; what does not fit is cut. */
 static void name_append(char *to, uint32_t to_bytes, const char *text, uint32_t number)
@@ -114,13 +180,11 @@ enum status nvme_drv_attach(const struct pcie_rc_device *device,
     (void)nvme_drv_read_cap(drv);        /* for CAP.TO; checked when it is used */
 
     for (uint32_t core = 0; core < drv->core_count; core++) {
-        struct nvme_drv_queue *q = &drv->queues[core];
-        nvme_drv_queue_init(q, drv, core, slots[drv->index][core]);
-        sched_poller_add_to(core, &q->poller);
+        nvme_drv_queue_init(&drv->queues[core], drv, core, slots[drv->index][core]);
     }
-    drv->poller = (struct poller){
-        .name = "nvme_drv admin", .run = nvme_drv_run, .arm = nvme_drv_arm, .ctx = drv};
-    sched_poller_add_to(0, &drv->poller);
+    if (drv->index == 0) {
+        add_pollers();
+    }
     *out = drv;
     return STATUS_OK;
 }

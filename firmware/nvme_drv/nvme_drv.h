@@ -2,25 +2,26 @@
  * Polled driver for NVMe drives behind the NIC's own root complex. Each namespace is a block device
  * (blk/blk.h); data goes straight between the drive and the memory that the request refers to.
  *
- * A drive is brought up, watched and reset by core 0 without ever blocking; each core has an I/O queue
- * pair of its own on every drive. What a request describes becomes
- *  - one command with a PRP list, or with an SGL where PRPs cannot express it and the drive has SGLs;
- *  - several commands, when the drive's largest transfer is smaller, or at places where a PRP list may
- *    not go on. The first error wins; the request ends when all of its commands ended;
+ * A drive is brought up, watched and reset by core 0 without ever blocking; each core has an I/O
+ * queue pair of its own on every drive. What a request describes becomes
+ *  - one command with a PRP list, or with an SGL where PRPs cannot express it and the drive has
+ * SGLs;
+ *  - several commands, when the drive's largest transfer is smaller, or at places where a PRP list
+ * may not go on. The first error wins; the request ends when all of its commands ended;
  *  - as the last resort, block by block, a copy through NIC memory, counted as bounced_bytes.
  *
  * What a submitter sees:
- *  - status, DNR and dw0 are the drive's. "More" and the retry delay (M, CRD) are cleared: they speak of
- *    the drive's log and Identify data, which nobody above can see;
- *  - Invalid Field, DNR: metadata, a fused command, a length that is not that of the LBA range, or what
- *    cannot be expressed by any of the means above;
+ *  - status, DNR and dw0 are the drive's. "More" and the retry delay (M, CRD) are cleared: they
+ * speak of the drive's log and Identify data, which nobody above can see;
+ *  - Invalid Field, DNR: metadata, a fused command, a length that is not that of the LBA range, or
+ * what cannot be expressed by any of the means above;
  *  - Namespace Not Ready without DNR: no such namespace now, or the drive does not come up;
  *  - Command Interrupted without DNR: a timeout or a reset of the drive ended it;
  *  - Abort Requested without DNR: it was cancelled.
  * While a drive that was ready is being reset, new requests wait for it, up to their deadline.
- * A request without a deadline gets NVME_DRV_TIMEOUT_NS. A cancelled or late command is aborted, and
- * if it does not end within NVME_DRV_ABORT_NS the drive is reset. No request ends by a reset before
- * the drive has stopped or its access to memory was cut off.
+ * A request without a deadline gets NVME_DRV_TIMEOUT_NS. A cancelled or late command is aborted,
+ * and if it does not end within NVME_DRV_ABORT_NS the drive is reset. No request ends by a reset
+ * before the drive has stopped or its access to memory was cut off.
  *
  * Leaves out: interrupts, metadata and protection information, block sizes other than 512 and 4096,
  * drives with fewer I/O queues than cores (refused), hot plug (a drive that goes away stays away),
@@ -35,25 +36,25 @@
 #include "hal/pcie_rc.h"
 
 /* X(name, what it means) */
-#define NVME_DRV_STATE_LIST(X)                                                               \
-    X(STOPPING, "the cores are told to submit nothing more")                                 \
-    X(DISABLING, "CC.EN goes to 0; CSTS.RDY shall follow soon, since requests wait for it")  \
-    X(DRAINING, "the drive cannot reach memory; the cores end what was under way")           \
-    X(BACKOFF, "pausing before the next attempt")                                            \
-    X(SETTLING, "CSTS.RDY must be 0 before the next enable, within CAP.TO")                  \
-    X(ENABLING, "CC.EN is 1; CSTS.RDY must follow within CAP.TO")                            \
-    X(IDENTIFY_CTRL, "Identify Controller")                                                  \
-    X(SET_EVENTS, "Set Features: which asynchronous events the drive reports")               \
-    X(SET_QUEUES, "Set Features: a queue pair for each core")                                \
-    X(CREATE_CQ, "Create I/O Completion Queue for one core")                                 \
-    X(CREATE_SQ, "Create I/O Submission Queue for one core")                                 \
-    X(STARTING, "the cores take their queues")                                               \
-    X(READ_EVENT, "Get Log Page, which lets the drive report the event again")               \
-    X(LIST_NS, "Identify: active namespaces")                                                \
-    X(IDENTIFY_NS, "Identify Namespace")                                                     \
-    X(DESCRIBE_NS, "Identify: namespace identification descriptors")                         \
-    X(READY, "serving")                                                                      \
-    X(FAILED, "this drive cannot be used; the log says why")                                 \
+#define NVME_DRV_STATE_LIST(X)                                                              \
+    X(STOPPING, "the cores are told to submit nothing more")                                \
+    X(DISABLING, "CC.EN goes to 0; CSTS.RDY shall follow soon, since requests wait for it") \
+    X(DRAINING, "the drive cannot reach memory; the cores end what was under way")          \
+    X(BACKOFF, "pausing before the next attempt")                                           \
+    X(SETTLING, "CSTS.RDY must be 0 before the next enable, within CAP.TO")                 \
+    X(ENABLING, "CC.EN is 1; CSTS.RDY must follow within CAP.TO")                           \
+    X(IDENTIFY_CTRL, "Identify Controller")                                                 \
+    X(SET_EVENTS, "Set Features: which asynchronous events the drive reports")              \
+    X(SET_QUEUES, "Set Features: a queue pair for each core")                               \
+    X(CREATE_CQ, "Create I/O Completion Queue for one core")                                \
+    X(CREATE_SQ, "Create I/O Submission Queue for one core")                                \
+    X(STARTING, "the cores take their queues")                                              \
+    X(READ_EVENT, "Get Log Page, which lets the drive report the event again")              \
+    X(LIST_NS, "Identify: active namespaces")                                               \
+    X(IDENTIFY_NS, "Identify Namespace")                                                    \
+    X(DESCRIBE_NS, "Identify: namespace identification descriptors")                        \
+    X(READY, "serving")                                                                     \
+    X(FAILED, "this drive cannot be used; the log says why")                                \
     X(REMOVED, "the drive no longer answers on its bus")
 
 enum nvme_drv_state {

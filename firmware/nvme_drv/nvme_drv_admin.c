@@ -9,10 +9,10 @@
 #include "nvme_drv/nvme_drv_priv.h"
 
 #define STEP_TIMEOUT_NS (5 * NS_PER_S)
-#define REAP_MAX 16
+#define REAP_MAX        16
 
 /* Asynchronous event, dword 0 of the completion (5.2.1) */
-#define EVENT_TYPE(dw0)     ((dw0) & 7)
+#define EVENT_TYPE(dw0)     ((dw0)&7)
 #define EVENT_LOG_PAGE(dw0) ((uint8_t)((dw0) >> 16))
 
 void nvme_drv_admin_init(struct nvme_drv *drv)
@@ -90,7 +90,8 @@ void nvme_drv_admin_called(struct msg *msg)
         }
     }
     if (atomic_exchange_explicit(&q->wants_reset, false, memory_order_relaxed) && is_online) {
-        drv->reset_reason = q->is_broken ? "a completion that cannot be" : "a command that never ends";
+        drv->reset_reason =
+            q->is_broken ? "a completion that cannot be" : "a command that never ends";
     }
 }
 
@@ -104,8 +105,9 @@ static bool take_abort(struct nvme_drv *drv, uint32_t *cdw10)
                 struct nvme_drv_queue *q = &drv->queues[core];
                 uint32_t index = i * 64 + lowest_bit(*bits);
                 *bits &= *bits - 1;
-                *cdw10 = (uint32_t)atomic_load_explicit(&q->abort_cids[index],
-                                                        memory_order_relaxed) << 16 | q->qid;
+                *cdw10 = (uint32_t)atomic_load_explicit(&q->abort_cids[index], memory_order_relaxed)
+                             << 16 |
+                         q->qid;
                 return true;
             }
         }
@@ -132,7 +134,8 @@ static uint32_t start_aborts(struct nvme_drv *drv)
     return count;
 }
 
-/* --- completions ------------------------------------------------------------------------------- */
+/* --- completions -------------------------------------------------------------------------------
+ */
 
 static void on_event(struct nvme_drv *drv, nvme_status_t status, uint32_t dw0)
 {
@@ -170,7 +173,8 @@ static void complete(struct nvme_drv *drv, const struct nvme_cqe *cqe)
     } else if (index == NVME_DRV_ADMIN_EVENT) {
         on_event(drv, status, cqe->dw0);
     }
-    /* An Abort's answer tells nothing that the aborted command's own end, or its deadline, does not. */
+    /* An Abort's answer tells nothing that the aborted command's own end, or its deadline, does
+     * not. */
 }
 
 uint32_t nvme_drv_admin_poll(struct nvme_drv *drv)
@@ -178,8 +182,7 @@ uint32_t nvme_drv_admin_poll(struct nvme_drv *drv)
     struct nvme_cqe cqe;
     uint32_t count = 0;
 
-    while (count < REAP_MAX && drv->reset_reason == NULL &&
-           nvme_drv_cq_pop(&drv->admin.cq, &cqe)) {
+    while (count < REAP_MAX && drv->reset_reason == NULL && nvme_drv_cq_pop(&drv->admin.cq, &cqe)) {
         complete(drv, &cqe);
         count++;
     }

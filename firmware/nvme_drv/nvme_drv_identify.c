@@ -1,7 +1,7 @@
 /*
- * Bring-up states that ask the drive what it is: controller, active namespaces, each namespace and its
- * identifiers. What a drive says is checked before it is believed. Core 0.
- * Source: NVMe Base 1.4, section 5.15.
+ * Bring-up states that ask the drive what it is: controller, active namespaces, each namespace and
+ * its identifiers. What a drive says is checked before it is believed. Core 0. Source: NVMe
+ * Base 1.4, section 5.15.
  */
 #include <string.h>
 #include "base/log.h"
@@ -13,17 +13,17 @@
 #define CNS_DESCRIPTORS 0x03
 
 /* Identify Controller, byte offsets (figure 247). */
-#define IDC_SN     4   /* 20 characters */
-#define IDC_MN     24  /* 40 characters */
-#define IDC_FR     64  /* 8 characters */
-#define IDC_MDTS   77  /* 2^n pages of CAP.MPSMIN; 0: no limit */
-#define IDC_OAES   92  /* 4 bytes */
-#define IDC_ACL    258 /* zeroes based */
-#define IDC_SQES   512 /* smallest in 3:0, largest in 7:4, as powers of two */
-#define IDC_CQES   513
-#define IDC_ONCS   520 /* 2 bytes */
-#define IDC_VWC    525
-#define IDC_SGLS   536 /* 4 bytes */
+#define IDC_SN   4   /* 20 characters */
+#define IDC_MN   24  /* 40 characters */
+#define IDC_FR   64  /* 8 characters */
+#define IDC_MDTS 77  /* 2^n pages of CAP.MPSMIN; 0: no limit */
+#define IDC_OAES 92  /* 4 bytes */
+#define IDC_ACL  258 /* zeroes based */
+#define IDC_SQES 512 /* smallest in 3:0, largest in 7:4, as powers of two */
+#define IDC_CQES 513
+#define IDC_ONCS 520 /* 2 bytes */
+#define IDC_VWC  525
+#define IDC_SGLS 536 /* 4 bytes */
 
 #define OAES_NS_ATTRIBUTE BIT32(8)
 #define ONCS_COMPARE      BIT32(0)
@@ -37,7 +37,7 @@
 #define EVENT_SMART_ALL   0x1fu
 
 /* Identify Namespace (figure 245). */
-#define IDN_NSZE   0   /* 8 bytes */
+#define IDN_NSZE   0 /* 8 bytes */
 #define IDN_FLBAS  26
 #define IDN_DPS    29
 #define IDN_NSATTR 99
@@ -45,15 +45,15 @@
 #define IDN_EUI64  120 /* 8 bytes */
 #define IDN_LBAF   128 /* 4 bytes each: MS 15:0, LBADS 23:16 */
 
-#define FLBAS_INDEX(flbas)     ((flbas) & 0xfu)
+#define FLBAS_INDEX(flbas)     ((flbas)&0xfu)
 #define DPS_TYPE_MASK          7u
 #define NSATTR_WRITE_PROTECTED BIT32(0)
 
 /* Namespace identification descriptor (figure 249): type, length, 2 reserved bytes, identifier. */
 #define DESC_HEADER_BYTES 4
-#define DESC_EUI64 1
-#define DESC_NGUID 2
-#define DESC_UUID  3
+#define DESC_EUI64        1
+#define DESC_NGUID        2
+#define DESC_UUID         3
 
 static uint32_t get32(const uint8_t *data, uint32_t offset)
 {
@@ -71,8 +71,10 @@ static uint64_t get64(const uint8_t *data, uint32_t offset)
 
 static enum nvme_drv_step identify(struct nvme_drv *drv, uint32_t cns, uint32_t nsid)
 {
-    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_IDENTIFY, .nsid = nsid,
-                           .prp1 = nvme_drv_bus_addr(drv->dma->data), .cdw10 = cns};
+    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_IDENTIFY,
+                           .nsid = nsid,
+                           .prp1 = nvme_drv_bus_addr(drv->dma->data),
+                           .cdw10 = cns};
     return nvme_drv_admin_step(drv, &cmd);
 }
 
@@ -273,8 +275,10 @@ static const char *take_ns(struct nvme_drv *drv, const uint8_t *data)
     if (lba_count == 0 || lba_count > UINT64_MAX >> lba_shift) {
         return "its size cannot be";
     }
-    drv->draft = (struct blk_geometry){.lba_count = lba_count, .lba_shift = (uint8_t)lba_shift,
-                                       .features = drv->features, .known = true};
+    drv->draft = (struct blk_geometry){.lba_count = lba_count,
+                                       .lba_shift = (uint8_t)lba_shift,
+                                       .features = drv->features,
+                                       .known = true};
     if ((data[IDN_NSATTR] & NSATTR_WRITE_PROTECTED) != 0) {
         drv->draft.features |= BLK_FEATURE_READ_ONLY;
     }
@@ -348,8 +352,7 @@ enum nvme_drv_state nvme_drv_state_describe_ns(struct nvme_drv *drv, uint64_t no
     publish(ns, &drv->draft);
     if (is_first) {
         LOG_INFO("nvme_drv: %s: %llu blocks of %u bytes", ns->name,
-                 (unsigned long long)ns->dev.geometry.lba_count,
-                 1u << ns->dev.geometry.lba_shift);
+                 (unsigned long long)ns->dev.geometry.lba_count, 1u << ns->dev.geometry.lba_shift);
         if (drv->found != NULL) {
             drv->found(&ns->dev, nsid, drv->found_ctx);
         }

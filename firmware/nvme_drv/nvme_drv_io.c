@@ -3,7 +3,8 @@
  *
  *   submit --> one command for all of it --------------------------> finish --> blk_complete
  *         \--> split: several commands, each of them finishes, then settle --> blk_complete
- *         \--> waiting list (no slot, list or buffer; or the drive is being reset) --> pump --> as above
+ *         \--> waiting list (no slot, list or buffer; or the drive is being reset) --> pump --> as
+ * above
  *
  * Completions of a drive are hostile until their CID is found to be that of a command under way.
  */
@@ -14,8 +15,7 @@
 #define REAP_MAX 64 /* completions per turn */
 
 /* Opcodes whose data is that of an LBA range: they can be split. */
-#define LBA_DATA_OPCODES \
-    (BIT32(NVME_IO_READ) | BIT32(NVME_IO_WRITE) | BIT32(NVME_IO_COMPARE))
+#define LBA_DATA_OPCODES (BIT32(NVME_IO_READ) | BIT32(NVME_IO_WRITE) | BIT32(NVME_IO_COMPARE))
 
 ALWAYS_INLINE bool has_lba_data(const struct nvme_sqe *cmd)
 {
@@ -88,7 +88,8 @@ NOINLINE static void give_extra(struct nvme_drv_queue *q, struct nvme_drv_slot *
     }
 }
 
-/* The slot can be used again, under another CID: a completion that comes twice is then found out. */
+/* The slot can be used again, under another CID: a completion that comes twice is then found out.
+ */
 ALWAYS_INLINE void give_slot(struct nvme_drv_queue *q, struct nvme_drv_slot *slot)
 {
     if (UNLIKELY(slot->extra_kind != NVME_DRV_EXTRA_NONE)) {
@@ -102,7 +103,8 @@ ALWAYS_INLINE void give_slot(struct nvme_drv_queue *q, struct nvme_drv_slot *slo
     q->in_flight--;
 }
 
-/* The command as the submitter gave it, with what is ours. MPTR holds a host's idea of an address. */
+/* The command as the submitter gave it, with what is ours. MPTR holds a host's idea of an address.
+ */
 ALWAYS_INLINE struct nvme_sqe *push_cmd(struct nvme_drv_queue *q, const struct nvme_drv_slot *slot,
                                         const struct nvme_drv_ns *ns)
 {
@@ -197,8 +199,8 @@ static bool issue_rest(struct nvme_drv_queue *q, struct nvme_drv_ns *ns,
             part = nvme_drv_plan(&q->caps, ref, &split->cursor, 1u << lba_shift);
         }
         if (part.how == NVME_DRV_CANNOT) {
-            split->status = lba_shift == 0 ? NVME_SC_NS_NOT_READY
-                                           : NVME_SC_INVALID_FIELD | NVME_STATUS_DNR;
+            split->status =
+                lba_shift == 0 ? NVME_SC_NS_NOT_READY : NVME_SC_INVALID_FIELD | NVME_STATUS_DNR;
             split->is_stopped = true;
         } else if (!issue_part(q, ns, split->req, split, &split->cursor, &part,
                                split->deadline_ns)) {
@@ -320,7 +322,8 @@ void nvme_drv_submit(struct blk_dev *dev, struct blk_req *req)
     }
     const struct nvme_drv_slot *slot = take_slot(q, req, NULL, deadline_of(req));
     struct nvme_sqe *sqe = push_cmd(q, slot, ns);
-    uint64_t last_page = (seg->bus_addr + seg->len_bytes - 1) & ~(uint64_t)(NVME_DRV_PAGE_BYTES - 1);
+    uint64_t last_page =
+        (seg->bus_addr + seg->len_bytes - 1) & ~(uint64_t)(NVME_DRV_PAGE_BYTES - 1);
     sqe->prp1 = seg->bus_addr;
     sqe->prp2 = last_page > seg->bus_addr ? last_page : 0;
 }
@@ -429,9 +432,8 @@ uint32_t nvme_drv_reap(struct nvme_drv_queue *q, uint32_t max)
     return count;
 }
 
-uint32_t nvme_drv_queue_run(void *ctx)
+uint32_t nvme_drv_queue_run(struct nvme_drv_queue *q)
 {
-    struct nvme_drv_queue *q = ctx;
     uint32_t count = 0;
 
     if (q->mode != NVME_DRV_MODE_RUN) {

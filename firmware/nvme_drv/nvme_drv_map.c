@@ -1,17 +1,17 @@
 /*
  * From a scatter list to what a drive accepts. Source: NVMe Base 1.4, 4.3 (PRP) and 4.4 (SGL).
  *
- * PRP: the first entry may begin anywhere on a dword, all others begin on a page, and all but the last
- * end on one. An SGL takes any list. Neighbours that touch on the bus are one piece for both.
+ * PRP: the first entry may begin anywhere on a dword, all others begin on a page, and all but the
+ * last end on one. An SGL takes any list. Neighbours that touch on the bus are one piece for both.
  */
 #include "nvme_drv/nvme_drv_priv.h"
 
-#define PAGE_MASK (NVME_DRV_PAGE_BYTES - 1)
+#define PAGE_MASK     (NVME_DRV_PAGE_BYTES - 1)
 #define SGL_MAX_DESCS (NVME_DRV_BIG_LIST_BYTES / sizeof(struct nvme_sgl_desc))
 
 /* The piece of segment `i` that is left at `cursor`. */
-ALWAYS_INLINE struct mem_seg piece_at(const struct mem_ref *ref, const struct nvme_drv_cursor *cursor,
-                                      uint32_t i)
+ALWAYS_INLINE struct mem_seg piece_at(const struct mem_ref *ref,
+                                      const struct nvme_drv_cursor *cursor, uint32_t i)
 {
     struct mem_seg piece = ref->segs[i];
     if (i == cursor->seg) {
@@ -212,10 +212,9 @@ void nvme_drv_build_sgl(struct nvme_sqe *sqe, struct nvme_sgl_desc *list, const 
     if (count == 1) {
         sqe->sgl1 = out[0];
     } else {
-        sqe->sgl1 = (struct nvme_sgl_desc){
-            .addr = nvme_drv_bus_addr(list),
-            .len_bytes = count * (uint32_t)sizeof(struct nvme_sgl_desc),
-            .type = NVME_SGL_LAST_SEGMENT << 4};
+        sqe->sgl1 =
+            (struct nvme_sgl_desc){.addr = nvme_drv_bus_addr(list),
+                                   .len_bytes = count * (uint32_t)sizeof(struct nvme_sgl_desc),
+                                   .type = NVME_SGL_LAST_SEGMENT << 4};
     }
 }
-

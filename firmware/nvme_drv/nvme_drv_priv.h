@@ -36,13 +36,13 @@
 #define NVME_DRV_ABORT_SLOTS   4 /* Abort commands at a time, if the drive takes so many */
 
 /* Per core, shared by all drives. */
-#define NVME_DRV_SMALL_LISTS       LIMIT_COMMANDS_PER_CORE
-#define NVME_DRV_SMALL_LIST_BYTES  256 /* 32 PRPs: 128 KiB; 16 SGL descriptors */
-#define NVME_DRV_BIG_LISTS         LIMIT_BIG_COMMANDS_PER_CORE
-#define NVME_DRV_BIG_LIST_BYTES    4096 /* 512 PRPs, never chained; 256 descriptors */
-#define NVME_DRV_BOUNCES           16
-#define NVME_DRV_BOUNCE_BYTES      8192 /* two pages: PRP 1 and PRP 2 suffice */
-#define NVME_DRV_SPLITS            128
+#define NVME_DRV_SMALL_LISTS      LIMIT_COMMANDS_PER_CORE
+#define NVME_DRV_SMALL_LIST_BYTES 256 /* 32 PRPs: 128 KiB; 16 SGL descriptors */
+#define NVME_DRV_BIG_LISTS        LIMIT_BIG_COMMANDS_PER_CORE
+#define NVME_DRV_BIG_LIST_BYTES   4096 /* 512 PRPs, never chained; 256 descriptors */
+#define NVME_DRV_BOUNCES          16
+#define NVME_DRV_BOUNCE_BYTES     8192 /* two pages: PRP 1 and PRP 2 suffice */
+#define NVME_DRV_SPLITS           128
 
 _Static_assert(NVME_DRV_BIG_LIST_BYTES / 8 + 1 >= LIMIT_SEGS, "one PRP list page is enough");
 _Static_assert(NVME_DRV_QUEUE_ENTRIES == 256, "a CID is 8 bits of index, 8 bits of generation");
@@ -96,11 +96,12 @@ struct nvme_drv_part {
     uint32_t entry_count; /* PRP: pages; SGL: descriptors */
 };
 
-/* What the drive's Identify data says about commands; written by core 0 while queues are stopped. */
+/* What the drive's Identify data says about commands; written by core 0 while queues are stopped.
+ */
 struct nvme_drv_caps {
-    uint32_t max_bytes;       /* of one command: a power of two, 8 KiB..LIMIT_TRANSFER_BYTES */
+    uint32_t max_bytes; /* of one command: a power of two, 8 KiB..LIMIT_TRANSFER_BYTES */
     bool sgl;
-    uint8_t sgl_align_mask;   /* 3: addresses and lengths in dwords */
+    uint8_t sgl_align_mask; /* 3: addresses and lengths in dwords */
 };
 
 /* A request that became several commands. */
@@ -160,7 +161,7 @@ enum nvme_drv_verb {
     NVME_DRV_VERB_START,
 };
 
-#define NVME_DRV_NO_SLOT 0xffff
+#define NVME_DRV_NO_SLOT     0xffff
 #define NVME_DRV_ABORT_WORDS (NVME_DRV_QUEUE_ENTRIES / 64)
 
 struct nvme_drv_queue {
@@ -173,8 +174,8 @@ struct nvme_drv_queue {
     uint16_t free_slot;
     uint16_t qid;
     uint32_t in_flight;
-    uint8_t mode; /* enum nvme_drv_mode */
-    bool is_broken; /* sent a completion that cannot be; trusted again after the next reset */
+    uint8_t mode;    /* enum nvme_drv_mode */
+    bool is_broken;  /* sent a completion that cannot be; trusted again after the next reset */
     bool is_watched; /* the timer is armed */
     uint8_t core;
     struct nvme_drv_caps caps;
@@ -189,7 +190,6 @@ struct nvme_drv_queue {
     uint64_t timeout_count;
     uint64_t abort_count;
     uint64_t bad_completion_count;
-    struct poller poller;
     struct timer watch;
 
     /* From core 0 and back: one order at a time. */
@@ -209,10 +209,10 @@ struct nvme_drv_queue {
 struct nvme_drv_ns {
     struct blk_dev dev;
     struct nvme_drv *drv;
-    uint32_t nsid;             /* 0: free entry */
+    uint32_t nsid;              /* 0: free entry */
     _Atomic uint32_t lba_shift; /* 0: not usable now. Any core reads it */
-    bool is_found;             /* seen at least once */
-    bool is_listed;            /* in the list that is being worked through */
+    bool is_found;              /* seen at least once */
+    bool is_listed;             /* in the list that is being worked through */
     char name[16];
 };
 
@@ -250,20 +250,19 @@ struct nvme_drv {
     uint32_t index;
     uint32_t core_count;
     char name[16];
-    struct poller poller;
 
     enum nvme_drv_state state;
     enum nvme_drv_state verdict; /* FAILED or REMOVED: where DRAINING leads; else BACKOFF */
     bool is_entered;             /* the state function ran before */
     uint64_t state_since_ns;
-    uint64_t look_ns;            /* registers are not read before */
+    uint64_t look_ns; /* registers are not read before */
     uint64_t ready_since_ns;
-    const char *reset_reason;    /* not NULL: somebody asks for a reset */
-    bool was_up;                 /* has been READY since the last reset */
-    uint32_t failed_attempts;    /* since the drive was ready last */
-    uint32_t flaps;              /* resets that came soon after it got ready */
-    uint32_t orders_pending;     /* cores that have not answered */
-    uint32_t queue_index;        /* CREATE_CQ, CREATE_SQ */
+    const char *reset_reason; /* not NULL: somebody asks for a reset */
+    bool was_up;              /* has been READY since the last reset */
+    uint32_t failed_attempts; /* since the drive was ready last */
+    uint32_t flaps;           /* resets that came soon after it got ready */
+    uint32_t orders_pending;  /* cores that have not answered */
+    uint32_t queue_index;     /* CREATE_CQ, CREATE_SQ */
 
     /* From CAP and Identify. */
     uint64_t ready_timeout_ns;
@@ -276,7 +275,8 @@ struct nvme_drv {
     /* Asynchronous events. */
     bool event_waits;
     uint8_t event_log;
-    uint64_t event_ns; /* not handled before: a drive that reports without end must not keep us busy */
+    uint64_t
+        event_ns; /* not handled before: a drive that reports without end must not keep us busy */
 
     /* Namespaces. */
     struct nvme_drv_ns ns[NVME_DRV_NAMESPACES];
@@ -302,8 +302,10 @@ bool nvme_drv_pools_are_full(uint32_t core);
 
 /* --- nvme_drv_state.c ------------------------------------------------------------------------ */
 
-uint32_t nvme_drv_run(void *ctx);
-uint64_t nvme_drv_arm(void *ctx, bool is_armed);
+/* One turn; returns how much was done. */
+uint32_t nvme_drv_run(struct nvme_drv *drv);
+/* How long core 0 may sleep at most. */
+uint64_t nvme_drv_sleep_ns(const struct nvme_drv *drv);
 /* Takes over what CAP says; NULL, or why the drive cannot be used. */
 const char *nvme_drv_read_cap(struct nvme_drv *drv);
 /* What a state function returns when the drive did not do its part: logs, counts, resets. */
@@ -343,7 +345,8 @@ void nvme_drv_admin_called(struct msg *msg);
 /* --- nvme_drv_io.c --------------------------------------------------------------------------- */
 
 void nvme_drv_submit(struct blk_dev *dev, struct blk_req *req);
-uint32_t nvme_drv_queue_run(void *ctx);
+/* One turn; returns how many completions were handled. */
+uint32_t nvme_drv_queue_run(struct nvme_drv_queue *q);
 /* Ends a command: data that was bounced is delivered, everything that it held is given back. */
 void nvme_drv_finish(struct nvme_drv_queue *q, struct nvme_drv_slot *slot, nvme_status_t status,
                      uint32_t dw0, uint32_t dw1);
@@ -367,7 +370,8 @@ ALWAYS_INLINE struct nvme_drv_split *nvme_drv_waiting_split(const struct blk_req
 void nvme_drv_queue_init(struct nvme_drv_queue *q, struct nvme_drv *drv, uint32_t core,
                          struct nvme_drv_slot *slots);
 void nvme_drv_cancel(struct blk_dev *dev, struct blk_req *req);
-uint64_t nvme_drv_queue_arm(void *ctx, bool is_armed);
+/* How long the core may sleep at most. */
+uint64_t nvme_drv_queue_sleep_ns(const struct nvme_drv_queue *q);
 /* Has deadlines looked at from now on. */
 void nvme_drv_queue_watch(struct nvme_drv_queue *q);
 /* The drive sent what it must not: no completion of it is believed until it was reset. */
@@ -375,8 +379,8 @@ void nvme_drv_queue_break(struct nvme_drv_queue *q, const struct nvme_cqe *cqe);
 
 /* --- nvme_drv_map.c -------------------------------------------------------------------------- */
 
-/* The largest next part of `ref` from `cursor` on, a multiple of `granule_bytes`; the granule is the
- * block size, or the whole length for what cannot be split. */
+/* The largest next part of `ref` from `cursor` on, a multiple of `granule_bytes`; the granule is
+ * the block size, or the whole length for what cannot be split. */
 struct nvme_drv_part nvme_drv_plan(const struct nvme_drv_caps *caps, const struct mem_ref *ref,
                                    const struct nvme_drv_cursor *cursor, uint32_t granule_bytes);
 void nvme_drv_cursor_advance(struct nvme_drv_cursor *cursor, const struct mem_ref *ref,

@@ -1,13 +1,14 @@
 /*
- * Life of an I/O queue, on its core: deadlines and cancels, and the orders of core 0 by which a reset
- * passes: stop, drain, start.
+ * Life of an I/O queue, on its core: deadlines and cancels, and the orders of core 0 by which a
+ * reset passes: stop, drain, start.
  */
 #include "base/log.h"
 #include "base/trace.h"
 #include "hal/clock.h"
 #include "nvme_drv/nvme_drv_priv.h"
 
-#define WATCH_NS (50 * NS_PER_MS) /* how often deadlines are looked at while something is under way */
+#define WATCH_NS \
+    (50 * NS_PER_MS) /* how often deadlines are looked at while something is under way */
 
 ALWAYS_INLINE uint32_t slot_index(const struct nvme_drv_queue *q, const struct nvme_drv_slot *slot)
 {
@@ -53,9 +54,9 @@ void nvme_drv_queue_break(struct nvme_drv_queue *q, const struct nvme_cqe *cqe)
     q->bad_completion_count++;
     q->is_broken = true;
     TRACE(q->core, DRIVE_ERROR, 0, q->drv->index, (uint16_t)cqe->dw3, 0xffff);
-    LOG_LIMITED(ERROR, "nvme_drv: %s: completion for no command of ours, SQ %u CID %04x on queue %u",
-                q->drv->name, (unsigned)cqe->sq_id, (unsigned)(uint16_t)cqe->dw3,
-                (unsigned)q->qid);
+    LOG_LIMITED(ERROR,
+                "nvme_drv: %s: completion for no command of ours, SQ %u CID %04x on queue %u",
+                q->drv->name, (unsigned)cqe->sq_id, (unsigned)(uint16_t)cqe->dw3, (unsigned)q->qid);
     ask_reset(q);
 }
 
@@ -107,7 +108,8 @@ static void expire_waiting(struct nvme_drv_queue *q, uint64_t now_ns)
     struct list expired;
     list_init(&expired);
     /* First out of the list, then done(): which may submit again. */
-    LIST_FOR_EACH (node, temp, &q->waiting) {
+    LIST_FOR_EACH(node, temp, &q->waiting)
+    {
         struct blk_req *req = LIST_ENTRY(node, struct blk_req, link);
         if (req->priv[NVME_DRV_PRIV_DEADLINE] <= now_ns) {
             list_remove(node);
@@ -154,7 +156,8 @@ void nvme_drv_cancel(struct blk_dev *dev, struct blk_req *req)
             begin_abort(q, slot);
         }
     }
-    LIST_FOR_EACH (node, temp, &q->waiting) {
+    LIST_FOR_EACH(node, temp, &q->waiting)
+    {
         if (node == &req->link) {
             end_waiting(q, req, NVME_SC_ABORT_REQUESTED);
             return;
@@ -162,12 +165,14 @@ void nvme_drv_cancel(struct blk_dev *dev, struct blk_req *req)
     }
 }
 
-/* --- orders of core 0 -------------------------------------------------------------------------- */
+/* --- orders of core 0 --------------------------------------------------------------------------
+ */
 
 /* The drive can no longer reach memory. What it finished before counts; the rest is interrupted. */
 static void drain(struct nvme_drv_queue *q)
 {
-    if (!q->is_broken) {
+    /* Nothing under way: the ring may never have been set up, and its memory hold anything. */
+    if (q->in_flight != 0 && !q->is_broken) {
         (void)nvme_drv_reap(q, NVME_DRV_QUEUE_ENTRIES);
     }
     for (uint32_t i = 0; i < NVME_DRV_QUEUE_ENTRIES; i++) {
@@ -176,8 +181,8 @@ static void drain(struct nvme_drv_queue *q)
             continue;
         }
         bool was_cancelled = slot->state != NVME_DRV_SLOT_BUSY && !slot->is_late;
-        nvme_drv_finish(q, slot,
-                        was_cancelled ? NVME_SC_ABORT_REQUESTED : NVME_SC_COMMAND_INTERRUPTED, 0, 0);
+        nvme_drv_finish(
+            q, slot, was_cancelled ? NVME_SC_ABORT_REQUESTED : NVME_SC_COMMAND_INTERRUPTED, 0, 0);
     }
     ASSERT(q->in_flight == 0);
     for (uint32_t i = 0; i < NVME_DRV_ABORT_WORDS; i++) {
@@ -186,8 +191,7 @@ static void drain(struct nvme_drv_queue *q)
     atomic_store_explicit(&q->wants_reset, false, memory_order_relaxed);
     if (q->mode == NVME_DRV_MODE_OFF) {
         while (!list_is_empty(&q->waiting)) {
-            end_waiting(q, LIST_ENTRY(q->waiting.next, struct blk_req, link),
-                        NVME_SC_NS_NOT_READY);
+            end_waiting(q, LIST_ENTRY(q->waiting.next, struct blk_req, link), NVME_SC_NS_NOT_READY);
         }
     }
 }
@@ -250,15 +254,13 @@ void nvme_drv_order(struct nvme_drv *drv, enum nvme_drv_verb verb)
     }
 }
 
-/* --- poller ------------------------------------------------------------------------------------ */
+/* --- poller ------------------------------------------------------------------------------------
+ */
 
 /* Nobody wakes us for a completion, so the core does not sleep while one can come. */
-uint64_t nvme_drv_queue_arm(void *ctx, bool is_armed)
+uint64_t nvme_drv_queue_sleep_ns(const struct nvme_drv_queue *q)
 {
-    const struct nvme_drv_queue *q = ctx;
-
-    if (is_armed && q->mode == NVME_DRV_MODE_RUN &&
-        (q->in_flight != 0 || !list_is_empty(&q->waiting))) {
+    if (q->mode == NVME_DRV_MODE_RUN && (q->in_flight != 0 || !list_is_empty(&q->waiting))) {
         return 0;
     }
     return UINT64_MAX; /* orders come as messages, deadlines by a timer, requests by our own core */
@@ -284,6 +286,4 @@ void nvme_drv_queue_init(struct nvme_drv_queue *q, struct nvme_drv *drv, uint32_
     for (uint32_t i = 0; i < NVME_DRV_QUEUE_ENTRIES; i++) {
         slots[i] = (struct nvme_drv_slot){.cid = (uint16_t)i};
     }
-    q->poller = (struct poller){
-        .name = "nvme_drv io", .run = nvme_drv_queue_run, .arm = nvme_drv_queue_arm, .ctx = q};
 }

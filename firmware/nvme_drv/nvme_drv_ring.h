@@ -1,6 +1,7 @@
 /*
- * The two rings of an NVMe queue pair, seen from the host's side of the drive: submit into one, reap the
- * other. The only code of this driver that turns indices into entries, phases and doorbell values.
+ * The two rings of an NVMe queue pair, seen from the host's side of the drive: submit into one,
+ * reap the other. The only code of this driver that turns indices into entries, phases and doorbell
+ * values.
  *
  * Indices run freely and are masked on use. A submission queue is never full: callers keep fewer
  * commands under way than it has entries, and a command that completed was fetched. So SQHD of the
@@ -86,8 +87,8 @@ ALWAYS_INLINE void nvme_drv_cq_ring(struct nvme_drv_cq *cq, struct mmio regs)
     }
 }
 
-/* Both rings as a fresh queue pair of `entry_count` (a power of two) entries has them. The drive must
- * be disabled. `stride_bytes`: 4 << CAP.DSTRD. */
+/* Both rings as a fresh queue pair of `entry_count` (a power of two) entries has them. The drive
+ * must be disabled. `stride_bytes`: 4 << CAP.DSTRD. */
 static inline void nvme_drv_rings_init(struct nvme_drv_sq *sq, struct nvme_drv_cq *cq, uint16_t qid,
                                        uint32_t entry_count, uint32_t stride_bytes)
 {

@@ -1,6 +1,6 @@
 /*
- * The state machine of a drive, polled by core 0: reset, enable, watch. No state waits: each looks and
- * returns the next one. What the drive is asked during bring-up is in nvme_drv_identify.c.
+ * The state machine of a drive, polled by core 0: reset, enable, watch. No state waits: each looks
+ * and returns the next one. What the drive is asked during bring-up is in nvme_drv_identify.c.
  *
  *   STOPPING > DISABLING > DRAINING > BACKOFF > SETTLING > ENABLING > IDENTIFY_CTRL > SET_EVENTS >
  *   SET_QUEUES > CREATE_CQ, CREATE_SQ (each core) > STARTING > LIST_NS > IDENTIFY_NS, DESCRIBE_NS
@@ -24,20 +24,21 @@
 #define GONE 0xffffffffu /* what a read of an absent device gives */
 
 /* Features (5.21.1) and Create I/O queue (5.3, 5.4), the bits that we use. */
-#define FID_QUEUE_COUNT 0x07
+#define FID_QUEUE_COUNT  0x07
 #define FID_EVENT_CONFIG 0x0b
 #define QUEUE_CONTIGUOUS BIT32(0)
 
 /* Log pages (5.14.1) */
 #define LOG_SMART_BYTES 512
 #define LOG_NS_BYTES    4096
-#define LOG_SMART 0x02
-#define LOG_CHANGED_NS 0x04
+#define LOG_SMART       0x02
+#define LOG_CHANGED_NS  0x04
 #define SMART_READ_ONLY BIT32(3) /* critical warning: media is in read only mode */
 
 typedef enum nvme_drv_state state_fn(struct nvme_drv *drv, uint64_t now_ns);
 
-/* --- ends of an attempt ------------------------------------------------------------------------- */
+/* --- ends of an attempt -------------------------------------------------------------------------
+ */
 
 enum nvme_drv_state nvme_drv_attempt_failed(struct nvme_drv *drv, const char *what)
 {
@@ -68,7 +69,8 @@ static uint32_t csts(const struct nvme_drv *drv)
     return mmio_read32(drv->regs, NVME_REG_CSTS);
 }
 
-/* After this nothing that the drive does reaches memory: the read comes back behind what it wrote. */
+/* After this nothing that the drive does reaches memory: the read comes back behind what it wrote.
+ */
 static void cut_dma(struct nvme_drv *drv)
 {
     pcie_rc_enable(drv->device, true, false);
@@ -242,8 +244,8 @@ static enum nvme_drv_state state_enabling(struct nvme_drv *drv, uint64_t now_ns)
 
 static enum nvme_drv_state state_set_events(struct nvme_drv *drv, uint64_t now_ns)
 {
-    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = FID_EVENT_CONFIG,
-                           .cdw11 = drv->events};
+    struct nvme_sqe cmd = {
+        .opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = FID_EVENT_CONFIG, .cdw11 = drv->events};
     (void)now_ns;
     /* A drive that refuses reports what it likes: not an error. */
     return nvme_drv_admin_step(drv, &cmd) == NVME_DRV_STEP_WAIT ? NVME_DRV_SET_EVENTS
@@ -253,8 +255,8 @@ static enum nvme_drv_state state_set_events(struct nvme_drv *drv, uint64_t now_n
 static enum nvme_drv_state state_set_queues(struct nvme_drv *drv, uint64_t now_ns)
 {
     uint32_t last = drv->core_count - 1; /* zeroes based */
-    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = FID_QUEUE_COUNT,
-                           .cdw11 = last << 16 | last};
+    struct nvme_sqe cmd = {
+        .opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = FID_QUEUE_COUNT, .cdw11 = last << 16 | last};
     (void)now_ns;
     enum nvme_drv_step step = nvme_drv_admin_step(drv, &cmd);
     if (step == NVME_DRV_STEP_WAIT) {
@@ -330,7 +332,8 @@ static enum nvme_drv_state state_starting(struct nvme_drv *drv, uint64_t now_ns)
 static enum nvme_drv_state state_read_event(struct nvme_drv *drv, uint64_t now_ns)
 {
     uint32_t len_bytes = drv->event_log == LOG_CHANGED_NS ? LOG_NS_BYTES : LOG_SMART_BYTES;
-    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_GET_LOG_PAGE, .nsid = NVME_NSID_ALL,
+    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_GET_LOG_PAGE,
+                           .nsid = NVME_NSID_ALL,
                            .prp1 = nvme_drv_bus_addr(drv->dma->data),
                            .cdw10 = (len_bytes / 4 - 1) << 16 | drv->event_log};
     (void)now_ns;
@@ -431,9 +434,8 @@ static void set_state(struct nvme_drv *drv, enum nvme_drv_state next, uint64_t n
     drv->is_entered = false;
 }
 
-uint32_t nvme_drv_run(void *ctx)
+uint32_t nvme_drv_run(struct nvme_drv *drv)
 {
-    struct nvme_drv *drv = ctx;
     uint64_t now_ns = sched_now_ns();
     uint32_t count = 0;
 
@@ -463,11 +465,9 @@ uint32_t nvme_drv_run(void *ctx)
     return count;
 }
 
-uint64_t nvme_drv_arm(void *ctx, bool is_armed)
+uint64_t nvme_drv_sleep_ns(const struct nvme_drv *drv)
 {
-    const struct nvme_drv *drv = ctx;
-
-    if (!is_armed || drv->state == NVME_DRV_FAILED || drv->state == NVME_DRV_REMOVED) {
+    if (drv->state == NVME_DRV_FAILED || drv->state == NVME_DRV_REMOVED) {
         return UINT64_MAX;
     }
     if (drv->state == NVME_DRV_READY && !drv->admin.abort_waits) {
