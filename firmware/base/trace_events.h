@@ -1,27 +1,28 @@
 /*
  * The list of trace events: append only, since host tools decode by number.
  *
- * X(number, NAME, CLASS, id, a, b): what the record's id and its two arguments mean, "-" for unused.
+ * X(number, NAME, CLASS, id, a, b): what the record's id and its two arguments mean, "-" for
+ * unused.
  */
 #ifndef BASE_TRACE_EVENTS_H
 #define BASE_TRACE_EVENTS_H
 
-#define TRACE_EVENT_LIST(X)                                                     \
-    X(1, SCHED_SLEEP, SCHED, "-", "until_ns", "-")                              \
-    X(2, SCHED_WAKE, SCHED, "-", "slept_ns", "-")                               \
-    X(3, EP_EVENT, CONTROL, "type", "offset", "value")                          \
-    X(4, CTRL_STATE, CONTROL, "cntlid", "from", "to")                           \
-    X(5, QUEUE_STATE, CONTROL, "qid", "from", "to")                             \
-    X(6, ADMIN_FETCH, CONTROL, "cid", "opcode", "cdw10")                        \
-    X(7, ADMIN_DONE, CONTROL, "cid", "status", "dw0")                           \
-    X(8, IO_FETCH, IO, "sqid_cid", "opcode_nsid", "slba")                       \
-    X(9, IO_SUBMIT, IO, "sqid_cid", "len_bytes", "seg_count")                   \
-    X(10, IO_DONE, IO, "sqid_cid", "status", "duration_ns")                     \
-    X(11, IRQ_RAISE, IO, "vector", "-", "-")                                    \
-    X(12, BAD_DOORBELL, FAULT, "qid", "value", "limit")                         \
-    X(13, BAD_ADDRESS, FAULT, "sqid_cid", "host_addr", "len_bytes")             \
-    X(14, BAD_COMMAND, FAULT, "sqid_cid", "opcode", "status")                   \
-    X(15, DRIVE_STATE, CONTROL, "drive", "from", "to")                          \
+#define TRACE_EVENT_LIST(X)                                         \
+    X(1, SCHED_SLEEP, SCHED, "-", "until_ns", "-")                  \
+    X(2, SCHED_WAKE, SCHED, "-", "slept_ns", "-")                   \
+    X(3, EP_EVENT, CONTROL, "type", "offset", "value")              \
+    X(4, CTRL_STATE, CONTROL, "cntlid", "from", "to")               \
+    X(5, QUEUE_STATE, CONTROL, "qid", "from", "to")                 \
+    X(6, ADMIN_FETCH, CONTROL, "cid", "opcode", "cdw10")            \
+    X(7, ADMIN_DONE, CONTROL, "cid", "status", "dw0")               \
+    X(8, IO_FETCH, IO, "sqid_cid", "opcode_nsid", "slba")           \
+    X(9, IO_SUBMIT, IO, "sqid_cid", "len_bytes", "seg_count")       \
+    X(10, IO_DONE, IO, "sqid_cid", "status", "duration_ns")         \
+    X(11, IRQ_RAISE, IO, "vector", "-", "-")                        \
+    X(12, BAD_DOORBELL, FAULT, "qid", "value", "limit")             \
+    X(13, BAD_ADDRESS, FAULT, "sqid_cid", "host_addr", "len_bytes") \
+    X(14, BAD_COMMAND, FAULT, "sqid_cid", "opcode", "status")       \
+    X(15, DRIVE_STATE, CONTROL, "drive", "from", "to")              \
     X(16, DRIVE_ERROR, FAULT, "drive", "cid", "status")
 
 /* Classes are switched on and off at run time. */

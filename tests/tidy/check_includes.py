@@ -5,8 +5,9 @@
        < {nvmf_host, nvmf_tgt} < mgmt < app
 
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
-another driver's. boot and arch: the same, and arch. Boards: whatever lies below app. Host tools and
-pcielink share only base and spec with the firmware; pcielink may use hal/native/vfu.
+another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
+Host tools and pcielink share only base and spec with the firmware; pcielink may use hal/native/vfu,
+hal/native its drivers and vfu.
 Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
 """
 import os
@@ -29,7 +30,7 @@ ALLOWED = {
     'native': BOTTOM | {'driver', 'vfu'},
     'vfu': {'base', 'spec'},
     'pcielink': {'base', 'spec', 'vfu'},
-    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu'},
+    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'sched'},
     'host_tools': {'base', 'spec'},
 }
 for part_, level_ in LEVEL.items():
