@@ -1,19 +1,19 @@
 /*
  * Stage marks: where the instructions of an I/O go. In ordinary builds they are nothing; the
- * benchmark's second build (-DSTAGE_MARKS) counts what runs between two marks for the stage that the
- * first one names.
+ * benchmark's second build (-DSTAGE_MARKS) counts what runs between two marks for the stage that
+ * the first one names.
  */
 #ifndef BASE_STAGE_H
 #define BASE_STAGE_H
 
-#define STAGE_LIST(X)                                             \
-    X(POLL, "look at doorbells, arbitration")                     \
-    X(FETCH, "copy the SQE, set the command up")                  \
-    X(DECODE, "opcode, namespace, LBA and field checks")          \
-    X(MAP, "PRP or SGL to bus addresses")                         \
-    X(BACKEND, "the block device")                                \
-    X(COMPLETE, "CQE and release of the command")                 \
-    X(IRQ, "interrupts and coalescing, once per batch")           \
+#define STAGE_LIST(X)                                    \
+    X(POLL, "look at doorbells, arbitration")            \
+    X(FETCH, "copy the SQE, set the command up")         \
+    X(DECODE, "opcode, namespace, LBA and field checks") \
+    X(MAP, "PRP or SGL to bus addresses")                \
+    X(BACKEND, "the block device")                       \
+    X(COMPLETE, "CQE and release of the command")        \
+    X(IRQ, "interrupts and coalescing, once per batch")  \
     X(OTHER, "scheduler, host model")
 
 enum stage {

@@ -1,6 +1,6 @@
 /*
- * A block device that completes at once and moves no data: reads leave the host's memory as it is.
- * For measurements of what lies above it; never a place for data.
+ * blk_null: completes every request at once and keeps nothing. For measurements: reads leave the
+ * host's buffer as it is, writes go nowhere. Never for data.
  */
 #ifndef BLK_BLK_NULL_H
 #define BLK_BLK_NULL_H
@@ -10,11 +10,12 @@
 #include "blk/blk.h"
 
 struct blk_null {
-    struct blk_dev dev;
+    struct blk_dev dev; /* first */
 };
 
-/* `size_bytes` is a multiple of the block; `lba_shift` 9 or 12; `name` stays valid. Core 0, at
- * start. */
+/* Makes a device that claims `size_bytes`, in blocks of 1 << lba_shift bytes (9 or 12). `name`
+ * stays with the caller. INVALID: another block size, or a size that is no multiple of it. Core 0,
+ * at start. */
 MUST_USE enum status blk_null_init(struct blk_null *null, const char *name, uint64_t size_bytes,
                                    uint8_t lba_shift);
 

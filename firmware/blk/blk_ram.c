@@ -1,138 +1,247 @@
 #include "blk/blk_ram.h"
 
 #include <string.h>
+#include "base/assert.h"
 #include "base/bits.h"
 #include "base/stage.h"
+#include "sched/sched.h"
 
-/* A range of blocks as bytes of the medium; false: not inside it. The submitter has checked
- * already; a device in memory looks twice, since what lies beside the medium is ours. */
-static bool range_bytes(const struct blk_ram *ram, uint64_t slba, uint32_t lba_count,
-                        uint64_t *offset, uint64_t *len)
+/* A request that is zeroed in steps, in blk_req.priv. */
+struct job {
+    struct msg msg;
+    uint64_t offset_bytes; /* of what is left of the range */
+    uint32_t left_lbas;
+    uint16_t range_next; /* Dataset Management: the range after this one */
+    bool is_cancelled;
+};
+_Static_assert(sizeof(struct job) <= sizeof(((struct blk_req *)0)->priv), "blk_req.priv");
+
+static struct blk_ram *ram_of(struct blk_dev *dev)
 {
-    uint8_t shift = ram->dev.geometry.lba_shift;
+    return CONTAINER_OF(dev, struct blk_ram, dev);
+}
+
+static uint64_t ram_bytes(const struct blk_ram *ram)
+{
+    return ram->dev.geometry.lba_count << ram->dev.geometry.lba_shift;
+}
+
+/* --- transfers ----------------------------------------------------------------------------- */
+
+ALWAYS_INLINE uint8_t *req_memory(struct blk_ram *ram, const struct blk_req *req)
+{
+    uint64_t offset_bytes = nvme_rw_slba(&req->cmd) << ram->dev.geometry.lba_shift;
+
+    /* The submitter has checked the range against the geometry. */
+    ASSERT(range_fits(offset_bytes, req->data.len_bytes, ram_bytes(ram)));
+    return ram->memory + offset_bytes;
+}
+
+static nvme_status_t ram_read(struct blk_ram *ram, struct blk_req *req)
+{
+    const uint8_t *from = req_memory(ram, req);
+
+    for (uint32_t i = 0; i < req->data.seg_count; i++) {
+        const struct mem_seg *seg = &req->data.segs[i];
+        memcpy(mem_seg_ptr(seg), from, seg->len_bytes);
+        from += seg->len_bytes;
+    }
+    return NVME_SC_SUCCESS;
+}
+
+static nvme_status_t ram_write(struct blk_ram *ram, struct blk_req *req)
+{
+    uint8_t *to = req_memory(ram, req);
+
+    for (uint32_t i = 0; i < req->data.seg_count; i++) {
+        const struct mem_seg *seg = &req->data.segs[i];
+        memcpy(to, mem_seg_ptr(seg), seg->len_bytes);
+        to += seg->len_bytes;
+    }
+    return NVME_SC_SUCCESS;
+}
+
+static nvme_status_t ram_compare(struct blk_ram *ram, struct blk_req *req)
+{
+    const uint8_t *have = req_memory(ram, req);
+
+    for (uint32_t i = 0; i < req->data.seg_count; i++) {
+        const struct mem_seg *seg = &req->data.segs[i];
+        if (memcmp(have, mem_seg_ptr(seg), seg->len_bytes) != 0) {
+            return NVME_SC_COMPARE_FAILURE;
+        }
+        have += seg->len_bytes;
+    }
+    return NVME_SC_SUCCESS;
+}
+
+/* --- zeroing in steps ---------------------------------------------------------------------- */
+
+static struct job *job_of(struct blk_req *req)
+{
+    return (struct job *)(void *)req->priv;
+}
+
+/* A range, checked by the submitter for Write Zeroes; for Dataset Management it lies in the data,
+ * which may be anybody's memory. */
+static bool job_set_range(struct blk_ram *ram, struct job *job, uint64_t slba, uint32_t lba_count)
+{
     if (!range_fits(slba, lba_count, ram->dev.geometry.lba_count)) {
         return false;
     }
-    *offset = slba << shift;
-    *len = (uint64_t)lba_count << shift;
+    job->offset_bytes = slba << ram->dev.geometry.lba_shift;
+    job->left_lbas = lba_count;
     return true;
 }
 
-static nvme_status_t compare(const struct blk_req *req, const uint8_t *medium)
+/* Copies the next range out of the data. */
+static nvme_status_t job_next_range(struct blk_ram *ram, struct blk_req *req)
 {
-    for (uint32_t i = 0; i < req->data.seg_count; i++) {
-        const struct mem_seg *seg = &req->data.segs[i];
-        if (memcmp(medium, mem_seg_ptr(seg), seg->len_bytes) != 0) {
-            return NVME_SC_COMPARE_FAILURE;
-        }
-        medium += seg->len_bytes;
+    struct job *job = job_of(req);
+    struct nvme_dsm_range range;
+    uint32_t offset_bytes = job->range_next * (uint32_t)sizeof(range);
+
+    if (mem_ref_read(&req->data, offset_bytes, &range, sizeof(range)) != sizeof(range)) {
+        return NVME_SC_DATA_TRANSFER_ERROR | NVME_STATUS_DNR;
     }
-    return NVME_SC_SUCCESS;
+    job->range_next++;
+    return job_set_range(ram, job, range.slba, range.lba_count)
+               ? NVME_SC_SUCCESS
+               : NVME_SC_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
 }
 
-/* Section 6.7: attributes other than Deallocate are hints, which memory has no use for. Deallocated
- * blocks read as zeroes. */
-static nvme_status_t manage(const struct blk_ram *ram, const struct blk_req *req)
+static uint32_t range_count(const struct blk_req *req)
 {
-    uint32_t count = (uint32_t)FIELD_GET(NVME_DSM_NR, req->cmd.cdw10) + 1;
-    if ((req->cmd.cdw11 & NVME_DSM_DEALLOCATE) == 0) {
-        return NVME_SC_SUCCESS;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        struct nvme_dsm_range range;
-        uint64_t offset;
-        uint64_t len;
-        uint32_t at = i * (uint32_t)sizeof(range);
-        if (mem_ref_read(&req->data, at, &range, sizeof(range)) != sizeof(range)) {
-            return NVME_SC_INVALID_FIELD | NVME_STATUS_DNR;
-        }
-        if (!range_bytes(ram, range.slba, range.lba_count, &offset, &len)) {
-            return NVME_SC_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
-        }
-        memset(ram->memory + offset, 0, len);
-    }
-    return NVME_SC_SUCCESS;
+    return req->cmd.opcode == NVME_IO_DSM ? (uint32_t)FIELD_GET(NVME_DSM_NR, req->cmd.cdw10) + 1
+                                          : 0;
 }
 
-/* Commands that name one range of blocks. */
-static nvme_status_t execute(struct blk_ram *ram, struct blk_req *req)
+/* Zeroes up to a step's bytes of what is left of the range; returns them. */
+static uint32_t job_zero(struct blk_ram *ram, struct job *job, uint32_t budget_bytes)
 {
-    uint64_t offset;
-    uint64_t len;
-    if (!range_bytes(ram, nvme_rw_slba(&req->cmd), nvme_rw_lba_count(&req->cmd), &offset, &len)) {
-        return NVME_SC_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
-    }
-    uint8_t *medium = ram->memory + offset;
-    bool moves_data = req->cmd.opcode == NVME_IO_READ || req->cmd.opcode == NVME_IO_WRITE ||
-                      req->cmd.opcode == NVME_IO_COMPARE;
-    if (moves_data && req->data.len_bytes != len) {
-        return NVME_SC_INVALID_FIELD | NVME_STATUS_DNR;
-    }
-    switch (req->cmd.opcode) {
-    case NVME_IO_READ:
-        mem_ref_write(&req->data, 0, medium, (uint32_t)len);
-        return NVME_SC_SUCCESS;
-    case NVME_IO_WRITE:
-        mem_ref_read(&req->data, 0, medium, (uint32_t)len);
-        return NVME_SC_SUCCESS;
-    case NVME_IO_COMPARE:
-        return compare(req, medium);
-    case NVME_IO_WRITE_ZEROES:
-        memset(medium, 0, len);
-        return NVME_SC_SUCCESS;
-    case NVME_IO_VERIFY: /* memory that can be read has nothing to verify */
-        return NVME_SC_SUCCESS;
-    default:
-        return NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR;
-    }
+    uint8_t lba_shift = ram->dev.geometry.lba_shift;
+    uint32_t lba_count = min_u32(job->left_lbas, budget_bytes >> lba_shift);
+    uint32_t len_bytes = lba_count << lba_shift;
+
+    memset(ram->memory + job->offset_bytes, 0, len_bytes);
+    job->offset_bytes += len_bytes;
+    job->left_lbas -= lba_count;
+    return len_bytes;
 }
 
-static void submit(struct blk_dev *dev, struct blk_req *req)
+static void job_run(struct blk_ram *ram, struct blk_req *req);
+
+static void job_continue(struct msg *msg)
 {
-    struct blk_ram *ram = CONTAINER_OF(dev, struct blk_ram, dev);
+    struct blk_req *req = CONTAINER_OF(msg, struct blk_req, priv);
+
+    job_run((struct blk_ram *)(void *)req->link.next, req);
+}
+
+/* One step; ends the request or sends itself on. */
+static void job_run(struct blk_ram *ram, struct blk_req *req)
+{
+    struct job *job = job_of(req);
+    uint32_t budget_bytes = BLK_RAM_STEP_BYTES;
+    nvme_status_t status = NVME_SC_SUCCESS;
+
+    if (job->is_cancelled) {
+        blk_complete(req, NVME_SC_ABORT_REQUESTED);
+        return;
+    }
+    while (budget_bytes > 0 && status == NVME_SC_SUCCESS) {
+        if (job->left_lbas > 0) {
+            budget_bytes -= job_zero(ram, job, budget_bytes);
+        } else if (job->range_next < range_count(req)) {
+            status = job_next_range(ram, req);
+        } else {
+            break;
+        }
+    }
+    if (status != NVME_SC_SUCCESS || (job->left_lbas == 0 && job->range_next >= range_count(req))) {
+        blk_complete(req, status);
+        return;
+    }
+    job->msg.fn = job_continue;
+    msg_send(req->owner_core, &job->msg);
+}
+
+static struct job *job_start(struct blk_ram *ram, struct blk_req *req)
+{
+    struct job *job = job_of(req);
+
+    *job = (struct job){.is_cancelled = false};
+    req->link.next = (struct list *)(void *)ram; /* the link is the device's: here it names it */
+    return job;
+}
+
+/* --- device -------------------------------------------------------------------------------- */
+
+static void ram_submit(struct blk_dev *dev, struct blk_req *req)
+{
+    struct blk_ram *ram = ram_of(dev);
+    const struct nvme_sqe *cmd = &req->cmd;
     nvme_status_t status;
 
     STAGE_ENTER(BACKEND);
-    if (req->cmd.opcode == NVME_IO_FLUSH) {
-        status = NVME_SC_SUCCESS; /* a write is in the memory when it completes */
-    } else if (req->cmd.opcode == NVME_IO_DSM) {
-        status = manage(ram, req);
-    } else {
-        status = execute(ram, req);
+    switch (cmd->opcode) {
+    case NVME_IO_READ:
+        status = ram_read(ram, req);
+        break;
+    case NVME_IO_WRITE:
+        status = ram_write(ram, req);
+        break;
+    case NVME_IO_COMPARE:
+        status = ram_compare(ram, req);
+        break;
+    case NVME_IO_FLUSH:
+    case NVME_IO_VERIFY:
+        status = NVME_SC_SUCCESS;
+        break;
+    case NVME_IO_WRITE_ZEROES:
+        ASSERT(job_set_range(ram, job_start(ram, req), nvme_rw_slba(cmd), nvme_rw_lba_count(cmd)));
+        job_run(ram, req);
+        return;
+    case NVME_IO_DSM:
+        if ((cmd->cdw11 & NVME_DSM_DEALLOCATE) == 0) {
+            status = NVME_SC_SUCCESS; /* hints, of which nothing is made */
+            break;
+        }
+        job_start(ram, req);
+        job_run(ram, req);
+        return;
+    default:
+        status = NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR;
+        break;
     }
-    req->dw0 = 0;
-    req->dw1 = 0;
     blk_complete(req, status);
 }
 
+/* Only a request in steps can still be here when somebody asks. */
+static void ram_cancel(struct blk_dev *dev, struct blk_req *req)
+{
+    (void)dev;
+    job_of(req)->is_cancelled = true;
+}
+
+static const struct blk_ops ram_ops = {.submit = ram_submit, .cancel = ram_cancel};
+
 enum status blk_ram_init(struct blk_ram *ram, const struct blk_ram_config *config)
 {
-    static const struct blk_ops ops = {.submit = submit};
-
-    if (config->lba_shift != 9 && config->lba_shift != 12) {
-        return STATUS_INVALID;
-    }
-    if (config->memory == NULL || config->size_bytes == 0 ||
+    if (config->memory == NULL || (config->lba_shift != 9 && config->lba_shift != 12) ||
+        config->size_bytes == 0 ||
         !is_aligned(config->size_bytes, UINT64_C(1) << config->lba_shift)) {
         return STATUS_INVALID;
     }
     *ram = (struct blk_ram){
-        .dev =
-            {
-                .ops = &ops,
+        .dev = {.ops = &ram_ops,
                 .name = config->name,
-                .geometry =
-                    {
-                        .lba_count = config->size_bytes >> config->lba_shift,
-                        .features = BLK_FEATURE_WRITE_ZEROES | BLK_FEATURE_DSM |
-                                    BLK_FEATURE_COMPARE | BLK_FEATURE_VERIFY | BLK_FEATURE_FUA,
-                        .lba_shift = config->lba_shift,
-                        .known = true,
-                    },
-            },
-        .memory = config->memory,
-        .size_bytes = config->size_bytes,
-    };
+                .geometry = {.lba_count = config->size_bytes >> config->lba_shift,
+                             .lba_shift = config->lba_shift,
+                             .known = true,
+                             .features = BLK_FEATURE_WRITE_ZEROES | BLK_FEATURE_DSM |
+                                         BLK_FEATURE_COMPARE | BLK_FEATURE_VERIFY}},
+        .memory = config->memory};
     memcpy(ram->dev.geometry.uuid, config->uuid, sizeof(config->uuid));
     return STATUS_OK;
 }

@@ -1,0 +1,589 @@
+/*
+ * What belongs to core 0: registers, the function's events in their order, and the CSTS state
+ * machine.
+ *
+ * Nothing moves while a fence is running: events wait, so that each is answered when what it asks
+ * for holds. The machine is stepped until it rests before the next event is taken, so a host that
+ * writes CC.EN 1, 0, 1 in a row gets each of them. Source: NVM Express Base Specification 1.4,
+ * sections 3.1, 7.3, 7.6.
+ */
+#include "base/log.h"
+#include "base/trace.h"
+#include "nvme_ep/nvme_ep_priv.h"
+
+/* Events and steps of one turn. */
+#define CONTROL_BATCH 16
+
+/* --- registers ----------------------------------------------------------------------------- */
+
+static void reg32_publish(struct nvme_ep *ep, uint32_t offset, uint32_t value)
+{
+    /* REGS (release): what the value says already holds; pairs with the host's read. */
+    shm_store32_release(ep->pcie->regs + offset, value);
+}
+
+static void reg64_publish(struct nvme_ep *ep, uint32_t offset, uint64_t value)
+{
+    shm_store64_release(ep->pcie->regs + offset, value);
+}
+
+static void csts_set(struct nvme_ep *ep, uint32_t clear, uint32_t set)
+{
+    ep->csts = (ep->csts & ~clear) | set;
+    reg32_publish(ep, NVME_REG_CSTS, ep->csts);
+}
+
+static uint32_t shst_prep(uint32_t shst)
+{
+    return (uint32_t)FIELD_PREP(NVME_CSTS_SHST, shst);
+}
+
+#define CSTS_SHST_MASK shst_prep((uint32_t)FIELD_MASK(NVME_CSTS_SHST))
+
+static void shst_set(struct nvme_ep *ep, uint32_t shst)
+{
+    csts_set(ep, CSTS_SHST_MASK, shst_prep(shst));
+}
+
+static uint64_t cap_value(const struct nvme_ep_config *config)
+{
+    uint64_t cap = FIELD_PREP(NVME_CAP_MQES, LIMIT_QUEUE_ENTRIES - 1) | NVME_CAP_CQR |
+                   FIELD_PREP(NVME_CAP_TO, config->ready_timeout_500ms) |
+                   FIELD_PREP(NVME_CAP_DSTRD, config->dstrd) |
+                   FIELD_PREP(NVME_CAP_CSS, NVME_CAP_CSS_NVM);
+
+    if (config->weighted_round_robin) {
+        cap |= FIELD_PREP(NVME_CAP_AMS, NVME_CAP_AMS_WRR);
+    }
+    if (config->subsystem_reset) {
+        cap |= NVME_CAP_NSSRS;
+    }
+    return cap;
+}
+
+/* Which bits the host can change, for each register up to the reserved ones. */
+static void registers_protect(struct nvme_ep *ep)
+{
+    static const struct {
+        uint32_t offset;
+        uint32_t writable;
+    } masks[] = {
+        {NVME_REG_CAP, 0},
+        {NVME_REG_CAP + 4, 0},
+        {NVME_REG_VS, 0},
+        {NVME_REG_INTMS, 0},
+        {NVME_REG_INTMC, 0},
+        {NVME_REG_CC, NVME_CC_WRITABLE},
+        {NVME_REG_CSTS, 0},
+        {NVME_REG_NSSR, 0},
+        {NVME_REG_AQA, 0x0fff0fffu},
+        {NVME_REG_ASQ, 0xfffff000},
+        {NVME_REG_ASQ + 4, 0xffffffff},
+        {NVME_REG_ACQ, 0xfffff000},
+        {NVME_REG_ACQ + 4, 0xffffffff},
+    };
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(masks); i++) {
+        pcie_ep_reg_protect(ep->pcie, masks[i].offset, masks[i].writable);
+    }
+}
+
+/* As after power-on (7.3.2): what a Controller Level Reset by other means than CC.EN leaves. */
+static void registers_reset(struct nvme_ep *ep)
+{
+    ep->cc = 0;
+    ep->aqa = 0;
+    ep->asq = 0;
+    ep->acq = 0;
+    reg32_publish(ep, NVME_REG_CC, 0);
+    reg32_publish(ep, NVME_REG_AQA, 0);
+    reg64_publish(ep, NVME_REG_ASQ, 0);
+    reg64_publish(ep, NVME_REG_ACQ, 0);
+}
+
+static uint64_t low_set(uint64_t reg, uint32_t value)
+{
+    return (reg & ~UINT64_C(0xffffffff)) | (value & 0xfffff000u);
+}
+
+static uint64_t high_set(uint64_t reg, uint32_t value)
+{
+    return (reg & 0xffffffffu) | (uint64_t)value << 32;
+}
+
+static void reg32_written(struct nvme_ep *ep, uint32_t offset, uint32_t value)
+{
+    switch (offset) {
+    case NVME_REG_CC:
+        ep->cc = value & NVME_CC_WRITABLE;
+        break;
+    case NVME_REG_CSTS:
+        if ((value & NVME_CSTS_NSSRO) != 0) { /* 3.1.6: written 1 to clear */
+            csts_set(ep, NVME_CSTS_NSSRO, 0);
+        }
+        break;
+    case NVME_REG_NSSR:
+        if (value == NVME_NSSR_MAGIC && ep->config.subsystem_reset) {
+            ep->must_reset = true;
+            ep->is_subsystem_reset = true;
+        }
+        break;
+    case NVME_REG_AQA:
+        ep->aqa = value;
+        break;
+    case NVME_REG_ASQ:
+        ep->asq = low_set(ep->asq, value);
+        break;
+    case NVME_REG_ASQ + 4:
+        ep->asq = high_set(ep->asq, value);
+        break;
+    case NVME_REG_ACQ:
+        ep->acq = low_set(ep->acq, value);
+        break;
+    case NVME_REG_ACQ + 4:
+        ep->acq = high_set(ep->acq, value);
+        break;
+    default:
+        break; /* read only, or reserved */
+    }
+}
+
+/* --- states: one function each, returns the next ------------------------------------------- */
+
+static bool is_enabled(const struct nvme_ep *ep)
+{
+    return (ep->cc & NVME_CC_EN) != 0;
+}
+
+static bool must_drain(const struct nvme_ep *ep)
+{
+    return ep->must_reset || !is_enabled(ep);
+}
+
+static enum nvme_ep_state drain(struct nvme_ep *ep)
+{
+    nvme_ep_fence_start(ep, NVME_EP_FENCE_DRAIN);
+    return NVME_EP_STATE_DRAINING;
+}
+
+/* CFS first: the host may reset us while we still wait for commands to end. */
+static enum nvme_ep_state fail(struct nvme_ep *ep, const char *why)
+{
+    LOG_LIMITED(ERROR, "nvme_ep: function %u: fatal: %s", ep->pcie->fn, why);
+    ep->is_fatal = false;
+    csts_set(ep, 0, NVME_CSTS_CFS);
+    nvme_ep_fence_start(ep, NVME_EP_FENCE_DRAIN);
+    return NVME_EP_STATE_FAILING;
+}
+
+static void flushed(void *arg)
+{
+    struct nvme_ep *ep = arg;
+
+    ep->is_flushed = true;
+    nvme_ep_control_wake(ep);
+}
+
+static void flush(struct nvme_ep *ep)
+{
+    shst_set(ep, NVME_SHST_OCCURRING);
+    ep->is_flushed = false;
+    nvme_ctrl_shutdown(ep->ctrl, flushed, ep);
+}
+
+static bool wants_shutdown(const struct nvme_ep *ep)
+{
+    return FIELD_GET(NVME_CC_SHN, ep->cc) != 0;
+}
+
+/* 7.6.2: a shutdown without EN has no commands to end, but caches to write. */
+static void shutdown_while_disabled(struct nvme_ep *ep)
+{
+    uint32_t shst = (uint32_t)FIELD_GET(NVME_CSTS_SHST, ep->csts);
+
+    if (!wants_shutdown(ep)) {
+        if (shst != NVME_SHST_NORMAL) {
+            shst_set(ep, NVME_SHST_NORMAL);
+        }
+    } else if (shst == NVME_SHST_NORMAL) {
+        flush(ep);
+    } else if (shst == NVME_SHST_OCCURRING && ep->is_flushed) {
+        shst_set(ep, NVME_SHST_COMPLETE);
+    }
+}
+
+static enum nvme_ep_state state_disabled(struct nvme_ep *ep)
+{
+    if (ep->must_reset) {
+        return drain(ep);
+    }
+    if (is_enabled(ep)) {
+        return NVME_EP_STATE_ENABLING;
+    }
+    shutdown_while_disabled(ep);
+    return NVME_EP_STATE_DISABLED;
+}
+
+/* What CC asks for can be done (3.1.5). */
+static bool cc_is_valid(const struct nvme_ep *ep)
+{
+    uint64_t ams = FIELD_GET(NVME_CC_AMS, ep->cc);
+
+    return FIELD_GET(NVME_CC_CSS, ep->cc) == 0 &&
+           FIELD_GET(NVME_CC_MPS, ep->cc) <= FIELD_GET(NVME_CAP_MPSMAX, ep->cap) &&
+           (ams == NVME_CC_AMS_RR || (ams == NVME_CC_AMS_WRR && ep->config.weighted_round_robin));
+}
+
+static void features_load(struct nvme_ep *ep)
+{
+    ep->arbitration = nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_ARBITRATION, 0);
+    ep->coalescing = nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_INTERRUPT_COALESCING, 0);
+    for (uint32_t v = 0; v < ep->pcie->vector_count && v < LIMIT_VECTORS; v++) {
+        ep->vector_config[v] = nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_INTERRUPT_VECTOR, v);
+    }
+    ep->must_load_settings = true;
+}
+
+static enum nvme_ep_state state_enabling(struct nvme_ep *ep)
+{
+    if (must_drain(ep)) {
+        return drain(ep);
+    }
+    if (!ep->is_serving) {
+        return NVME_EP_STATE_ENABLING;
+    }
+    ep->page_bytes = 4096u << FIELD_GET(NVME_CC_MPS, ep->cc);
+    for (uint32_t offset = 0; offset < ep->doorbells_used_bytes; offset += sizeof(uint32_t)) {
+        shm_store32(ep->pcie->doorbells + offset, 0); /* 3.1.24: reset value */
+    }
+    if (!cc_is_valid(ep)) {
+        return fail(ep, "CC asks for what CAP does not offer");
+    }
+    if (nvme_ep_admin_queue_create(ep) != STATUS_OK) {
+        return fail(ep, "the admin queue is not usable");
+    }
+    ep->is_fatal = false;
+    nvme_ctrl_enable(ep->ctrl);
+    features_load(ep);
+    timer_arm(&ep->scan_timer, sched_now_ns() + NVME_EP_DOORBELL_SCAN_NS);
+    csts_set(ep, CSTS_SHST_MASK, NVME_CSTS_RDY);
+    return NVME_EP_STATE_READY;
+}
+
+static enum nvme_ep_state state_ready(struct nvme_ep *ep)
+{
+    if (must_drain(ep)) {
+        return drain(ep);
+    }
+    if (ep->is_fatal) {
+        return fail(ep, "internal error");
+    }
+    if (wants_shutdown(ep)) {
+        shst_set(ep, NVME_SHST_OCCURRING);
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_STOP);
+        return NVME_EP_STATE_QUIESCING;
+    }
+    return NVME_EP_STATE_READY;
+}
+
+/* Comes here when the STOP fence has ended. */
+static enum nvme_ep_state state_quiescing(struct nvme_ep *ep)
+{
+    if (must_drain(ep)) {
+        return drain(ep);
+    }
+    flush(ep);
+    return NVME_EP_STATE_FLUSHING;
+}
+
+static enum nvme_ep_state state_flushing(struct nvme_ep *ep)
+{
+    if (must_drain(ep)) {
+        return drain(ep);
+    }
+    if (ep->is_fatal) {
+        return fail(ep, "internal error");
+    }
+    if (!ep->is_flushed) {
+        return NVME_EP_STATE_FLUSHING;
+    }
+    shst_set(ep, NVME_SHST_COMPLETE);
+    return NVME_EP_STATE_SHUT_DOWN;
+}
+
+static enum nvme_ep_state state_shut_down(struct nvme_ep *ep)
+{
+    return must_drain(ep) ? drain(ep) : NVME_EP_STATE_SHUT_DOWN;
+}
+
+/* What is left of the admin commands are AERs, which nvme_ctrl_disable() has dropped. */
+static void aers_free(struct nvme_ep *ep)
+{
+    for (uint32_t i = 0; i < NVME_EP_ADMIN_COMMANDS; i++) {
+        struct nvme_ep_cmd *cmd = &ep->admin_cmds[i];
+        if (cmd->nvme.state != NVME_EP_CMD_FREE) {
+            ASSERT(cmd->nvme.blk.cmd.opcode == NVME_ADMIN_ASYNC_EVENT);
+            cmd->nvme.state = NVME_EP_CMD_FREE;
+            pool_put(&ep->admin.cmds, cmd);
+        }
+    }
+    ASSERT(pool_is_full(&ep->admin.cmds) && pool_is_full(&ep->admin.bigs));
+}
+
+/* Comes here when the DRAIN fence has ended: nothing of ours touches host memory any more. */
+static enum nvme_ep_state state_draining(struct nvme_ep *ep)
+{
+    uint32_t csts = ep->csts & NVME_CSTS_NSSRO;
+
+    nvme_ctrl_disable(ep->ctrl);
+    aers_free(ep);
+    timer_cancel(&ep->scan_timer);
+    memset(ep->sq_state, NVME_EP_QUEUE_FREE, sizeof(ep->sq_state));
+    memset(ep->cq_state, NVME_EP_QUEUE_FREE, sizeof(ep->cq_state));
+    ep->is_fatal = false;
+    ep->must_load_settings = false;
+    if (ep->must_reset) {
+        registers_reset(ep);
+        csts = ep->is_subsystem_reset ? NVME_CSTS_NSSRO : 0;
+    }
+    csts_set(ep, ~UINT32_C(0), csts);
+    if (ep->must_ack_reset) {
+        pcie_ep_event_ack(ep->pcie, &ep->reset_event);
+    }
+    ep->must_reset = false;
+    ep->must_ack_reset = false;
+    ep->is_subsystem_reset = false;
+    return NVME_EP_STATE_DISABLED;
+}
+
+/* Comes here when the DRAIN fence has ended. */
+static enum nvme_ep_state state_failing(struct nvme_ep *ep)
+{
+    (void)ep;
+    return NVME_EP_STATE_FATAL;
+}
+
+static enum nvme_ep_state state_fatal(struct nvme_ep *ep)
+{
+    return must_drain(ep) ? drain(ep) : NVME_EP_STATE_FATAL;
+}
+
+typedef enum nvme_ep_state state_fn(struct nvme_ep *ep);
+
+static state_fn *const states[] = {
+    [NVME_EP_STATE_DISABLED] = state_disabled, [NVME_EP_STATE_ENABLING] = state_enabling,
+    [NVME_EP_STATE_READY] = state_ready,       [NVME_EP_STATE_QUIESCING] = state_quiescing,
+    [NVME_EP_STATE_FLUSHING] = state_flushing, [NVME_EP_STATE_SHUT_DOWN] = state_shut_down,
+    [NVME_EP_STATE_DRAINING] = state_draining, [NVME_EP_STATE_FAILING] = state_failing,
+    [NVME_EP_STATE_FATAL] = state_fatal,
+};
+
+/* Where each state may go to, beside staying. */
+#define TO(name) BIT32(NVME_EP_STATE_##name)
+static const uint32_t transitions[] = {
+    [NVME_EP_STATE_DISABLED] = TO(ENABLING) | TO(DRAINING),
+    [NVME_EP_STATE_ENABLING] = TO(READY) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_READY] = TO(QUIESCING) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_QUIESCING] = TO(FLUSHING) | TO(DRAINING),
+    [NVME_EP_STATE_FLUSHING] = TO(SHUT_DOWN) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_SHUT_DOWN] = TO(DRAINING),
+    [NVME_EP_STATE_DRAINING] = TO(DISABLED),
+    [NVME_EP_STATE_FAILING] = TO(FATAL),
+    [NVME_EP_STATE_FATAL] = TO(DRAINING),
+};
+
+/* True when the state changed. */
+static bool state_step(struct nvme_ep *ep)
+{
+    enum nvme_ep_state next = states[ep->state](ep);
+
+    if (next == ep->state) {
+        return false;
+    }
+    ASSERT((transitions[ep->state] & BIT32(next)) != 0);
+    TRACE(0, CTRL_STATE, ep->pcie->fn, ep->config.ctrl.cntlid, ep->state, next);
+    ep->state = next;
+    return true;
+}
+
+/* --- events -------------------------------------------------------------------------------- */
+
+static void reset_begin(struct nvme_ep *ep, const struct pcie_ep_event *event)
+{
+    ep->must_reset = true;
+    ep->must_ack_reset = true;
+    ep->reset_event = *event;
+}
+
+static void fence_for_event(struct nvme_ep *ep, const struct pcie_ep_event *event,
+                            enum nvme_ep_fence fence, bool must_ack)
+{
+    ep->fence_event = *event;
+    ep->fence_is_event = must_ack;
+    nvme_ep_fence_start(ep, fence);
+}
+
+static void event_handle(struct nvme_ep *ep, const struct pcie_ep_event *event)
+{
+    TRACE(0, EP_EVENT, ep->pcie->fn, event->type, event->offset, event->value);
+    switch (event->type) {
+    case PCIE_EP_EVENT_REG_WRITE:
+        reg32_written(ep, event->offset, (uint32_t)event->value);
+        if (event->len_bytes == 8) {
+            reg32_written(ep, event->offset + 4, (uint32_t)(event->value >> 32));
+        }
+        break;
+    case PCIE_EP_EVENT_WINDOWS:
+        fence_for_event(ep, event, event->revokes ? NVME_EP_FENCE_VIEW : NVME_EP_FENCE_RELOAD,
+                        true);
+        break;
+    case PCIE_EP_EVENT_BUS_MASTER:
+        fence_for_event(ep, event, event->value != 0 ? NVME_EP_FENCE_RELOAD : NVME_EP_FENCE_VIEW,
+                        event->value == 0);
+        break;
+    case PCIE_EP_EVENT_RESET:
+        reset_begin(ep, event);
+        break;
+    case PCIE_EP_EVENT_LINK:
+        if (event->value == 0) {
+            reset_begin(ep, event);
+        } else {
+            fence_for_event(ep, event, NVME_EP_FENCE_RELOAD, true);
+        }
+        break;
+    case PCIE_EP_EVENT_VECTORS:
+        pcie_ep_event_ack(ep->pcie, event); /* the new table is in use from here on */
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_SIGNAL);
+        break;
+    case PCIE_EP_EVENT_NONE:
+        break;
+    }
+}
+
+/* --- the turn ------------------------------------------------------------------------------ */
+
+static bool some_core_is_lost(const struct nvme_ep *ep)
+{
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        if ((ep->core_mask & BIT32(core)) != 0 && ep->cores[core].is_lost) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last core has answered. */
+static void fence_end(struct nvme_ep *ep)
+{
+    enum nvme_ep_fence fence = ep->fence;
+
+    ep->fence = NVME_EP_FENCE_NONE;
+    if (ep->fence_is_event) {
+        ep->fence_is_event = false;
+        pcie_ep_event_ack(ep->pcie, &ep->fence_event);
+    }
+    if (some_core_is_lost(ep)) {
+        ep->is_fatal = true;
+    }
+    if (fence == NVME_EP_FENCE_DBBUF) {
+        struct nvme_ep_cmd *cmd = ep->dbbuf_cmd;
+        ep->dbbuf_cmd = NULL;
+        nvme_admin_done(&cmd->nvme, NVME_SC_SUCCESS, 0);
+    }
+}
+
+/* An enable that an earlier firmware took from the event ring and did not live to answer: the page
+ * says EN, no event will come. Once there are windows, act on it. */
+static bool reconcile(struct nvme_ep *ep)
+{
+    uint32_t cc = shm_load32_acquire(ep->pcie->regs + NVME_REG_CC) & NVME_CC_WRITABLE;
+
+    if (!ep->must_reconcile || ep->cores[0].view.window_count == 0) {
+        return false;
+    }
+    ep->must_reconcile = false;
+    if (cc == ep->cc) {
+        return false;
+    }
+    ep->cc = cc;
+    return true;
+}
+
+/* One thing that waits; false: there is none, or it has to wait. */
+static bool control_step(struct nvme_ep *ep)
+{
+    struct pcie_ep_event event;
+
+    if (ep->fence != NVME_EP_FENCE_NONE) {
+        if (ep->fence_left != 0) {
+            return false;
+        }
+        fence_end(ep);
+        return true;
+    }
+    if (ep->must_load_settings) {
+        ep->must_load_settings = false;
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_SETTINGS);
+        return true;
+    }
+    if (ep->dbbuf_cmd != NULL) {
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_DBBUF);
+        return true;
+    }
+    if (state_step(ep)) {
+        return true;
+    }
+    if (pcie_ep_event_pop(ep->pcie, &event)) {
+        event_handle(ep, &event);
+        return true;
+    }
+    return reconcile(ep);
+}
+
+uint32_t nvme_ep_control_run(struct nvme_ep *ep)
+{
+    uint32_t work = 0;
+
+    ep->cores[0].attend &= ~NVME_EP_ATTEND_CONTROL;
+    while (work < CONTROL_BATCH && control_step(ep)) {
+        work++;
+    }
+    if (work == CONTROL_BATCH) {
+        nvme_ep_control_wake(ep); /* there may be more */
+    }
+    return work;
+}
+
+void nvme_ep_control_start(struct nvme_ep *ep)
+{
+    const uint8_t *regs = ep->pcie->regs;
+    uint32_t cc = shm_load32_acquire(regs + NVME_REG_CC);
+    uint32_t csts = shm_load32_acquire(regs + NVME_REG_CSTS);
+
+    ep->cap = cap_value(&ep->config);
+    ep->aqa = shm_load32(regs + NVME_REG_AQA);
+    ep->asq = shm_load64(regs + NVME_REG_ASQ) & ~UINT64_C(0xfff);
+    ep->acq = shm_load64(regs + NVME_REG_ACQ) & ~UINT64_C(0xfff);
+    ep->must_reconcile = true;
+    ep->csts = 0;
+    if ((cc & NVME_CC_EN) != 0 && (csts & NVME_CSTS_RDY) != 0) {
+        /* An earlier firmware served this host; its queues and commands are lost. */
+        LOG_WARN("nvme_ep: function %u: the host is enabled, but by another life of ours: CFS",
+                 ep->pcie->fn);
+        ep->cc = cc & NVME_CC_WRITABLE;
+        ep->csts = NVME_CSTS_RDY | NVME_CSTS_CFS;
+        ep->state = NVME_EP_STATE_FATAL;
+        ep->must_reconcile = false;
+    }
+    reg64_publish(ep, NVME_REG_CAP, ep->cap);
+    reg32_publish(ep, NVME_REG_VS, NVME_VERSION_1_4);
+    reg32_publish(ep, NVME_REG_INTMS, 0);
+    reg32_publish(ep, NVME_REG_INTMC, 0);
+    reg32_publish(ep, NVME_REG_NSSR, 0);
+    reg32_publish(ep, NVME_REG_CSTS, ep->csts);
+    registers_protect(ep);
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        pcie_ep_view_load(ep->pcie, &ep->cores[core].view);
+    }
+    nvme_ep_control_wake(ep);
+}

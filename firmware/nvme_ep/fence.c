@@ -1,0 +1,300 @@
+/*
+ * Fences: every core is told, does its part between two turns, and answers; when all have answered,
+ * core 0 may tell the host.
+ *
+ * Fences that take host memory away stop fetching and wait for the commands that refer to it. After
+ * fence_cancel_ms these are asked to end early. A command that does not end at all keeps the fence
+ * open: then the other end takes the link down (hal/pcie_ep.h), which is right, since something of
+ * ours may still write to host memory.
+ * Source: NVM Express Base Specification 1.4, section 7.3; spec/link.h ("Fences").
+ */
+#include "base/trace.h"
+#include "nvme_ep/nvme_ep_priv.h"
+
+/* --- commands under way -------------------------------------------------------------------- */
+
+/* Does this command stand against the core's fence? */
+static bool cmd_blocks(const struct nvme_ep_cmd *cmd, enum nvme_ep_fence fence)
+{
+    uint8_t state = cmd->nvme.state;
+
+    if (state == NVME_EP_CMD_FREE || (state & NVME_EP_CMD_HELD) != 0) {
+        return false;
+    }
+    if (fence == NVME_EP_FENCE_VIEW) {
+        return cmd->is_mapped;
+    }
+    /* Asynchronous Event Requests stay: they refer to nothing, nvme_ctrl_disable() drops them. */
+    return !(cmd->nvme.sq_id == 0 && cmd->nvme.blk.cmd.opcode == NVME_ADMIN_ASYNC_EVENT);
+}
+
+static bool pools_block(const struct nvme_ep_pools *pools, enum nvme_ep_fence fence)
+{
+    if (pool_is_full(&pools->cmds)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < pools->cmds.count; i++) {
+        if (cmd_blocks(&pools->all[i], fence)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void pools_cancel(struct nvme_ep_pools *pools, enum nvme_ep_fence fence)
+{
+    for (uint32_t i = 0; i < pools->cmds.count; i++) {
+        struct nvme_ep_cmd *cmd = &pools->all[i];
+        if (cmd_blocks(cmd, fence) && (cmd->nvme.state & NVME_EP_CMD_ERRAND) == 0) {
+            nvme_ep_cancel(cmd);
+        }
+    }
+}
+
+static bool core_blocks(struct nvme_ep_core *core)
+{
+    return pools_block(&core->io, core->fence) ||
+           (core->index == 0 && pools_block(&core->ep->admin, core->fence));
+}
+
+static void core_cancel(struct nvme_ep_core *core)
+{
+    core->fence_cancelled = true;
+    pools_cancel(&core->io, core->fence);
+    if (core->index == 0) {
+        pools_cancel(&core->ep->admin, core->fence);
+    }
+}
+
+/* --- what a core does at the end ----------------------------------------------------------- */
+
+/* Queue memory and doorbell buffers, once more, under the new windows. */
+static bool queues_map(struct nvme_ep_core *core)
+{
+    bool is_reachable = true;
+
+    for (uint32_t i = 0; i < core->sq_count; i++) {
+        is_reachable &= nvme_ep_sq_map(core, core->sqs[i]);
+        is_reachable &= nvme_ep_sq_map_doorbell(core, core->sqs[i]);
+    }
+    if (core->index == 0 && core->ep->admin_sq != NULL) {
+        is_reachable &= nvme_ep_sq_map(core, core->ep->admin_sq);
+        is_reachable &= nvme_ep_sq_map_doorbell(core, core->ep->admin_sq);
+    }
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        is_reachable &= nvme_ep_cq_map(core, core->cqs[i]);
+        is_reachable &= nvme_ep_cq_map_doorbell(core, core->cqs[i]);
+    }
+    return is_reachable;
+}
+
+/* Without any window (bus mastering is off) the queues rest; when there are windows and the queues
+ * lie outside of them, they are lost. */
+static void view_take(struct nvme_ep_core *core)
+{
+    pcie_ep_view_load(core->ep->pcie, &core->view);
+    core->is_suspended = !queues_map(core);
+    core->is_lost = core->is_suspended && core->view.window_count != 0;
+    if (core->is_suspended) {
+        core->attend |= NVME_EP_ATTEND_STOPPED;
+    } else if (!core->is_stopped) {
+        core->attend &= ~NVME_EP_ATTEND_STOPPED;
+    }
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        struct nvme_ep_cq *cq = core->cqs[i];
+        cq->room = 0; /* completions look before they post */
+        if (core->is_suspended) {
+            cq->base = NULL;
+        }
+    }
+    if (!core->is_suspended) {
+        nvme_ep_held_poll(core);
+    }
+}
+
+/* Nothing is under way any more: forgets every queue. */
+static void queues_forget(struct nvme_ep_core *core)
+{
+    nvme_ep_deletions_poll(core);
+    ASSERT(core->deleting_count == 0);
+    core->sq_count = 0;
+    core->cq_count = 0;
+    core->dirty_count = 0;
+    core->first = 0;
+    memset(core->class_end, 0, sizeof(core->class_end));
+    memset(core->class_next, 0, sizeof(core->class_next));
+    core->dbbuf.is_set = false;
+    core->is_stopped = false;
+    core->coalesce_ns = 0;
+    core->coalesce_due_ns = UINT64_MAX;
+    core->attend &= NVME_EP_ATTEND_CONTROL;
+    if (core->index == 0) {
+        core->ep->admin_sq = NULL;
+    }
+    view_take(core);
+}
+
+static uint32_t weight_of(uint64_t field)
+{
+    return (uint32_t)field + 1; /* zeroes based */
+}
+
+static void settings_take(struct nvme_ep_core *core)
+{
+    const struct nvme_ep *ep = core->ep;
+    uint32_t burst = (uint32_t)FIELD_GET(NVME_ARBITRATION_BURST, ep->arbitration);
+    uint64_t time = FIELD_GET(NVME_COALESCING_TIME, ep->coalescing);
+    uint64_t threshold = FIELD_GET(NVME_COALESCING_THRESHOLD, ep->coalescing);
+
+    core->burst = burst == FIELD_MASK(NVME_ARBITRATION_BURST) ? NVME_EP_BATCH
+                                                              : min_u32(1u << burst, NVME_EP_BATCH);
+    core->is_weighted = FIELD_GET(NVME_CC_AMS, ep->cc) == NVME_CC_AMS_WRR;
+    core->weight[NVME_EP_CLASS_HIGH] = weight_of(FIELD_GET(NVME_ARBITRATION_HIGH, ep->arbitration));
+    core->weight[NVME_EP_CLASS_MEDIUM] =
+        weight_of(FIELD_GET(NVME_ARBITRATION_MEDIUM, ep->arbitration));
+    core->weight[NVME_EP_CLASS_LOW] = weight_of(FIELD_GET(NVME_ARBITRATION_LOW, ep->arbitration));
+    /* 5.21.1.8: a threshold of one entry, or no time, means no delay. */
+    core->coalesce_ns = threshold == 0 ? 0 : time * 100 * NS_PER_US;
+    core->coalesce_threshold = (uint32_t)threshold + 1;
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        nvme_ep_cq_load_settings(core, core->cqs[i]);
+    }
+}
+
+static void dbbuf_take(struct nvme_ep_core *core)
+{
+    const struct nvme_sqe *sqe = &core->ep->dbbuf_cmd->nvme.blk.cmd;
+    struct nvme_ep_sq *admin = core->index == 0 ? core->ep->admin_sq : NULL;
+    bool is_reachable = true;
+
+    core->dbbuf.is_set = true;
+    core->dbbuf.shadow_addr = sqe->prp1;
+    core->dbbuf.event_idx_addr = sqe->prp2;
+    for (uint32_t i = 0; i < core->sq_count; i++) {
+        is_reachable &= nvme_ep_sq_shadow_doorbell(core, core->sqs[i]);
+    }
+    if (admin != NULL) {
+        is_reachable &= nvme_ep_sq_shadow_doorbell(core, admin);
+    }
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        is_reachable &= nvme_ep_cq_shadow_doorbell(core, core->cqs[i]);
+    }
+    core->is_lost = !is_reachable;
+    if (core->is_lost) {
+        core->attend |= NVME_EP_ATTEND_STOPPED;
+    }
+}
+
+/* --- there and back ------------------------------------------------------------------------ */
+
+static void fence_answer(struct msg *msg)
+{
+    struct nvme_ep_core *core = CONTAINER_OF(msg, struct nvme_ep_core, fence_msg);
+    struct nvme_ep *ep = core->ep;
+
+    ASSERT(ep->fence_left > 0);
+    ep->fence_left--;
+    nvme_ep_control_wake(ep);
+}
+
+static void fence_finish(struct nvme_ep_core *core)
+{
+    switch ((enum nvme_ep_fence)core->fence) {
+    case NVME_EP_FENCE_RELOAD:
+    case NVME_EP_FENCE_VIEW:
+        view_take(core);
+        break;
+    case NVME_EP_FENCE_STOP:
+        core->is_stopped = true;
+        core->attend |= NVME_EP_ATTEND_STOPPED;
+        break;
+    case NVME_EP_FENCE_DRAIN:
+        queues_forget(core);
+        break;
+    case NVME_EP_FENCE_SETTINGS:
+        settings_take(core);
+        break;
+    case NVME_EP_FENCE_DBBUF:
+        dbbuf_take(core);
+        break;
+    case NVME_EP_FENCE_SIGNAL:
+        nvme_ep_signal_again(core);
+        break;
+    case NVME_EP_FENCE_NONE:
+        break;
+    }
+    core->fence = NVME_EP_FENCE_NONE;
+    core->attend &= ~NVME_EP_ATTEND_FENCE;
+    core->stats.fence_count++;
+    core->fence_msg.fn = fence_answer;
+    msg_send(0, &core->fence_msg);
+}
+
+void nvme_ep_fence_poll(struct nvme_ep_core *core)
+{
+    if (core_blocks(core)) {
+        if (!core->fence_cancelled && core->now_ns >= core->cancel_ns) {
+            core_cancel(core);
+        }
+        if (core_blocks(core)) {
+            return;
+        }
+    }
+    fence_finish(core);
+}
+
+/* Completions go nowhere from here on. */
+static void drain_begin(struct nvme_ep_core *core)
+{
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        struct nvme_ep_cq *cq = core->cqs[i];
+        cq->is_dropping = true;
+        cq->is_dirty = false;
+        cq->room = 0;
+    }
+    core->dirty_count = 0;
+    nvme_ep_held_drop(core, NULL);
+    core_cancel(core);
+}
+
+static void fence_begin(struct msg *msg)
+{
+    struct nvme_ep_core *core = CONTAINER_OF(msg, struct nvme_ep_core, fence_msg);
+    struct nvme_ep *ep = core->ep;
+
+    core->now_ns = sched_now_ns();
+    core->fence = (uint8_t)ep->fence;
+    core->fence_cancelled = false;
+    core->cancel_ns = core->now_ns + ep->config.fence_cancel_ms * NS_PER_MS;
+    switch (ep->fence) {
+    case NVME_EP_FENCE_DRAIN:
+        drain_begin(core);
+        core->attend |= NVME_EP_ATTEND_FENCE;
+        break;
+    case NVME_EP_FENCE_VIEW:
+    case NVME_EP_FENCE_STOP:
+        core->attend |= NVME_EP_ATTEND_FENCE;
+        break;
+    case NVME_EP_FENCE_RELOAD:
+    case NVME_EP_FENCE_SETTINGS:
+    case NVME_EP_FENCE_DBBUF:
+    case NVME_EP_FENCE_SIGNAL:
+        fence_finish(core);
+        break;
+    case NVME_EP_FENCE_NONE:
+        ASSERT(false);
+    }
+}
+
+void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence)
+{
+    ASSERT(ep->fence == NVME_EP_FENCE_NONE && ep->fence_left == 0);
+    ep->fence = fence;
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        if ((ep->core_mask & BIT32(core)) != 0) {
+            ep->fence_left++;
+            ep->cores[core].fence_msg.fn = fence_begin;
+            msg_send(core, &ep->cores[core].fence_msg);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+/*
+ * The endpoint as others see it: making it, starting it, its numbers.
+ */
+#include "nvme_ep/nvme_ep.h"
+
+#include "nvme_ep/nvme_ep_priv.h"
+
+/* Bit buckets are understood (figure 247, SGLS bit 16). */
+#define SGLS_BIT_BUCKET BIT32(16)
+
+#define FENCE_CANCEL_MAX_MS 900
+
+/* --- making -------------------------------------------------------------------------------- */
+
+static void feature_changed(struct nvme_ctrl *ctrl, uint8_t fid, uint32_t cdw11)
+{
+    struct nvme_ep *ep = nvme_ep_of(ctrl);
+    uint32_t vector = (uint32_t)FIELD_GET(NVME_VECTOR_INDEX, cdw11);
+
+    switch (fid) {
+    case NVME_FEATURE_ARBITRATION:
+        ep->arbitration = nvme_ctrl_feature(ctrl, fid, 0);
+        break;
+    case NVME_FEATURE_INTERRUPT_COALESCING:
+        ep->coalescing = nvme_ctrl_feature(ctrl, fid, 0);
+        break;
+    case NVME_FEATURE_INTERRUPT_VECTOR:
+        if (vector < LIMIT_VECTORS) {
+            ep->vector_config[vector] = nvme_ctrl_feature(ctrl, fid, vector);
+        }
+        break;
+    default:
+        return; /* the number of queues is looked up when one is created */
+    }
+    ep->must_load_settings = true;
+    nvme_ep_control_wake(ep);
+}
+
+static void fatal(struct nvme_ctrl *ctrl)
+{
+    struct nvme_ep *ep = nvme_ep_of(ctrl);
+
+    ep->is_fatal = true;
+    nvme_ep_control_wake(ep);
+}
+
+static const struct nvme_transport_ops transport_ops = {
+    .map = nvme_ep_map,
+    .complete = nvme_ep_complete,
+    .create_cq = nvme_ep_create_cq,
+    .create_sq = nvme_ep_create_sq,
+    .delete_cq = nvme_ep_delete_cq,
+    .delete_sq = nvme_ep_delete_sq,
+    .doorbell_buffers = nvme_ep_doorbell_buffers,
+    .abort = nvme_ep_abort,
+    .feature_changed = feature_changed,
+    .fatal = fatal,
+};
+
+static bool config_is_valid(const struct nvme_ep_config *config)
+{
+    uint32_t cores = sched_core_count();
+
+    return config->pcie != NULL && config->core_mask != 0 &&
+           (config->core_mask & ~(BIT32(cores) - 1)) == 0 && config->dstrd <= 15 &&
+           config->ready_timeout_500ms >= 1 && config->fence_cancel_ms >= 1 &&
+           config->fence_cancel_ms <= FENCE_CANCEL_MAX_MS && config->ctrl.io_queue_count >= 1 &&
+           config->ctrl.io_queue_count <= LIMIT_IO_QUEUES;
+}
+
+/* Doorbell buffers are one page each, with the stride of the doorbells (7.13). */
+static bool doorbell_buffers_pay(const struct nvme_ep *ep)
+{
+    return ep->pcie->host_poll_is_cheap &&
+           2u * (ep->config.ctrl.io_queue_count + 1u) * ep->doorbell_stride <= 4096;
+}
+
+static void cmd_init(struct nvme_ep_cmd *cmd, struct nvme_ep_core *core)
+{
+    cmd->core = core;
+    cmd->nvme.ctrl = core->ep->ctrl;
+    cmd->nvme.blk.owner_core = core->index;
+    cmd->nvme.blk.fn = core->ep->pcie->fn;
+    cmd->nvme.blk.generation = 0;
+    cmd->nvme.state = NVME_EP_CMD_FREE;
+    cmd->nvme.aborted = false;
+    cmd->nvme.error_location = NVME_ERROR_LOCATION_NONE;
+    cmd->big = NULL;
+    cmd->abort = NULL;
+    list_init(&cmd->nvme.link);
+}
+
+static void pools_init(struct nvme_ep_pools *pools, struct nvme_ep_core *core,
+                       struct nvme_ep_cmd *cmds, uint32_t cmd_count, void *bigs, uint32_t big_count)
+{
+    for (uint32_t i = 0; i < cmd_count; i++) {
+        cmd_init(&cmds[i], core);
+    }
+    pools->all = cmds;
+    pool_init(&pools->cmds, "nvme_ep commands", cmds, sizeof(struct nvme_ep_cmd), cmd_count);
+    pool_init(&pools->bigs, "nvme_ep segment lists", bigs, LIMIT_SEGS * sizeof(struct mem_seg),
+              big_count);
+}
+
+static void core_init(struct nvme_ep *ep, uint32_t index)
+{
+    struct nvme_ep_core *core = &ep->cores[index];
+
+    memset(core, 0, sizeof(*core));
+    core->ep = ep;
+    core->index = (uint8_t)index;
+    core->burst = 1;
+    core->coalesce_due_ns = UINT64_MAX;
+    core->poller.name = "nvme_ep";
+    core->poller.run = index == 0 ? nvme_ep_poll_control : nvme_ep_poll_io;
+    core->poller.arm = nvme_ep_arm;
+    core->poller.ctx = core;
+    pools_init(&core->io, core, ep->cmds[index], LIMIT_COMMANDS_PER_CORE, ep->bigs[index],
+               LIMIT_BIG_COMMANDS_PER_CORE);
+}
+
+enum status nvme_ep_init(struct nvme_ep_memory *memory, const struct nvme_ep_config *config,
+                         struct nvme_ep **out)
+{
+    struct nvme_ep *ep = (struct nvme_ep *)(void *)memory;
+
+    if (!config_is_valid(config)) {
+        return STATUS_INVALID;
+    }
+    /* Not the pools' memory: what is not used is not touched. */
+    memset(ep, 0, offsetof(struct nvme_ep, cores));
+    ep->pcie = config->pcie;
+    ep->config = *config;
+    ep->core_mask = config->core_mask | BIT32(0);
+    ep->doorbell_stride = 4u << config->dstrd;
+    ep->doorbells_used_bytes = 2u * NVME_EP_QUEUES * ep->doorbell_stride;
+    ep->page_bytes = 4096;
+    if (ep->doorbells_used_bytes > ep->pcie->doorbells_bytes || ep->pcie->vector_count == 0) {
+        return STATUS_INVALID;
+    }
+    ep->next_core = LIMIT_CORES - 1;
+    ep->state = NVME_EP_STATE_DISABLED;
+    timer_init(&ep->scan_timer, nvme_ep_doorbell_scan);
+    ep->config.ctrl.ops = &transport_ops;
+    ep->config.ctrl.transport = ep;
+    ep->config.ctrl.fn = ep->pcie->fn;
+    ep->config.ctrl.vector_count = ep->pcie->vector_count;
+    ep->config.ctrl.doorbell_buffers = config->ctrl.doorbell_buffers && doorbell_buffers_pay(ep);
+    ep->config.ctrl.sgls = SGLS_BIT_BUCKET;
+    ep->config.ctrl.admin_sgl = false;
+    enum status status = nvme_ctrl_init(&ep->ctrl_memory, &ep->config.ctrl, &ep->ctrl);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        core_init(ep, core);
+    }
+    pools_init(&ep->admin, &ep->cores[0], ep->admin_cmds, NVME_EP_ADMIN_COMMANDS, ep->admin_bigs,
+               NVME_EP_ADMIN_BIGS);
+    *out = ep;
+    return STATUS_OK;
+}
+
+void nvme_ep_start(struct nvme_ep *ep)
+{
+    nvme_ep_control_start(ep);
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        if ((ep->core_mask & BIT32(core)) != 0) {
+            sched_poller_add_to(core, &ep->cores[core].poller);
+        }
+    }
+    pcie_ep_ready(ep->pcie);
+}
+
+void nvme_ep_serve(struct nvme_ep *ep)
+{
+    ep->is_serving = true;
+    nvme_ep_control_wake(ep);
+}
+
+struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep)
+{
+    return ep->ctrl;
+}
+
+/* --- numbers ------------------------------------------------------------------------------- */
+
+const char *nvme_ep_state_name(enum nvme_ep_state state)
+{
+    static const char *const names[] = {
+#define STATE_NAME(name, text) [NVME_EP_STATE_##name] = #name,
+        NVME_EP_STATE_LIST(STATE_NAME)
+#undef STATE_NAME
+    };
+
+    return (uint32_t)state < ARRAY_SIZE(names) ? names[state] : "?";
+}
+
+static void traffic_add(struct nvme_ep_traffic *sum, const struct nvme_ep_traffic *part)
+{
+    sum->count += part->count;
+    sum->bytes += part->bytes;
+}
+
+static void stats_add(struct nvme_ep_stats *sum, const struct nvme_ep_stats *part)
+{
+    sum->sqe_count += part->sqe_count;
+    sum->cqe_count += part->cqe_count;
+    sum->irq_count += part->irq_count;
+    traffic_add(&sum->list_reads, &part->list_reads);
+    traffic_add(&sum->data_to_host, &part->data_to_host);
+    traffic_add(&sum->data_from_host, &part->data_from_host);
+    sum->staged_bytes += part->staged_bytes;
+    sum->doorbell_error_count += part->doorbell_error_count;
+    sum->bad_address_count += part->bad_address_count;
+    sum->pool_empty_count += part->pool_empty_count;
+    sum->cq_full_count += part->cq_full_count;
+    sum->dropped_count += part->dropped_count;
+    sum->cancel_count += part->cancel_count;
+    sum->fence_count += part->fence_count;
+}
+
+struct nvme_ep_stats nvme_ep_stats(const struct nvme_ep *ep, uint32_t core)
+{
+    struct nvme_ep_stats sum = {0};
+
+    for (uint32_t i = 0; i < LIMIT_CORES; i++) {
+        if (core == NVME_EP_ALL_CORES || core == i) {
+            stats_add(&sum, &ep->cores[i].stats);
+        }
+    }
+    /* One access each; not counted apart on the way. */
+    sum.sqe_reads.count = sum.sqe_count;
+    sum.sqe_reads.bytes = sum.sqe_count * NVME_SQE_BYTES;
+    sum.cqe_writes.count = sum.cqe_count;
+    sum.cqe_writes.bytes = sum.cqe_count * NVME_CQE_BYTES;
+    return sum;
+}
+
+struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t qid)
+{
+    struct nvme_ep_queue_info info = {0};
+
+    if (qid >= NVME_EP_QUEUES) {
+        return info;
+    }
+    const struct nvme_ep_sq *sq = &ep->sqs[qid];
+    const struct nvme_ep_cq *cq = &ep->cqs[qid];
+    if (ep->cq_state[qid] != NVME_EP_QUEUE_FREE) {
+        info.cq_size = (uint16_t)cq->size;
+        info.cq_head = (uint16_t)cq->head;
+        info.cq_tail = (uint16_t)cq->tail;
+        info.cq_vector = cq->vector;
+        info.cq_held = (uint16_t)cq->held_count;
+        info.cq_ien = cq->is_ien;
+        info.cqe_count = cq->cqe_count;
+        info.core = cq->core;
+    }
+    if (ep->sq_state[qid] != NVME_EP_QUEUE_FREE) {
+        info.sq_size = (uint16_t)sq->size;
+        info.sq_head = (uint16_t)sq->head;
+        info.sq_tail = (uint16_t)shm_load32(nvme_ep_sq_doorbell(ep, qid));
+        info.sq_cq_id = sq->cq->id;
+        info.sqe_count = sq->sqe_count;
+        info.core = sq->core;
+    }
+    return info;
+}
+
+struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep)
+{
+    struct nvme_ep_snapshot snapshot = {
+        .state = ep->state,
+        .cc = ep->cc,
+        .csts = ep->csts,
+        .serving = ep->is_serving,
+        .bus_master = ep->cores[0].view.window_count != 0,
+        .fence_left = ep->fence_left,
+        .view_generation = ep->cores[0].view.generation,
+    };
+
+    for (uint32_t qid = 1; qid < NVME_EP_QUEUES; qid++) {
+        snapshot.sq_count += ep->sq_state[qid] != NVME_EP_QUEUE_FREE;
+        snapshot.cq_count += ep->cq_state[qid] != NVME_EP_QUEUE_FREE;
+    }
+    for (uint32_t i = 0; i < LIMIT_CORES; i++) {
+        const struct pool *pool = &ep->cores[i].io.cmds;
+        snapshot.in_flight[i] = pool->count - pool->free_count;
+        snapshot.pool_low_water[i] = pool->low_water;
+    }
+    snapshot.in_flight[0] += ep->admin.cmds.count - ep->admin.cmds.free_count;
+    return snapshot;
+}

@@ -1,0 +1,157 @@
+/*
+ * NVMe over PCIe: the transport between a host's queues and the controller core (firmware/nvme).
+ *
+ * It serves the registers and the CSTS state machine, creates and deletes queues, fetches commands,
+ * resolves PRPs and SGLs to bus addresses, posts completions, raises MSI-X, and fences: after
+ * CSTS.RDY is 0, a function reset is acknowledged, or a queue is deleted, nothing of ours touches
+ * host memory on its behalf.
+ *
+ * Who runs where: registers, events, the admin queue and all decisions belong to core 0. An I/O
+ * completion queue is given to a core when it is created, and its submission queues live with it;
+ * that core alone touches them. Cores speak by messages.
+ *
+ * Leaves out: queues that are not physically contiguous (CAP.CQR is 1), the controller memory
+ * buffer, pin-based interrupts and INTMS/INTMC, memory pages other than 4 KiB. Source: NVM Express
+ * Base Specification 1.4, sections 3.1, 4.1 - 4.6, 4.13, 5.1, 5.3 - 5.7, 7.1 - 7.6.
+ */
+#ifndef NVME_EP_NVME_EP_H
+#define NVME_EP_NVME_EP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/compiler.h"
+#include "base/limits.h"
+#include "base/status.h"
+#include "hal/pcie_ep.h"
+#include "nvme/nvme.h"
+
+struct nvme_ep;
+
+struct nvme_ep_config {
+    struct pcie_ep *pcie;
+    /* The controller behind. The endpoint itself fills ops, transport, fn and vector_count, and
+     * clears doorbell_buffers where polling host memory is dear or the doorbells of the offered
+     * queues do not fit into one page. */
+    struct nvme_ctrl_config ctrl;
+    uint32_t core_mask;          /* cores that serve I/O queues; not empty, only running cores */
+    uint8_t dstrd;               /* CAP.DSTRD: doorbells are 4 << dstrd bytes apart, 0..15 */
+    uint8_t ready_timeout_500ms; /* CAP.TO, 1..255: how long RDY may wait for nvme_ep_serve() */
+    bool weighted_round_robin;   /* offer WRR with urgent class (CAP.AMS) */
+    bool subsystem_reset;        /* offer NSSR (CAP.NSSRS) */
+    uint16_t fence_cancel_ms;    /* when a fence cancels commands that still run, 1..900 */
+};
+
+/* Size and alignment are public so that the app can place it; fields are in nvme_ep/nvme_ep_priv.h.
+ */
+#define NVME_EP_BYTES (7u * 1024 * 1024)
+struct nvme_ep_memory {
+    _Alignas(64) uint8_t bytes[NVME_EP_BYTES];
+};
+
+/* Makes an endpoint and its controller in `memory`; nothing of it is visible to the host yet. Core
+ * 0, after sched_init(). INVALID: a field is out of range, or the doorbells do not fit into their
+ * area. */
+MUST_USE enum status nvme_ep_init(struct nvme_ep_memory *memory,
+                                  const struct nvme_ep_config *config, struct nvme_ep **out);
+
+/* Publishes the registers, adds the pollers and tells the other end that we answer. RDY is held
+ * back until nvme_ep_serve(). Once, core 0, before sched_run() starts on the other cores of
+ * core_mask. */
+void nvme_ep_start(struct nvme_ep *ep);
+
+/* Namespaces are attached: from now on CC.EN may lead to CSTS.RDY. Core 0. */
+void nvme_ep_serve(struct nvme_ep *ep);
+
+/* The controller behind, to attach namespaces. */
+struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep);
+
+/* --- the CSTS state machine ---------------------------------------------------------------- */
+
+#define NVME_EP_STATE_LIST(X)                                                    \
+    X(DISABLED, "CC.EN is 0, nothing is served, RDY is 0")                       \
+    X(ENABLING, "CC.EN is 1, RDY waits for nvme_ep_serve()")                     \
+    X(READY, "RDY is 1, queues are served")                                      \
+    X(QUIESCING, "CC.SHN is set: nothing is fetched, commands under way end")    \
+    X(FLUSHING, "the namespaces are flushed, SHST is occurring")                 \
+    X(SHUT_DOWN, "SHST is complete, nothing is served until CC.EN goes to 0")    \
+    X(DRAINING, "CC.EN went to 0 or a reset came: every command must end first") \
+    X(FAILING, "a fatal error: as DRAINING, then CFS")                           \
+    X(FATAL, "CSTS.CFS is 1, only a reset leads out")
+
+enum nvme_ep_state {
+#define NVME_EP_STATE_ENUM(name, text) NVME_EP_STATE_##name,
+    NVME_EP_STATE_LIST(NVME_EP_STATE_ENUM)
+#undef NVME_EP_STATE_ENUM
+};
+
+const char *nvme_ep_state_name(enum nvme_ep_state state);
+
+/* --- numbers ------------------------------------------------------------------------------- */
+
+/* Accesses to host memory across PCIe. */
+struct nvme_ep_traffic {
+    uint64_t count;
+    uint64_t bytes;
+};
+
+/* Of one core, or summed over the cores of the function. */
+struct nvme_ep_stats {
+    uint64_t sqe_count; /* commands fetched */
+    uint64_t cqe_count; /* completions posted */
+    uint64_t irq_count;
+    struct nvme_ep_traffic sqe_reads;
+    struct nvme_ep_traffic list_reads; /* PRP lists and SGL segments */
+    struct nvme_ep_traffic cqe_writes;
+    struct nvme_ep_traffic data_to_host; /* mapped for it: moved by a core or by a device's DMA */
+    struct nvme_ep_traffic data_from_host;
+    uint64_t staged_bytes;         /* block data buffered here on its way: always 0 */
+    uint64_t doorbell_error_count; /* invalid values, and writes to queues that do not exist */
+    uint64_t bad_address_count;    /* outside the windows */
+    uint64_t pool_empty_count;     /* fetching stopped for want of a command or segment list */
+    uint64_t cq_full_count;        /* a completion had to wait for the CQ head */
+    uint64_t dropped_count;        /* completions whose queue was reset or deleted meanwhile */
+    uint64_t cancel_count;         /* commands asked to end early */
+    uint64_t fence_count;
+};
+
+/* `core` = NVME_EP_ALL_CORES: the sum. Any core; the numbers may be mid-turn. */
+#define NVME_EP_ALL_CORES UINT32_MAX
+struct nvme_ep_stats nvme_ep_stats(const struct nvme_ep *ep, uint32_t core);
+
+/* One queue pair id as it is now; a queue that does not exist has size 0. */
+struct nvme_ep_queue_info {
+    uint16_t sq_size;
+    uint16_t sq_head;
+    uint16_t sq_tail; /* as the doorbell says */
+    uint16_t sq_cq_id;
+    uint16_t cq_size;
+    uint16_t cq_head; /* as last read */
+    uint16_t cq_tail;
+    uint16_t cq_vector;
+    uint16_t cq_held; /* completions that wait for the CQ head */
+    uint8_t core;
+    bool cq_ien;
+    uint64_t sqe_count;
+    uint64_t cqe_count;
+};
+
+/* Any core, any context: plain reads, takes no lock. `qid` 0..LIMIT_IO_QUEUES. */
+struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t qid);
+
+/* What one wants to see when it hangs. Any core, any context. */
+struct nvme_ep_snapshot {
+    enum nvme_ep_state state;
+    uint32_t cc;
+    uint32_t csts;
+    bool serving;
+    bool bus_master;     /* some window is reachable */
+    uint32_t fence_left; /* cores that have not answered the running fence */
+    uint32_t view_generation;
+    uint32_t sq_count; /* I/O queues */
+    uint32_t cq_count;
+    uint32_t in_flight[LIMIT_CORES];
+    uint32_t pool_low_water[LIMIT_CORES]; /* fewest free commands ever */
+};
+struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep);
+
+#endif

@@ -1,0 +1,239 @@
+/*
+ * Where a command's data is: DPTR to bus addresses; here PRPs and what they share with SGLs.
+ * Each entry is read from host memory exactly once, checked, and only the copy is used.
+ * Source: NVM Express Base Specification 1.4, section 4.3.
+ */
+#include "base/stage.h"
+#include "base/trace.h"
+#include "nvme_ep/nvme_ep_priv.h"
+
+#define LOCATION_PRP1 24
+#define LOCATION_PRP2 32
+
+/* --- segments ------------------------------------------------------------------------------ */
+
+void nvme_ep_builder_init(struct nvme_ep_builder *builder, struct nvme_ep_cmd *cmd)
+{
+    builder->cmd = cmd;
+    builder->segs = cmd->segs;
+    builder->count = 0;
+    builder->limit = LIMIT_INLINE_SEGS;
+    builder->for_write = cmd->nvme.blk.dir == NVME_DIR_FROM_CONTROLLER;
+}
+
+/* The inline segments are used up: goes on in a long list. */
+static COLD nvme_status_t builder_grow(struct nvme_ep_builder *builder)
+{
+    struct nvme_ep_cmd *cmd = builder->cmd;
+
+    if (builder->limit == LIMIT_SEGS) {
+        return NVME_SC_INVALID_SGL_COUNT | NVME_STATUS_DNR; /* PRPs never need more */
+    }
+    /* Fetching stops while the pool is empty; a command that maps later than that may still find
+     * it so and has to come again. */
+    cmd->big = pool_get(&cmd->sq->pools->bigs);
+    if (cmd->big == NULL) {
+        cmd->core->stats.pool_empty_count++;
+        return NVME_SC_COMMAND_INTERRUPTED;
+    }
+    cmd->nvme.state |= NVME_EP_CMD_BIG;
+    memcpy(cmd->big, cmd->segs, sizeof(cmd->segs));
+    builder->segs = cmd->big;
+    builder->limit = LIMIT_SEGS;
+    return NVME_SC_SUCCESS;
+}
+
+nvme_status_t nvme_ep_builder_add(struct nvme_ep_builder *builder, uint64_t bus_addr,
+                                  uint32_t len_bytes)
+{
+    if (builder->count != 0) {
+        struct mem_seg *last = &builder->segs[builder->count - 1];
+        if (last->bus_addr + last->len_bytes == bus_addr) {
+            last->len_bytes += len_bytes;
+            return NVME_SC_SUCCESS;
+        }
+    }
+    if (UNLIKELY(builder->count == builder->limit)) {
+        nvme_status_t status = builder_grow(builder);
+        if (status != NVME_SC_SUCCESS) {
+            return status;
+        }
+    }
+    struct mem_seg *seg = &builder->segs[builder->count++];
+    seg->bus_addr = bus_addr;
+    seg->len_bytes = len_bytes;
+    return NVME_SC_SUCCESS;
+}
+
+nvme_status_t nvme_ep_bad_address(struct nvme_ep_cmd *cmd, uint64_t host_addr, uint32_t len_bytes)
+{
+    cmd->core->stats.bad_address_count++;
+    TRACE(cmd->core->index, BAD_ADDRESS, cmd->nvme.blk.fn,
+          (uint32_t)cmd->nvme.sq_id << 16 | cmd->nvme.cid, host_addr, len_bytes);
+    return NVME_SC_DATA_TRANSFER_ERROR | NVME_STATUS_DNR;
+}
+
+nvme_status_t nvme_ep_builder_add_host(struct nvme_ep_builder *builder, uint64_t host_addr,
+                                       uint32_t len_bytes)
+{
+    uint64_t bus_addr =
+        pcie_ep_map(&builder->cmd->core->view, host_addr, len_bytes, builder->for_write);
+
+    if (UNLIKELY(bus_addr == PCIE_EP_NO_ADDR)) {
+        return nvme_ep_bad_address(builder->cmd, host_addr, len_bytes);
+    }
+    return nvme_ep_builder_add(builder, bus_addr, len_bytes);
+}
+
+void nvme_ep_builder_finish(struct nvme_ep_builder *builder, uint32_t len_bytes)
+{
+    struct nvme_ep_cmd *cmd = builder->cmd;
+    struct mem_ref *data = &cmd->nvme.blk.data;
+    struct nvme_ep_traffic *traffic =
+        builder->for_write ? &cmd->core->stats.data_to_host : &cmd->core->stats.data_from_host;
+
+    data->segs = builder->segs;
+    data->len_bytes = len_bytes;
+    data->seg_count = (uint16_t)builder->count;
+    data->space = MEM_SPACE_HOST;
+    cmd->is_mapped = true;
+    traffic->count++;
+    traffic->bytes += len_bytes;
+}
+
+/* --- PRP lists ----------------------------------------------------------------------------- */
+
+/* A walk through a PRP list. */
+struct prp_list {
+    const uint64_t *entries; /* in host memory */
+    uint32_t left;           /* entries up to the end of this page of the list */
+};
+
+/* Opens the list at `host_addr`, of which `entry_count` entries are wanted at most (more follow by
+ * a chain pointer in the last slot of the page). */
+static nvme_status_t prp_list_open(struct prp_list *list, struct nvme_ep_cmd *cmd,
+                                   uint64_t host_addr, uint32_t entry_count)
+{
+    struct nvme_ep_core *core = cmd->core;
+    uint32_t page_bytes = core->ep->page_bytes;
+    uint32_t room = (page_bytes - (uint32_t)(host_addr & (page_bytes - 1))) / 8;
+    uint32_t len_bytes = min_u32(room, entry_count) * 8;
+    uint64_t bus_addr = pcie_ep_map(&core->view, host_addr, len_bytes, false);
+
+    if (UNLIKELY(bus_addr == PCIE_EP_NO_ADDR)) {
+        return nvme_ep_bad_address(cmd, host_addr, len_bytes);
+    }
+    list->entries = mem_bus_ptr(bus_addr);
+    list->left = room;
+    core->stats.list_reads.count++;
+    core->stats.list_reads.bytes += len_bytes;
+    return NVME_SC_SUCCESS;
+}
+
+/* All pages behind the first come from a list. */
+static nvme_status_t prp_list_walk(struct nvme_ep_builder *builder, uint64_t list_addr,
+                                   uint32_t left_bytes)
+{
+    uint32_t page_bytes = builder->cmd->core->ep->page_bytes;
+    uint32_t page_count = (left_bytes + page_bytes - 1) / page_bytes;
+    struct prp_list list;
+    nvme_status_t status;
+
+    if (UNLIKELY((list_addr & 7) != 0)) { /* 4.3: a list starts qword aligned, at any offset */
+        return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
+    }
+    status = prp_list_open(&list, builder->cmd, list_addr, page_count);
+    while (status == NVME_SC_SUCCESS && left_bytes > 0) {
+        uint64_t entry = shm_load64(list.entries++);
+        if (UNLIKELY((entry & (page_bytes - 1)) != 0)) { /* only PRP1 and PRP2 have offsets */
+            return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
+        }
+        if (UNLIKELY(list.left == 1 && page_count > 1)) {
+            status = prp_list_open(&list, builder->cmd, entry, page_count);
+            continue;
+        }
+        uint32_t len_bytes = min_u32(left_bytes, page_bytes);
+        status = nvme_ep_builder_add_host(builder, entry, len_bytes);
+        left_bytes -= len_bytes;
+        list.left--;
+        page_count--;
+    }
+    return status;
+}
+
+/* More than what PRP1 alone can say. `first_bytes` lie in its page. */
+static nvme_status_t prp_map_pages(struct nvme_ep_cmd *cmd, uint32_t len_bytes,
+                                   uint32_t first_bytes)
+{
+    const struct nvme_sqe *sqe = &cmd->nvme.blk.cmd;
+    uint64_t prp2 = sqe->prp2;
+    uint32_t page_bytes = cmd->core->ep->page_bytes;
+    uint32_t left_bytes = len_bytes - first_bytes;
+    struct nvme_ep_builder builder;
+
+    nvme_ep_builder_init(&builder, cmd);
+    nvme_status_t status = nvme_ep_builder_add_host(&builder, sqe->prp1, first_bytes);
+    if (UNLIKELY(status != NVME_SC_SUCCESS)) {
+        cmd->nvme.error_location = LOCATION_PRP1;
+        return status;
+    }
+    if (left_bytes > page_bytes) {
+        status = prp_list_walk(&builder, prp2, left_bytes);
+    } else if (UNLIKELY((prp2 & (page_bytes - 1)) != 0)) {
+        status = NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
+    } else {
+        status = nvme_ep_builder_add_host(&builder, prp2, left_bytes);
+    }
+    if (UNLIKELY(status != NVME_SC_SUCCESS)) {
+        cmd->nvme.error_location = LOCATION_PRP2;
+        return status;
+    }
+    nvme_ep_builder_finish(&builder, len_bytes);
+    return NVME_SC_SUCCESS;
+}
+
+/* --- ops->map ------------------------------------------------------------------------------ */
+
+/* The commonest case by itself: all data in the page of PRP1. */
+ALWAYS_INLINE nvme_status_t prp_map(struct nvme_ep_cmd *cmd, uint32_t len_bytes)
+{
+    struct nvme_ep_core *core = cmd->core;
+    uint64_t prp1 = cmd->nvme.blk.cmd.prp1;
+    uint32_t page_bytes = core->ep->page_bytes;
+    uint32_t first_bytes = page_bytes - (uint32_t)(prp1 & (page_bytes - 1));
+
+    if (UNLIKELY((prp1 & 3) != 0)) { /* 4.3: PRP1 is dword aligned */
+        cmd->nvme.error_location = LOCATION_PRP1;
+        return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
+    }
+    if (UNLIKELY(len_bytes > first_bytes)) {
+        return prp_map_pages(cmd, len_bytes, first_bytes);
+    }
+    bool for_write = cmd->nvme.blk.dir == NVME_DIR_FROM_CONTROLLER;
+    uint64_t bus_addr = pcie_ep_map(&core->view, prp1, len_bytes, for_write);
+    if (UNLIKELY(bus_addr == PCIE_EP_NO_ADDR)) {
+        cmd->nvme.error_location = LOCATION_PRP1;
+        return nvme_ep_bad_address(cmd, prp1, len_bytes);
+    }
+    struct nvme_ep_builder builder = {
+        .cmd = cmd, .segs = cmd->segs, .count = 1, .for_write = for_write};
+    cmd->segs[0].bus_addr = bus_addr;
+    cmd->segs[0].len_bytes = len_bytes;
+    nvme_ep_builder_finish(&builder, len_bytes);
+    return NVME_SC_SUCCESS;
+}
+
+nvme_status_t nvme_ep_map(struct nvme_cmd *nvme, uint32_t len_bytes)
+{
+    struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(nvme);
+    nvme_status_t status;
+
+    STAGE_ENTER(MAP);
+    if (LIKELY((nvme->blk.cmd.flags >> NVME_SQE_PSDT_SHIFT) == NVME_PSDT_PRP)) {
+        status = prp_map(cmd, len_bytes);
+    } else {
+        status = nvme_ep_sgl_map(cmd, len_bytes);
+    }
+    STAGE_ENTER(DECODE);
+    return status;
+}
