@@ -210,6 +210,9 @@ struct blk_dev *nvme_drv_blk(struct nvme_drv *drv, uint32_t nsid)
     }
     unused->nsid = nsid;
     unused->drv = drv;
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        unused->queues[core] = &drv->queues[core];
+    }
     unused->name[0] = '\0';
     name_append(unused->name, sizeof(unused->name), "nvme", drv->index);
     name_append(unused->name, sizeof(unused->name), "n", nsid);

@@ -63,9 +63,6 @@ ALWAYS_INLINE struct nvme_drv_slot *take_slot(struct nvme_drv_queue *q, struct b
     slot->extra_kind = NVME_DRV_EXTRA_NONE;
     slot->is_late = false;
     slot->state = NVME_DRV_SLOT_BUSY;
-    if (UNLIKELY(!q->is_watched)) {
-        nvme_drv_queue_watch(q);
-    }
     return slot;
 }
 
@@ -307,7 +304,7 @@ NOINLINE static void submit_slowly(struct nvme_drv_queue *q, struct nvme_drv_ns 
 void nvme_drv_submit(struct blk_dev *dev, struct blk_req *req)
 {
     struct nvme_drv_ns *ns = CONTAINER_OF(dev, struct nvme_drv_ns, dev);
-    struct nvme_drv_queue *q = &ns->drv->queues[req->owner_core];
+    struct nvme_drv_queue *q = ns->queues[req->owner_core];
     const struct mem_seg *seg = req->data.segs;
     nvme_status_t status = check(ns, req);
 
@@ -320,7 +317,7 @@ void nvme_drv_submit(struct blk_dev *dev, struct blk_req *req)
         submit_slowly(q, ns, req, status);
         return;
     }
-    const struct nvme_drv_slot *slot = take_slot(q, req, NULL, deadline_of(req));
+    const struct nvme_drv_slot *slot = take_slot(q, req, NULL, req->deadline_ns);
     struct nvme_sqe *sqe = push_cmd(q, slot, ns);
     uint64_t last_page =
         (seg->bus_addr + seg->len_bytes - 1) & ~(uint64_t)(NVME_DRV_PAGE_BYTES - 1);
@@ -441,6 +438,9 @@ uint32_t nvme_drv_queue_run(struct nvme_drv_queue *q)
     }
     nvme_drv_sq_ring(&q->sq, q->regs);
     if (q->in_flight != 0 && !q->is_broken) {
+        if (UNLIKELY(!q->is_watched)) {
+            nvme_drv_queue_watch(q);
+        }
         count = nvme_drv_reap(q, REAP_MAX);
         nvme_drv_cq_ring(&q->cq, q->regs);
     }

@@ -136,8 +136,8 @@ struct nvme_drv_slot {
     struct blk_req *req;
     struct nvme_drv_split *split; /* NULL: the command is the whole request */
     void *extra;                  /* list or bounce buffer */
-    uint64_t deadline_ns;
-    uint32_t offset_bytes; /* of a bounced part in the request */
+    uint64_t deadline_ns;         /* 0: the watch timer has not seen the command yet */
+    uint32_t offset_bytes;        /* of a bounced part in the request */
     uint32_t bounce_bytes;
     uint16_t cid;  /* index, and a generation that each use moves on */
     uint16_t next; /* free list */
@@ -211,8 +211,9 @@ struct nvme_drv_ns {
     struct nvme_drv *drv;
     uint32_t nsid;              /* 0: free entry */
     _Atomic uint32_t lba_shift; /* 0: not usable now. Any core reads it */
-    bool is_found;              /* seen at least once */
-    bool is_listed;             /* in the list that is being worked through */
+    struct nvme_drv_queue *queues[LIMIT_CORES];
+    bool is_found;  /* seen at least once */
+    bool is_listed; /* in the list that is being worked through */
     char name[16];
 };
 

@@ -66,8 +66,13 @@ static void expire_slots(struct nvme_drv_queue *q, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < NVME_DRV_QUEUE_ENTRIES; i++) {
         struct nvme_drv_slot *slot = &q->slots[i];
-        if (slot->state == NVME_DRV_SLOT_FREE || slot->state == NVME_DRV_SLOT_LOST ||
-            slot->deadline_ns > now_ns) {
+        if (slot->state == NVME_DRV_SLOT_FREE || slot->state == NVME_DRV_SLOT_LOST) {
+            continue;
+        }
+        if (slot->deadline_ns == 0) { /* the path of an I/O reads no clock; we see it first */
+            slot->deadline_ns = now_ns + NVME_DRV_TIMEOUT_NS;
+        }
+        if (slot->deadline_ns > now_ns) {
             continue;
         }
         if (slot->state == NVME_DRV_SLOT_BUSY) {
@@ -147,7 +152,7 @@ void nvme_drv_queue_watch(struct nvme_drv_queue *q)
 void nvme_drv_cancel(struct blk_dev *dev, struct blk_req *req)
 {
     struct nvme_drv_ns *ns = CONTAINER_OF(dev, struct nvme_drv_ns, dev);
-    struct nvme_drv_queue *q = &ns->drv->queues[req->owner_core];
+    struct nvme_drv_queue *q = ns->queues[req->owner_core];
 
     /* What is under way first: end_waiting() may give `req` back. */
     for (uint32_t i = 0; i < NVME_DRV_QUEUE_ENTRIES; i++) {
