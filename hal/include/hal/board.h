@@ -23,7 +23,8 @@ struct board {
     uint32_t ep_count;   /* PCIe functions towards hosts; 0 is a valid board */
     struct pcie_ep *eps[LIMIT_FUNCTIONS];
     void *pool_base;     /* RAM that nobody uses, 2 MiB aligned where there is so much: RAM disks */
-    uint64_t pool_bytes; /* devices can reach it; its content is undefined */
+    uint64_t pool_bytes; /* devices can reach it; its content is undefined ... */
+    bool pool_is_zero;   /* ... or zero, and touching it costs memory */
     const uint8_t *rng_seed; /* seed of the CSPRNG; NULL: the board has none (no fabric then) */
     uint32_t rng_seed_bytes;
     const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
