@@ -41,6 +41,8 @@ unit_CC           := $(GCC)
 unit_CFLAGS        = $(HOST_CFLAGS) -O1 $(SANITIZE) -Itests/unit
 unit-clang_CC     := $(CLANG)
 unit-clang_CFLAGS  = $(HOST_CFLAGS) -O2 -Itests/unit
+unit-tsan_CC      := $(GCC)
+unit-tsan_CFLAGS   = $(HOST_CFLAGS) -O1 -fsanitize=thread -Itests/unit
 native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
@@ -60,7 +62,7 @@ ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
 ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include
 
-CONFIGS := unit unit-clang native native-clang fuzz host
+CONFIGS := unit unit-clang unit-tsan native native-clang fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
 include $(wildcard boards/*/board.mk)
@@ -136,7 +138,7 @@ $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
 	$$(call say,AR,$$@)
 	$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach c,unit unit-clang,$(eval $(call unit_rules,$(c))))
+$(foreach c,unit unit-clang unit-tsan,$(eval $(call unit_rules,$(c))))
 
 # $(1) configuration, $(2) module/test_file, $(3) module
 define unit_program
@@ -148,8 +150,14 @@ endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
 
+# Programs in which threads meet run under ThreadSanitizer too.
+TSAN_TESTS := $(filter sched/test_msg sched/test_idle vfu/% pcie_ep_link/%,$(UNIT_TESTS))
+$(foreach t,$(TSAN_TESTS), \
+    $(eval $(call unit_program,unit-tsan,$(t),$(firstword $(subst /, ,$(t))))))
+
 UNIT_PROGRAMS       := $(UNIT_TESTS:%=$(B)/unit/bin/%)
 UNIT_CLANG_PROGRAMS := $(UNIT_TESTS:%=$(B)/unit-clang/bin/%)
+UNIT_TSAN_PROGRAMS  := $(TSAN_TESTS:%=$(B)/unit-tsan/bin/%)
 
 .PHONY: unit
 unit: ## Run one unit test program: make unit T=module/test_file
@@ -197,9 +205,10 @@ check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
-	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
+	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
+	    $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
-	    --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
+	    --unit-tsan $(UNIT_TSAN_PROGRAMS) --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
 
 demo: deps ## The main job, shown: a Linux host uses the SmartNIC's NVMe drive
 	@$(MAKE) -j2 $(RACK_NEEDS)

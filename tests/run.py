@@ -4,7 +4,7 @@
   run.py quick PROGRAM...                  unit programs and tidy checks
   run.py tidy                              tidy checks alone
   run.py fuzz [--seconds N] PROGRAM...     libFuzzer programs
-  run.py all --unit P... --unit-clang P... --fuzz P...   everything, the QEMU board and the rack too
+  run.py all --unit P... --unit-clang P... --unit-tsan P... --fuzz P...   everything, the QEMU board and the rack too
 
 The last line is always "N passed, N failed". Output of what passes goes to build/log/, of what
 fails to the screen too.
@@ -151,6 +151,7 @@ def main():
     parser.add_argument('programs', nargs='*')
     parser.add_argument('--unit', nargs='*', default=[])
     parser.add_argument('--unit-clang', nargs='*', default=[])
+    parser.add_argument('--unit-tsan', nargs='*', default=[])
     parser.add_argument('--fuzz', nargs='*', default=[])
     parser.add_argument('--seconds', type=int, default=20)
     args = parser.parse_args()
@@ -162,7 +163,8 @@ def main():
     if args.what == 'quick':
         run_parallel(report, unit_jobs(args.programs, 'unit/'))
     if args.what == 'all':
-        run_parallel(report, unit_jobs(args.unit, 'unit/') + unit_jobs(args.unit_clang, 'clang/'))
+        run_parallel(report, unit_jobs(args.unit, 'unit/') + unit_jobs(args.unit_clang, 'clang/') +
+                     unit_jobs(args.unit_tsan, 'tsan/'))
         run_parallel(report, fuzz_jobs(args.fuzz, args.seconds))
         for suite in script_suites():
             print(f'     {suite[0]}: running, see build/log/{suite[0]}.log', flush=True)
