@@ -1,5 +1,6 @@
 """What a rack consists of. Everything that the firmware is told stands in RackConfig.bootargs()."""
 import fcntl
+import functools
 import os
 import re
 import subprocess
@@ -44,6 +45,7 @@ class RackConfig:
         return [self.nic_drive_bytes] * self.nic_drives
 
 
+@functools.lru_cache
 def artifact(name):
     """Path of something in the cache, fetched or built on first use (boards/deps)."""
     program = os.path.join(TOP, "boards", "deps", "deps.py")

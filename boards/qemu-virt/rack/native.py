@@ -15,7 +15,8 @@ class Native:
         self.process = None
 
     def start(self):
-        self.process = Process("native", [PROGRAM, ".", *self.config.bootargs().split()], self.folder)
+        argv = [PROGRAM, "--config", self.config.bootargs(), "--doorbells", self.config.doorbells, "."]
+        self.process = Process("native", argv, self.folder)
         self.process.wait_for(lambda: os.path.exists(os.path.join(self.folder, "cntrl")), "socket", 10)
 
     def stop(self):

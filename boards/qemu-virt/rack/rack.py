@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from rack.config import BUILD, RackConfig
+from rack.config import BUILD, RackConfig, artifact
 from rack.errors import RackError
 from rack.host import Host
 from rack.link import Link
@@ -78,12 +78,44 @@ class Rack:
         for process in self.parts():
             process.require_running()
 
+    def answers(self):
+        """True if all parts run, the host takes commands, and its drive answers an identify."""
+        try:
+            self.require_running()
+            self.host.run("true", 10)
+            return self.host.run("nvme id-ctrl /dev/nvme0", 15, check=False).code == 0
+        except RackError:
+            return False
+
+    def last_words(self, lines):
+        """[(title, text)]: the end of what the host's kernel, the NIC and the processes said."""
+        words = []
+        try:
+            words.append(("host's kernel", self.host.run(f"dmesg | tail -{lines}", 10, False).out))
+        except (RackError, AttributeError):
+            words.append(("host's console", _tail(os.path.join(self.folder, "host.log"), lines)))
+        if self.nic:
+            words.append(("NIC's console", _tail(os.path.join(self.folder, "nic.log"), lines)))
+        for process in self.parts():
+            if not process.is_running():
+                words.append((f"{process.name} ended", process.log_tail(lines)))
+        return words
+
+    def move_logs(self, name):
+        """Moves the folder of a stopped rack aside; returns its new place."""
+        target = os.path.join(BUILD, "rack", f"failed-{name}")
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(self.folder, target)
+        return target
+
     def _prepare(self):
         os.makedirs(self.folder, exist_ok=True)
         self._take_lock()
         for name in os.listdir(self.folder):
             if name != "lock":
                 _remove(os.path.join(self.folder, name))
+        for name in ("qemu", self.config.guest):  # what takes long comes first, and says so
+            artifact(name)
         self.ram_fd = os.memfd_create("snic-host-ram")
         os.ftruncate(self.ram_fd, self.config.host_ram_bytes)
         self.host = Host(self.config, self.folder, self.ram_fd)
@@ -124,6 +156,14 @@ def end_by_exception_on_sigterm():
         sys.exit(128 + number)
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
+
+
+def _tail(path, lines):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return "".join(file.readlines()[-lines:])
+    except OSError:
+        return "(nothing)"
 
 
 def _remove(path):
