@@ -99,11 +99,12 @@ static uint64_t io_arm(void *ctx, bool is_armed)
 
 static uint32_t admin_run(void *ctx)
 {
+    uint64_t now_ns = sched_now_ns();
     uint32_t count = 0;
     (void)ctx;
 
     for (uint32_t i = 0; i < drive_count; i++) {
-        count += nvme_drv_run(&drives[i]);
+        count += nvme_drv_run(&drives[i], now_ns);
     }
     return count;
 }

@@ -258,6 +258,7 @@ struct nvme_drv {
     uint64_t state_since_ns;
     uint64_t look_ns; /* registers are not read before */
     uint64_t ready_since_ns;
+    uint64_t rest_until_ns;   /* READY: not looked at before, unless somebody asks */
     const char *reset_reason; /* not NULL: somebody asks for a reset */
     bool was_up;              /* has been READY since the last reset */
     uint32_t failed_attempts; /* since the drive was ready last */
@@ -304,7 +305,7 @@ bool nvme_drv_pools_are_full(uint32_t core);
 /* --- nvme_drv_state.c ------------------------------------------------------------------------ */
 
 /* One turn; returns how much was done. */
-uint32_t nvme_drv_run(struct nvme_drv *drv);
+uint32_t nvme_drv_run(struct nvme_drv *drv, uint64_t now_ns);
 /* How long core 0 may sleep at most. */
 uint64_t nvme_drv_sleep_ns(const struct nvme_drv *drv);
 /* Takes over what CAP says; NULL, or why the drive cannot be used. */

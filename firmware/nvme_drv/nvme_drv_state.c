@@ -16,9 +16,10 @@
 #define DISABLE_NS      (250 * NS_PER_MS) /* then access to memory is cut instead; see the header */
 #define LOOK_NS         NS_PER_MS         /* between two reads of CSTS that something waits for */
 #define WATCH_NS        (100 * NS_PER_MS) /* between two reads of CSTS when all is well */
-#define BACKOFF_NS      (100 * NS_PER_MS) /* doubled with each failure */
+#define BACKOFF_NS      (100 * NS_PER_MS) /* after the second failure; doubled with each */
 #define BACKOFF_DOUBLED 7                 /* at most so often: 12.8 s */
 #define FLAP_NS         (10 * NS_PER_S)   /* a reset so soon after getting ready is suspicious */
+#define REST_NS         (100 * NS_PER_US) /* how often the admin queue of a ready drive is polled */
 #define EVENT_PAUSE_NS  (100 * NS_PER_MS)
 
 #define GONE 0xffffffffu /* what a read of an absent device gives */
@@ -171,8 +172,8 @@ static enum nvme_drv_state state_backoff(struct nvme_drv *drv, uint64_t now_ns)
     uint32_t failures = drv->failed_attempts + drv->flaps;
     uint64_t pause_ns = 0;
 
-    if (failures != 0) {
-        pause_ns = BACKOFF_NS << min_u32(failures - 1, BACKOFF_DOUBLED);
+    if (failures > 1) { /* the first one may have been bad luck */
+        pause_ns = BACKOFF_NS << min_u32(failures - 2, BACKOFF_DOUBLED);
     }
     return now_ns - drv->state_since_ns >= pause_ns ? NVME_DRV_SETTLING : NVME_DRV_BACKOFF;
 }
@@ -434,10 +435,16 @@ static void set_state(struct nvme_drv *drv, enum nvme_drv_state next, uint64_t n
     drv->is_entered = false;
 }
 
-uint32_t nvme_drv_run(struct nvme_drv *drv)
+uint32_t nvme_drv_run(struct nvme_drv *drv, uint64_t now_ns)
 {
-    uint64_t now_ns = sched_now_ns();
     uint32_t count = 0;
+
+    /* Most turns of core 0 end here: a drive at rest has nothing urgent to say. */
+    if (drv->state == NVME_DRV_READY && now_ns < drv->rest_until_ns && !drv->admin.abort_waits &&
+        drv->reset_reason == NULL) {
+        return 0;
+    }
+    drv->rest_until_ns = now_ns + REST_NS;
 
     if (is_enabled(drv->state)) {
         count = nvme_drv_admin_poll(drv);

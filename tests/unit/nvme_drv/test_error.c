@@ -376,7 +376,7 @@ static void reset_holds_new_requests_until_the_drive_is_back(void **state)
     start(2);
     rig.model.ready_delay_ns = 500 * RIG_MS;
     nvme_drv_reset(rig.drv);
-    rig_run(&rig, 150 * RIG_MS); /* a pause of 100 ms, since it was ready only just before */
+    rig_run(&rig, 50 * RIG_MS);
     assert_int_equal(nvme_drv_state(rig.drv), NVME_DRV_ENABLING);
     submit_all();
     rig_run(&rig, 100 * RIG_MS);
@@ -429,7 +429,7 @@ static void reset_again_and_again_backs_off(void **state)
     (void)state;
     start(1);
     rig.step_ns = RIG_MS;
-    for (uint32_t i = 0; i < 6; i++) {
+    for (uint32_t i = 0; i < 7; i++) {
         assert_true(rig_run_to(&rig, NVME_DRV_READY, 30 * RIG_S));
         rig_run(&rig, RIG_S);
         nvme_drv_reset(rig.drv);
