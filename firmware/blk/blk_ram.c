@@ -1,7 +1,6 @@
 #include "blk/blk_ram.h"
 
 #include <string.h>
-#include "base/assert.h"
 #include "base/bits.h"
 #include "base/stage.h"
 #include "sched/sched.h"
@@ -21,58 +20,74 @@ static struct blk_ram *ram_of(struct blk_dev *dev)
     return CONTAINER_OF(dev, struct blk_ram, dev);
 }
 
-static uint64_t ram_bytes(const struct blk_ram *ram)
-{
-    return ram->dev.geometry.lba_count << ram->dev.geometry.lba_shift;
-}
-
 /* --- transfers ----------------------------------------------------------------------------- */
 
-ALWAYS_INLINE uint8_t *req_memory(struct blk_ram *ram, const struct blk_req *req)
+/* Who submits has checked the range against the geometry; a device that goes by the request alone
+ * stays safe when that is wrong. NULL: *status names the fault. */
+ALWAYS_INLINE uint8_t *req_memory(struct blk_ram *ram, const struct blk_req *req,
+                                  nvme_status_t *status)
 {
-    uint64_t offset_bytes = nvme_rw_slba(&req->cmd) << ram->dev.geometry.lba_shift;
+    uint64_t slba = nvme_rw_slba(&req->cmd);
+    uint32_t lba_count = nvme_rw_lba_count(&req->cmd);
 
-    /* The submitter has checked the range against the geometry. */
-    ASSERT(range_fits(offset_bytes, req->data.len_bytes, ram_bytes(ram)));
-    return ram->memory + offset_bytes;
+    if (UNLIKELY(!range_fits(slba, lba_count, ram->dev.geometry.lba_count))) {
+        *status = NVME_SC_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
+        return NULL;
+    }
+    if (UNLIKELY(req->data.len_bytes != (uint64_t)lba_count << ram->dev.geometry.lba_shift)) {
+        *status = NVME_SC_INVALID_FIELD | NVME_STATUS_DNR;
+        return NULL;
+    }
+    return ram->memory + (slba << ram->dev.geometry.lba_shift);
 }
 
-static nvme_status_t ram_read(struct blk_ram *ram, struct blk_req *req)
+static nvme_status_t ram_read(struct blk_ram *ram, const struct blk_req *req)
 {
-    const uint8_t *from = req_memory(ram, req);
+    nvme_status_t status = NVME_SC_SUCCESS;
+    const uint8_t *from = req_memory(ram, req, &status);
 
-    for (uint32_t i = 0; i < req->data.seg_count; i++) {
+    for (uint32_t i = 0; from != NULL && i < req->data.seg_count; i++) {
         const struct mem_seg *seg = &req->data.segs[i];
         memcpy(mem_seg_ptr(seg), from, seg->len_bytes);
         from += seg->len_bytes;
     }
-    return NVME_SC_SUCCESS;
+    return status;
 }
 
-static nvme_status_t ram_write(struct blk_ram *ram, struct blk_req *req)
+static nvme_status_t ram_write(struct blk_ram *ram, const struct blk_req *req)
 {
-    uint8_t *to = req_memory(ram, req);
+    nvme_status_t status = NVME_SC_SUCCESS;
+    uint8_t *to = req_memory(ram, req, &status);
 
-    for (uint32_t i = 0; i < req->data.seg_count; i++) {
+    for (uint32_t i = 0; to != NULL && i < req->data.seg_count; i++) {
         const struct mem_seg *seg = &req->data.segs[i];
         memcpy(to, mem_seg_ptr(seg), seg->len_bytes);
         to += seg->len_bytes;
     }
-    return NVME_SC_SUCCESS;
+    return status;
 }
 
-static nvme_status_t ram_compare(struct blk_ram *ram, struct blk_req *req)
+static nvme_status_t ram_compare(struct blk_ram *ram, const struct blk_req *req)
 {
-    const uint8_t *have = req_memory(ram, req);
+    nvme_status_t status = NVME_SC_SUCCESS;
+    const uint8_t *have = req_memory(ram, req, &status);
 
-    for (uint32_t i = 0; i < req->data.seg_count; i++) {
+    for (uint32_t i = 0; have != NULL && i < req->data.seg_count; i++) {
         const struct mem_seg *seg = &req->data.segs[i];
         if (memcmp(have, mem_seg_ptr(seg), seg->len_bytes) != 0) {
             return NVME_SC_COMPARE_FAILURE;
         }
         have += seg->len_bytes;
     }
-    return NVME_SC_SUCCESS;
+    return status;
+}
+
+static nvme_status_t ram_verify(const struct blk_ram *ram, const struct blk_req *req)
+{
+    return range_fits(nvme_rw_slba(&req->cmd), nvme_rw_lba_count(&req->cmd),
+                      ram->dev.geometry.lba_count)
+               ? NVME_SC_SUCCESS
+               : NVME_SC_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
 }
 
 /* --- zeroing in steps ---------------------------------------------------------------------- */
@@ -82,8 +97,6 @@ static struct job *job_of(struct blk_req *req)
     return (struct job *)(void *)req->priv;
 }
 
-/* A range, checked by the submitter for Write Zeroes; for Dataset Management it lies in the data,
- * which may be anybody's memory. */
 static bool job_set_range(struct blk_ram *ram, struct job *job, uint64_t slba, uint32_t lba_count)
 {
     if (!range_fits(slba, lba_count, ram->dev.geometry.lba_count)) {
@@ -102,7 +115,7 @@ static nvme_status_t job_next_range(struct blk_ram *ram, struct blk_req *req)
     uint32_t offset_bytes = job->range_next * (uint32_t)sizeof(range);
 
     if (mem_ref_read(&req->data, offset_bytes, &range, sizeof(range)) != sizeof(range)) {
-        return NVME_SC_DATA_TRANSFER_ERROR | NVME_STATUS_DNR;
+        return NVME_SC_INVALID_FIELD | NVME_STATUS_DNR; /* shorter than NR says */
     }
     job->range_next++;
     return job_set_range(ram, job, range.slba, range.lba_count)
@@ -177,14 +190,31 @@ static struct job *job_start(struct blk_ram *ram, struct blk_req *req)
 
 /* --- device -------------------------------------------------------------------------------- */
 
+/* Write Zeroes and Dataset Management: may go on after the call. */
+static void ram_start_job(struct blk_ram *ram, struct blk_req *req)
+{
+    const struct nvme_sqe *cmd = &req->cmd;
+    struct job *job = job_start(ram, req);
+
+    if (cmd->opcode == NVME_IO_WRITE_ZEROES &&
+        !job_set_range(ram, job, nvme_rw_slba(cmd), nvme_rw_lba_count(cmd))) {
+        blk_complete(req, NVME_SC_LBA_OUT_OF_RANGE | NVME_STATUS_DNR);
+        return;
+    }
+    if (cmd->opcode == NVME_IO_DSM && (cmd->cdw11 & NVME_DSM_DEALLOCATE) == 0) {
+        blk_complete(req, NVME_SC_SUCCESS); /* hints, of which nothing is made */
+        return;
+    }
+    job_run(ram, req);
+}
+
 static void ram_submit(struct blk_dev *dev, struct blk_req *req)
 {
     struct blk_ram *ram = ram_of(dev);
-    const struct nvme_sqe *cmd = &req->cmd;
     nvme_status_t status;
 
     STAGE_ENTER(BACKEND);
-    switch (cmd->opcode) {
+    switch (req->cmd.opcode) {
     case NVME_IO_READ:
         status = ram_read(ram, req);
         break;
@@ -194,21 +224,15 @@ static void ram_submit(struct blk_dev *dev, struct blk_req *req)
     case NVME_IO_COMPARE:
         status = ram_compare(ram, req);
         break;
-    case NVME_IO_FLUSH:
     case NVME_IO_VERIFY:
+        status = ram_verify(ram, req);
+        break;
+    case NVME_IO_FLUSH:
         status = NVME_SC_SUCCESS;
         break;
     case NVME_IO_WRITE_ZEROES:
-        ASSERT(job_set_range(ram, job_start(ram, req), nvme_rw_slba(cmd), nvme_rw_lba_count(cmd)));
-        job_run(ram, req);
-        return;
     case NVME_IO_DSM:
-        if ((cmd->cdw11 & NVME_DSM_DEALLOCATE) == 0) {
-            status = NVME_SC_SUCCESS; /* hints, of which nothing is made */
-            break;
-        }
-        job_start(ram, req);
-        job_run(ram, req);
+        ram_start_job(ram, req);
         return;
     default:
         status = NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR;
