@@ -129,6 +129,16 @@ static uintptr_t map_registers(int node, uint32_t index)
     return (uintptr_t)range.base;
 }
 
+/* As map_registers(), elsewhere: QEMU has its first flash bank at address 0. */
+static uintptr_t map_flash(int node, const struct dt_range *range)
+{
+    uintptr_t alias;
+    if (arch_map_alias(range->base, range->len_bytes, ARCH_MAP_DEVICE, &alias) != STATUS_OK) {
+        need(dt_fail(&dt, node, "reg", "cannot be mapped", STATUS_BAD_DATA));
+    }
+    return alias;
+}
+
 /* The words that the start-up itself understands are taken out: app sees only its own. */
 static void read_config(void)
 {
@@ -310,7 +320,7 @@ static void probe_flash(void)
     }
     need(dt_u32(&dt, node, "bank-width", &width));
     for (uint32_t i = 0; i < FLASH_BANKS && dt_reg(&dt, node, i, &range) == STATUS_OK; i++) {
-        enum status status = cfi_flash_probe(&flashes[i], map_registers(node, i), width);
+        enum status status = cfi_flash_probe(&flashes[i], map_flash(node, &range), width);
         if (status == STATUS_OK) {
             LOG_INFO("board: flash %u: %llu MiB in blocks of %u KiB", (unsigned)i,
                      (unsigned long long)(flashes[i].len_bytes >> 20),

@@ -54,6 +54,11 @@ const struct crash_record *crash_record_previous(void)
     return start_kind == CRASH_START_PANIC ? &previous : NULL;
 }
 
+uint32_t crash_record_start_count(void)
+{
+    return previous.start_count + 1;
+}
+
 uint32_t crash_record_write(const char *text, const struct arch_regs *regs, uint32_t core,
                             uint64_t time_ns, uint64_t early_ns)
 {

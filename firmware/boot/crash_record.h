@@ -47,6 +47,9 @@ enum crash_start crash_record_start(void);
 /* The crash that the run before left; NULL: none. Valid for ever. */
 const struct crash_record *crash_record_previous(void);
 
+/* Starts since power-on, this one included. */
+uint32_t crash_record_start_count(void);
+
 /* Writes the record of this run's panic and makes it survive the reset. Returns how many early
  * panics there were in a row, this one included. The core that panics. */
 uint32_t crash_record_write(const char *text, const struct arch_regs *regs, uint32_t core,

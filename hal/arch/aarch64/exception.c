@@ -41,7 +41,6 @@ enum exception_class {
 void aarch64_irq(struct arch_regs *frame);
 void aarch64_fault(struct arch_regs *frame);
 
-/* The first instruction of the image; frames never lie below it. */
 extern char __text_start[], __text_end[];
 
 void aarch64_irq(struct arch_regs *frame)
@@ -173,12 +172,19 @@ void arch_fault_text(const struct arch_regs *regs, char *text, size_t text_bytes
     if (name != NULL && name->leveled) {
         snprintf(level, sizeof(level), ", level %u", (unsigned)(code & 3));
     }
-    snprintf(text, text_bytes, "%s: %s 0x%llx%s: %s%s", class_text(class), access,
-             (unsigned long long)regs->far, (iss & ISS_FNV) != 0 ? " (address not valid)" : "",
-             stack != NULL  ? "stack overflow: this is the guard page of the stack for "
-             : name != NULL ? name->text
-                            : "unknown fault",
-             stack != NULL ? stack : level);
+    int length =
+        snprintf(text, text_bytes, "%s: %s 0x%llx%s: ", class_text(class), access,
+                 (unsigned long long)regs->far, (iss & ISS_FNV) != 0 ? " (address not valid)" : "");
+    if (length < 0 || (size_t)length >= text_bytes) {
+        return;
+    }
+    text += length;
+    text_bytes -= (size_t)length;
+    if (stack != NULL) {
+        snprintf(text, text_bytes, "stack overflow: guard page of the %s stack", stack);
+    } else {
+        snprintf(text, text_bytes, "%s%s", name != NULL ? name->text : "unknown fault", level);
+    }
 }
 
 /* --- backtrace -------------------------------------------------------------------------------- */
@@ -190,20 +196,31 @@ static bool on_stack(uint64_t address)
            guard_text(address + 15) == NULL;
 }
 
+static bool in_text(uint64_t address)
+{
+    return address - (uint64_t)(uintptr_t)__text_start < (uint64_t)(__text_end - __text_start);
+}
+
 uint32_t arch_backtrace(const struct arch_regs *regs, uint64_t *pcs, uint32_t max_count)
 {
     uint32_t count = 0;
     uint64_t frame = regs->x[29];
+    uint64_t link = regs->x[30];
 
     if (count < max_count) {
         pcs[count++] = regs->pc;
+    }
+    /* A leaf function keeps no frame record: its caller is only in the link register. Elsewhere
+     * that register may name the last call that returned, which is a hint too. */
+    bool is_recorded = on_stack(frame) && ((const uint64_t *)(uintptr_t)frame)[1] == link;
+    if (regs->esr != 0 && !is_recorded && in_text(link) && count < max_count) {
+        pcs[count++] = link - 4;
     }
     /* A frame record is {previous frame, return address} (AAPCS64 6.2.3); frames go upward, but a
      * handler's lies on another stack than what it interrupted. */
     while (count < max_count && on_stack(frame)) {
         const uint64_t *record = (const uint64_t *)(uintptr_t)frame;
-        uint64_t text_offset = record[1] - (uint64_t)(uintptr_t)__text_start;
-        if (text_offset >= (uint64_t)(__text_end - __text_start) || record[0] == frame) {
+        if (!in_text(record[1]) || record[0] == frame) {
             break;
         }
         pcs[count++] = record[1] - 4; /* the call, not what comes after it */

@@ -95,7 +95,12 @@ static struct table *table_of(uint64_t descriptor)
     return (struct table *)(uintptr_t)(descriptor & DESC_ADDR);
 }
 
-/* Writes or skips one entry at `at`; returns the bytes that are dealt with, 0 with *status set. */
+/* Where arch_map_alias() puts things: above every address that hardware has (52 bits would need
+ * another granule), at the same place within each block. */
+#define ALIAS_OFFSET BIT64(47)
+
+/* Writes or skips one entry at `at`, which stands for the address without ALIAS_OFFSET; returns the
+ * bytes that are dealt with, 0 with *status set. */
 static uint64_t map_step(uint64_t at, uint64_t len_bytes, uint64_t kind, bool skip_mapped,
                          enum status *status)
 {
@@ -108,7 +113,8 @@ static uint64_t map_step(uint64_t at, uint64_t len_bytes, uint64_t kind, bool sk
 
         if (*entry == 0 && fits) {
             *entry = kind == 0 ? DESC_KEPT_FREE
-                               : at | kind | DESC_VALID | (level == LEVELS - 1 ? DESC_TABLE : 0);
+                               : (at & ~ALIAS_OFFSET) | kind | DESC_VALID |
+                                     (level == LEVELS - 1 ? DESC_TABLE : 0);
             return size;
         }
         if (*entry == 0) {
@@ -195,14 +201,27 @@ void mmu_enable(void)
     isb();
 }
 
+static const uint64_t kinds[] = {
+    [ARCH_MAP_MEMORY] = KIND_DATA,
+    [ARCH_MAP_READ_ONLY] = KIND_RODATA,
+    [ARCH_MAP_DEVICE] = KIND_DEVICE,
+};
+
 enum status arch_map(uint64_t base, uint64_t len_bytes, enum arch_map kind)
 {
-    static const uint64_t kinds[] = {
-        [ARCH_MAP_MEMORY] = KIND_DATA,
-        [ARCH_MAP_READ_ONLY] = KIND_RODATA,
-        [ARCH_MAP_DEVICE] = KIND_DEVICE,
-    };
+    if (base == 0 || !range_fits(base, len_bytes, ALIAS_OFFSET)) {
+        return STATUS_INVALID;
+    }
     return map_range(base, len_bytes, kinds[kind], false);
+}
+
+enum status arch_map_alias(uint64_t base, uint64_t len_bytes, enum arch_map kind, uintptr_t *alias)
+{
+    if (!range_fits(base, len_bytes, ALIAS_OFFSET)) {
+        return STATUS_INVALID;
+    }
+    *alias = (uintptr_t)(base + ALIAS_OFFSET);
+    return map_range(*alias, len_bytes, kinds[kind], false);
 }
 
 enum status arch_map_rest(uint64_t base, uint64_t len_bytes)

@@ -21,9 +21,14 @@ enum arch_map {
 };
 
 /* Maps [base, base + len_bytes), both multiples of 4 KiB. Large ranges cost few table pages.
- * INVALID: alignment or beyond what the core can address. EXISTS: a part is mapped (what is before
+ * INVALID: alignment, beyond what the core can address, or address 0, which stays unmapped so that
+ * null pointers fault. EXISTS: a part is mapped (what is before
  * it stays mapped). NO_SPACE: out of table pages. Core 0. */
 MUST_USE enum status arch_map(uint64_t base, uint64_t len_bytes, enum arch_map kind);
+
+/* As arch_map(), but at another address, put into *alias: for devices that lie at address 0. */
+MUST_USE enum status arch_map_alias(uint64_t base, uint64_t len_bytes, enum arch_map kind,
+                                    uintptr_t *alias);
 
 /* As arch_map() for memory, but leaves out what is mapped or kept unmapped on purpose (guard
  * pages): for a RAM bank in which the image lies. */
@@ -90,8 +95,8 @@ NOINLINE void arch_regs_here(struct arch_regs *regs);
 /* The syndrome in words: "data abort: write to 0x0: translation fault, level 1". */
 void arch_fault_text(const struct arch_regs *regs, char *text, size_t text_bytes);
 
-/* Return addresses by frame pointers, the pc first; stops at the first frame that is not on a stack
- * of ours. Returns the count. */
+/* Return addresses by frame pointers, the pc first, after a fault then the link register; stops at
+ * the first frame that is not on a stack of ours. Returns the count. */
 uint32_t arch_backtrace(const struct arch_regs *regs, uint64_t *pcs, uint32_t max_count);
 
 /* Stops all other running cores where they are; waits at most 20 ms for them. */
