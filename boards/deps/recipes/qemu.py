@@ -33,11 +33,11 @@ class Qemu:
     why = "QEMU >= 10.1, whose vfio-user-pci device connects the host VM to the NIC"
 
     def key(self):
-        """The system's QEMU by path, size and time (asking it for its version would cost 50 ms)."""
-        found = [shutil.which(target) for target in TARGETS]
-        if not all(found):
+        """Changes when a system QEMU that is new enough comes, goes or is replaced."""
+        paths = [shutil.which(target) for target in TARGETS]
+        if not all(path and _version(path) >= MIN_VERSION for path in paths):
             return "unpacked"
-        return "system " + " ".join(f"{p} {os.stat(p).st_size} {os.stat(p).st_mtime_ns}" for p in found)
+        return "system " + " ".join(f"{p} {os.stat(p).st_size} {os.stat(p).st_mtime_ns}" for p in paths)
 
     def inputs(self):
         return [__file__]
@@ -51,6 +51,9 @@ class Qemu:
         debs = apt.unpack_closure(PACKAGES, f"{out}/root")
         for folder in DROP:
             shutil.rmtree(f"{out}/root/{folder}", ignore_errors=True)
+        # QEMU finds its modules and data by "qemu-bundle" beside its executable, which here is the
+        # loader; else it would take those of an installed QEMU of another version.
+        os.symlink("../../..", f"{out}/root/usr/lib/x86_64-linux-gnu/qemu-bundle")
         for target in TARGETS:
             _write_script(f"{out}/bin/{target}", LAUNCHER.format(name=target))
         with Step("trying the devices that the rack needs"):
