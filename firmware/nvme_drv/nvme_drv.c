@@ -257,13 +257,13 @@ struct nvme_drv_stats nvme_drv_stats(const struct nvme_drv *drv)
     };
     for (uint32_t core = 0; core < drv->core_count; core++) {
         const struct nvme_drv_queue *q = &drv->queues[core];
-        stats.command_count += q->command_count;
-        stats.split_count += q->split_count;
-        stats.bounced_bytes += q->bounced_bytes;
-        stats.error_count += q->error_count;
-        stats.timeout_count += q->timeout_count;
-        stats.abort_count += q->abort_count;
-        stats.bad_completion_count += q->bad_completion_count;
+        stats.command_count += counter_get(&q->command_count);
+        stats.split_count += counter_get(&q->split_count);
+        stats.bounced_bytes += counter_get(&q->bounced_bytes);
+        stats.error_count += counter_get(&q->error_count);
+        stats.timeout_count += counter_get(&q->timeout_count);
+        stats.abort_count += counter_get(&q->abort_count);
+        stats.bad_completion_count += counter_get(&q->bad_completion_count);
     }
     return stats;
 }

@@ -56,7 +56,7 @@ ALWAYS_INLINE struct nvme_drv_slot *take_slot(struct nvme_drv_queue *q, struct b
 
     q->free_slot = slot->next;
     q->in_flight++;
-    q->command_count++;
+    counter_add(&q->command_count, 1);
     slot->req = req;
     slot->split = split;
     slot->deadline_ns = deadline_ns;
@@ -166,7 +166,7 @@ static bool issue_part(struct nvme_drv_queue *q, struct nvme_drv_ns *ns, struct 
     } else if (part->how == NVME_DRV_BOUNCE) {
         slot->offset_bytes = cursor->offset_bytes;
         slot->bounce_bytes = part->len_bytes;
-        q->bounced_bytes += part->len_bytes;
+        counter_add(&q->bounced_bytes, part->len_bytes);
         sqe->prp1 = nvme_drv_bus_addr(extra);
         sqe->prp2 = part->len_bytes > NVME_DRV_PAGE_BYTES ? sqe->prp1 + NVME_DRV_PAGE_BYTES : 0;
         if ((req->cmd.opcode & 3) == NVME_DIR_TO_CONTROLLER) {
@@ -273,7 +273,7 @@ static bool start(struct nvme_drv_queue *q, struct nvme_drv_ns *ns, struct blk_r
         return false;
     }
     *split = (struct nvme_drv_split){.req = req, .deadline_ns = deadline_ns};
-    q->split_count++;
+    counter_add(&q->split_count, 1);
     if (!issue_rest(q, ns, split)) {
         wait_for_turn(q, ns, req, split, deadline_ns, is_first);
         return false;
@@ -375,7 +375,7 @@ NOINLINE static nvme_status_t finish_slowly(struct nvme_drv_queue *q,
     struct blk_req *req = slot->req;
 
     if (status != 0) {
-        q->error_count++;
+        counter_add(&q->error_count, 1);
         TRACE(q->core, DRIVE_ERROR, req->fn, q->drv->index, slot->cid, status);
         if (slot->is_late && NVME_STATUS_CODE(status) == NVME_SC_ABORT_REQUESTED) {
             return NVME_SC_COMMAND_INTERRUPTED; /* we asked for it, the submitter did not */

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/counter.h"
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/pool.h"
@@ -181,15 +182,15 @@ struct nvme_drv_queue {
     struct nvme_drv_caps caps;
     struct nvme_drv_pools *pools;
     struct nvme_drv *drv;
-    uint64_t command_count;
+    _Atomic uint64_t command_count;
 
     /* Rarer. */
-    uint64_t split_count;
-    uint64_t bounced_bytes;
-    uint64_t error_count;
-    uint64_t timeout_count;
-    uint64_t abort_count;
-    uint64_t bad_completion_count;
+    _Atomic uint64_t split_count;
+    _Atomic uint64_t bounced_bytes;
+    _Atomic uint64_t error_count;
+    _Atomic uint64_t timeout_count;
+    _Atomic uint64_t abort_count;
+    _Atomic uint64_t bad_completion_count;
     struct timer watch;
 
     /* From core 0 and back: one order at a time. */

@@ -39,7 +39,7 @@ static void begin_abort(struct nvme_drv_queue *q, struct nvme_drv_slot *slot)
 
     slot->state = NVME_DRV_SLOT_ABORTING;
     slot->deadline_ns = sched_now_ns() + NVME_DRV_ABORT_NS;
-    q->abort_count++;
+    counter_add(&q->abort_count, 1);
     if (q->mode != NVME_DRV_MODE_RUN) {
         return; /* a reset is under way and will end it */
     }
@@ -51,7 +51,7 @@ static void begin_abort(struct nvme_drv_queue *q, struct nvme_drv_slot *slot)
 
 void nvme_drv_queue_break(struct nvme_drv_queue *q, const struct nvme_cqe *cqe)
 {
-    q->bad_completion_count++;
+    counter_add(&q->bad_completion_count, 1);
     q->is_broken = true;
     TRACE(q->core, DRIVE_ERROR, 0, q->drv->index, (uint16_t)cqe->dw3, 0xffff);
     LOG_LIMITED(ERROR,
@@ -76,7 +76,7 @@ static void expire_slots(struct nvme_drv_queue *q, uint64_t now_ns)
             continue;
         }
         if (slot->state == NVME_DRV_SLOT_BUSY) {
-            q->timeout_count++;
+            counter_add(&q->timeout_count, 1);
             slot->is_late = true;
             begin_abort(q, slot);
             LOG_LIMITED(WARN, "nvme_drv: %s: command %04x on queue %u is late, aborting it",
@@ -123,7 +123,7 @@ static void expire_waiting(struct nvme_drv_queue *q, uint64_t now_ns)
     }
     while (!list_is_empty(&expired)) {
         struct blk_req *req = LIST_ENTRY(expired.next, struct blk_req, link);
-        q->timeout_count++;
+        counter_add(&q->timeout_count, 1);
         end_waiting(q, req, NVME_SC_COMMAND_INTERRUPTED);
     }
 }
