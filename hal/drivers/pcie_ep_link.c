@@ -12,6 +12,9 @@
  * acknowledgement, so a second time is already its fault. */
 #define VIEW_TRIES 3
 
+/* The other end may not listen yet at the first notification. */
+#define HELLO_AGAIN_NS (10 * NS_PER_MS)
+
 ALWAYS_INLINE struct pcie_ep_link *link_of(struct pcie_ep *ep)
 {
     return CONTAINER_OF(ep, struct pcie_ep_link, ep);
@@ -311,6 +314,7 @@ static bool block_is_sound(const struct link_host_page *host)
 static enum status hello(struct pcie_ep_link *link)
 {
     uint32_t nonce = shm_load32(&link->nic->hello) + 1;
+    uint64_t again_ns = clock_now_ns() + HELLO_AGAIN_NS;
     uint64_t deadline_ns = clock_now_ns() + link->params.hello_timeout_ns;
 
     for (uint32_t core = 0; core < LINK_CORES; core++) {
@@ -322,8 +326,13 @@ static enum status hello(struct pcie_ep_link *link)
     barrier_before_doorbell();
     link->params.notify(link->params.ctx);
     while (shm_load32_acquire(&link->host->hello_seen) != nonce) {
-        if (clock_now_ns() >= deadline_ns) {
+        uint64_t now_ns = clock_now_ns();
+        if (now_ns >= deadline_ns) {
             return STATUS_TIMED_OUT;
+        }
+        if (now_ns >= again_ns) {
+            again_ns = now_ns + HELLO_AGAIN_NS;
+            link->params.notify(link->params.ctx);
         }
         cpu_relax();
     }

@@ -123,32 +123,13 @@ static const struct vfu_link_ops link_ops = {
 
 /* --- interrupts -------------------------------------------------------------------------------- */
 
-/* True if a write to `fd` counts an event and does nothing else. */
-static bool is_eventfd(int fd)
-{
-    char path[32];
-    char text[32];
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(path, text, sizeof(text) - 1);
-    if (len < 0) {
-        return errno == ENOENT; /* no /proc: the client is believed */
-    }
-    text[len] = 0;
-    return strcmp(text, "anon_inode:[eventfd]") == 0;
-}
-
 /* The number of the vector's descriptor stays; dup3() replaces what it names in one step, so a core
  * that raises meanwhile signals the old or the new eventfd, never a stranger. */
 static void irq_set(void *ctx, uint32_t vector, int fd)
 {
     struct native_fn *fn = ctx;
-    bool live = fd >= 0 && is_eventfd(fd);
+    bool live = fd >= 0;
 
-    if (live) {
-        /* A core must never block on a client's eventfd that is full. */
-        live = fcntl(fd, F_SETFL, O_NONBLOCK | fcntl(fd, F_GETFL)) == 0;
-    }
     dup3(live ? fd : fn->quiet_fd, fn->vector_fd[vector], O_CLOEXEC);
     if (fd >= 0) {
         close(fd);

@@ -65,6 +65,7 @@ void vfu_server_adopt(struct vfu_server *server, int fd)
     vfu_conn_open(&server->conn, fd);
     server->negotiated = false;
     server->drop = false;
+    server->told_no_fd = false;
     server->stats.client_count++;
 }
 
@@ -181,6 +182,11 @@ void vfu_server_turn(struct vfu_server *server)
     }
 }
 
+void vfu_server_reset(struct vfu_server *server)
+{
+    vfu_server_reset_function(server);
+}
+
 int vfu_server_poll_fd(const struct vfu_server *server)
 {
     return server->conn.fd >= 0 ? server->conn.fd : server->listen_fd;
@@ -206,7 +212,7 @@ static bool is_served(const struct sockaddr_un *address)
     return served;
 }
 
-static int listen_at(const char *path)
+int vfu_server_listen(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat info;
@@ -251,7 +257,7 @@ int vfu_server_open(struct vfu_server *server, const struct vfu_server_config *c
                                    .msix_pba_offset = LINK_MSIX_PBA_OFFSET,
                                });
     if (config->path != NULL) {
-        server->listen_fd = listen_at(config->path);
+        server->listen_fd = vfu_server_listen(config->path);
         return server->listen_fd < 0 ? server->listen_fd : 0;
     }
     return 0;

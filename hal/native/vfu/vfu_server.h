@@ -20,7 +20,8 @@
 #include "hal/native/vfu/vfu_pci.h"
 
 struct vfu_irq_ops {
-    /* Vector `vector` signals `fd` from now on; -1: nobody listens. Takes the descriptor. */
+    /* Vector `vector` signals `fd` from now on, an eventfd that does not block; -1: nobody listens.
+     * Takes the descriptor. */
     void (*set)(void *ctx, uint32_t vector, int fd);
     /* After one or more set(): the table as a whole is new. */
     void (*commit)(void *ctx);
@@ -56,6 +57,7 @@ struct vfu_server {
     struct vfu_conn conn;
     int listen_fd;
     bool negotiated; /* VERSION was answered: a host is there */
+    bool told_no_fd; /* this client was told that such windows are out of reach */
     bool drop;       /* close the connection after this message */
     struct vfu_server_stats stats;
     uint64_t log_window_ns;
@@ -72,6 +74,12 @@ void vfu_server_close(struct vfu_server *server);
 
 /* Serves the client at the other end of `fd` (takes it), as if it had connected. */
 void vfu_server_adopt(struct vfu_server *server, int fd);
+
+/* A function-level reset that the host did not ask for. */
+void vfu_server_reset(struct vfu_server *server);
+
+/* A listening unix stream socket at `path`, replacing one that nobody serves; -errno. */
+int vfu_server_listen(const char *path);
 
 /* Drops the client, if there is one. */
 void vfu_server_drop(struct vfu_server *server);

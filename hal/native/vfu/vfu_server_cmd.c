@@ -4,7 +4,10 @@
 #include "hal/native/vfu/vfu_server_priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/bits.h"
 
 /* --- helpers ----------------------------------------------------------------------------------- */
@@ -136,11 +139,39 @@ void vfu_server_irqs_clear(struct vfu_server *server)
     server->config.irq_ops->commit(server->config.ctx);
 }
 
+/* True if a write to `fd` counts an event and does nothing else. */
+static bool is_eventfd(int fd)
+{
+    char path[32];
+    char text[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(path, text, sizeof(text) - 1);
+    if (len < 0) {
+        return errno == ENOENT; /* no /proc: the client is believed */
+    }
+    text[len] = 0;
+    return strcmp(text, "anon_inode:[eventfd]") == 0;
+}
+
+/* Whoever raises an interrupt must neither block nor write into something else. */
+static bool fds_are_safe(const struct vfu_message *message)
+{
+    for (uint32_t i = 0; i < message->fd_count; i++) {
+        int fd = message->fds[i];
+        if (!is_eventfd(fd) || fcntl(fd, F_SETFL, O_NONBLOCK | fcntl(fd, F_GETFL)) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* One descriptor per vector, or none at all: then nobody listens to these vectors any more. */
 static int irq_set_eventfds(struct vfu_server *server, const struct vfu_irq_set *set,
                             const struct vfu_message *message)
 {
-    if (set->count == 0 || (message->fd_count != 0 && message->fd_count != set->count)) {
+    if (set->count == 0 || (message->fd_count != 0 && message->fd_count != set->count) ||
+        !fds_are_safe(message)) {
         return -EINVAL;
     }
     for (uint32_t i = 0; i < set->count; i++) {
@@ -216,11 +247,13 @@ static int cmd_dma_map(struct vfu_server *server, const struct vfu_message *mess
                        result == -ENOSPC ? "the window table is full" : strerror(-result));
         return result;
     }
-    if (result == VFU_DMA_UNREACHABLE) {
-        vfu_server_log(server, "window %#llx+%#llx is not reachable: %s",
-                       (unsigned long long)map.addr, (unsigned long long)map.size,
-                       message->fd_count == 0 ? "it comes without a file descriptor"
-                                              : "it is not the host's RAM file");
+    if (result == VFU_DMA_UNREACHABLE && message->fd_count == 1) {
+        vfu_server_log(server, "window %#llx+%#llx is not the host's RAM file: not reachable",
+                       (unsigned long long)map.addr, (unsigned long long)map.size);
+    } else if (result == VFU_DMA_UNREACHABLE && !server->told_no_fd) {
+        server->told_no_fd = true; /* usual for ROMs and for our own BAR: once is enough */
+        vfu_server_log(server, "windows without a file descriptor, as %#llx+%#llx, are not reachable",
+                       (unsigned long long)map.addr, (unsigned long long)map.size);
     }
     return 0;
 }

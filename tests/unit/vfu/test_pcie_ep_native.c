@@ -239,7 +239,7 @@ static void irq_raise_signals_clients_eventfd_also_after_change(void **state)
     close(fds[1]);
 }
 
-static void irq_set_descriptor_that_is_no_eventfd_never_written(void **state)
+static void irq_set_descriptor_that_is_no_eventfd_refused_and_never_written(void **state)
 {
     struct fixture *f = *state;
     int ends[2];
@@ -247,7 +247,7 @@ static void irq_set_descriptor_that_is_no_eventfd_never_written(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     assert_int_equal(client_irq_set(&f->client, VFU_IRQ_DATA_EVENTFD | VFU_IRQ_ACTION_TRIGGER,
                                     VFU_IRQ_MSIX, 0, 1, &ends[0], 1),
-                     0);
+                     EINVAL);
     usleep(20000);
     pcie_ep_irq_raise(f->ep, 0);
     char byte;
@@ -396,7 +396,7 @@ int main(void)
         T(bus_master_gates_windows),
         T(reg_writes_arrive_in_order_across_ring_wrap),
         T(irq_raise_signals_clients_eventfd_also_after_change),
-        T(irq_set_descriptor_that_is_no_eventfd_never_written),
+        T(irq_set_descriptor_that_is_no_eventfd_refused_and_never_written),
         T(doorbell_page_is_shared_with_client),
         T(disconnect_takes_memory_back_and_next_client_is_served),
         T(fence_firmware_hangs_host_memory_is_out_of_reach),
