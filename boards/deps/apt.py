@@ -1,7 +1,7 @@
 """Debian packages without installing them: a private apt folder, signatures checked by apt.
 
-The machine's package state is neither read nor changed, no root is needed, and the release asked for
-need not be the machine's own. The mirror is the machine's own Debian mirror, if it has one.
+The machine's package state is neither read nor changed, no root is needed, and the release asked
+for need not be the machine's own. The mirror is the machine's own Debian mirror, if it has one.
 """
 import os
 import re
@@ -15,7 +15,7 @@ DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
 
 
 def mirrors():
-    """(main archive, security archive): SNIC_MIRROR, else the machine's apt sources, else Debian's."""
+    """(main, security archive): SNIC_MIRROR, else the machine's apt sources, else Debian's."""
     main, security = os.environ.get("SNIC_MIRROR"), None
     listed = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], text=True,
                             capture_output=True, check=False).stdout.split()
@@ -113,10 +113,12 @@ class PrivateApt:
             return run([tool, *self.options, "-q", *words], f"{tool} {words[0]}", cwd=cwd,
                        env={**os.environ, "LC_ALL": "C"})
         except DepsError as error:
-            raise DepsError(f"{error}\n  The package archive could not be used. Check the network and "
-                            "the mirror (SNIC_MIRROR=http://.../debian selects another), then run "
-                            "the same command again: what is finished is kept.") from error
+            raise DepsError(f"{error}\n  The package archive could not be used. Check the network "
+                            "and the mirror (SNIC_MIRROR=http://.../debian selects another), "
+                            "then run the same command again: what is finished is kept.") from error
 
 
 def _short(packages):
-    return " ".join(packages) if len(packages) <= 4 else f"{packages[0]} and {len(packages) - 1} more"
+    if len(packages) <= 4:
+        return " ".join(packages)
+    return f"{packages[0]} and {len(packages) - 1} more"

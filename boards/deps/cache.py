@@ -21,8 +21,8 @@ MANIFEST = "manifest.json"
 
 def root():
     """The cache folder, created on first use."""
-    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "snic")
-    path = os.path.abspath(os.environ.get("SNIC_CACHE") or default)
+    user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    path = os.path.abspath(os.environ.get("SNIC_CACHE") or os.path.join(user_cache, "snic"))
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

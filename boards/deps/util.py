@@ -22,7 +22,7 @@ def human_size(size_bytes):
 
 
 class Step:
-    """`with Step("what"):` prints one line when the step starts and its seconds when it took long."""
+    """`with Step("what"):` prints a line when the step starts, and its seconds when it was long."""
 
     def __init__(self, text):
         self.text = text

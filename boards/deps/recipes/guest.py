@@ -19,8 +19,8 @@ from recipes import cpio, stubs
 from util import DepsError, Step, need_tools, run
 
 SUITES = ["bookworm", "bookworm-security"]
-# package: programs that the guest gets from it; all else is busybox. Shells and what else runs programs
-# are not, because busybox runs its own applets rather than better programs of the same name.
+# package: programs that the guest gets from it; all else is busybox. Shells and what else runs
+# programs are not, because busybox runs its own applets rather than better programs of that name.
 TOOLS = {
     "busybox-static": [],
     "dash": ["dash"],
@@ -207,7 +207,7 @@ class Tree:
 
 
 def extract_vmlinux(bzimage, out, work):
-    """The boot protocol's header says where the compressed ELF file is (payload_offset, _length)."""
+    """The boot protocol's header says where the ELF file is (payload_offset, payload_length)."""
     with open(bzimage, "rb") as file:
         image = file.read()
     setup_bytes = ((image[0x1f1] or 4) + 1) * 512

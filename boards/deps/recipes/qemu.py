@@ -1,7 +1,7 @@
 """QEMU with vfio-user-pci: the system's, if it is new enough, else Debian trixie-backports'.
 
     bin/qemu-system-x86_64  bin/qemu-system-aarch64    launchers, to be run like the real ones
-    root/                                              the unpacked packages (absent for the system's)
+    root/                                              the unpacked packages, if not the system's
 
 Debian 12 has QEMU 7.2 and 10.0, both without the vfio-user client. The newer one brings its own C
 library along and runs with it out of the folder: nothing is installed, no chroot.
@@ -19,12 +19,14 @@ DEVICES = {"qemu-system-x86_64": ("vfio-user-pci", "nvme"),
            "qemu-system-aarch64": ("ivshmem-plain", "ivshmem-doorbell", "nvme")}
 PACKAGES = ["qemu-system-x86", "qemu-system-arm"]
 MIN_VERSION = (10, 1)
-DROP = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/icons", "usr/share/lintian",
-        "usr/share/bug", "usr/share/perl", "usr/lib/x86_64-linux-gnu/perl-base", "etc", "var")
+DROP = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/icons",
+        "usr/share/lintian", "usr/share/bug", "usr/share/perl",
+        "usr/lib/x86_64-linux-gnu/perl-base", "etc", "var")
 LAUNCHER = """#!/bin/sh
 root=$(dirname "$(readlink -f "$0")")/../root/usr
-exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" --argv0 {name} \\
-    "$root/bin/{name}" -L "$root/share/qemu" -L "$root/share/seabios" -L "$root/lib/ipxe/qemu" "$@"
+exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" \\
+    --argv0 {name} "$root/bin/{name}" -L "$root/share/qemu" \\
+    -L "$root/share/seabios" -L "$root/lib/ipxe/qemu" "$@"
 """
 
 
@@ -37,7 +39,8 @@ class Qemu:
         paths = [shutil.which(target) for target in TARGETS]
         if not all(path and _version(path) >= MIN_VERSION for path in paths):
             return "unpacked"
-        return "system " + " ".join(f"{p} {os.stat(p).st_size} {os.stat(p).st_mtime_ns}" for p in paths)
+        stats = [os.stat(path) for path in paths]
+        return f"system {paths} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
 
     def inputs(self):
         return [__file__]

@@ -26,7 +26,8 @@ def _symbols(path, which):
     """[(name, version or '')] of the dynamic symbols."""
     text = run(["nm", "-D", which, "--with-symbol-versions", path], f"reading {path}")
     words = (line.split()[-1] for line in text.splitlines() if line.strip())
-    return [(name, version) for name, _, version in (re.split(r"(@@?|$)", w, maxsplit=1) for w in words)]
+    parts = (re.split("@@?", word, maxsplit=1) + [""] for word in words)
+    return [(part[0], part[1]) for part in parts]
 
 
 def _compile(library, symbols, out):

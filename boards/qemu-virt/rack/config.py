@@ -18,7 +18,7 @@ MIB = 1 << 20
 @dataclass
 class RackConfig:
     """A rack of the default kind serves every test that does not say otherwise."""
-    board: str = "qemu-virt"       # "native": the firmware as a process; "reference": QEMU's own NVMe
+    board: str = "qemu-virt"       # "native": firmware as a process; "reference": QEMU's own NVMe
     guest: str = "guest-6.12"      # artifact with the host's kernel and userland
     host_cores: int = 2
     host_ram_bytes: int = 512 * MIB
@@ -31,14 +31,15 @@ class RackConfig:
     nic_drive_lba_bytes: int = 512
     namespaces: str = "drive:0,ram:64M"
     doorbells: str = "mapped"      # or "trapped"
-    vectors: int = 0               # MSI-X vectors of the function; 0: pcielink's default
+    link_args: list = field(default_factory=list)  # more arguments of pcielink
     idle: str = "adaptive"
     firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")
     nic_args: str = ""             # more key=value words for the firmware
 
     def bootargs(self):
         """The firmware's configuration; keys are documented in firmware/app/config.h."""
-        words = [f"cores={self.nic_cores}", f"idle={self.idle}", f"ns={self.namespaces}", self.nic_args]
+        words = [f"cores={self.nic_cores}", f"idle={self.idle}", f"ns={self.namespaces}",
+                 self.nic_args]
         return " ".join(word for word in words if word)
 
     def drives_bytes(self):
@@ -49,8 +50,8 @@ class RackConfig:
 def artifact(name):
     """Path of something in the cache, fetched or built on first use (boards/deps)."""
     program = os.path.join(TOP, "boards", "deps", "deps.py")
-    result = subprocess.run([sys.executable, program, "get", name], stdout=subprocess.PIPE, text=True,
-                            check=False)
+    result = subprocess.run([sys.executable, program, "get", name], stdout=subprocess.PIPE,
+                            text=True, check=False)
     if result.returncode != 0:
         raise RackError(f"could not get {name}")
     return result.stdout.strip()
@@ -59,8 +60,8 @@ def artifact(name):
 def accelerator():
     """"kvm" where it works, else "tcg". SNIC_ACCEL overrides.
 
-    A /dev/kvm that opens proves nothing: on some cloud machines it serves only special kernels, so the
-    processor must show the feature to this kernel, too.
+    A /dev/kvm that opens proves nothing: on some cloud machines it serves only special kernels, so
+    the processor must show the feature to this kernel, too.
     """
     wanted = os.environ.get("SNIC_ACCEL")
     if wanted:

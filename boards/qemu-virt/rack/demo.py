@@ -91,8 +91,8 @@ class Demo:
             sums = host.run(f"cd {FILES_DIR} && sha256sum *", 120).out
             host.run("umount /mnt")
         with self.out.step("forget all caches, check the filesystem, mount again"):
-            host.run(f"echo 3 > /proc/sys/vm/drop_caches; e2fsck -fn {device} && mount {device} /mnt",
-                     120)
+            host.run("echo 3 > /proc/sys/vm/drop_caches", 120)
+            host.run(f"e2fsck -fn {device} && mount {device} /mnt", 120)
         with self.out.step("checksums again: the same") as step:
             again = host.run(f"cd {FILES_DIR} && sha256sum *", 120).out
             host.run("umount /mnt")
@@ -118,8 +118,9 @@ class Demo:
             text = self.host.run(command, 300).out
         job = json.loads(text[text.index("{"):])["jobs"][0]
         for kind in ("write", "read"):
-            print(f"      {kind:<6} {job[kind]['total_ios']:>7} I/Os  {job[kind]['io_bytes'] / MIB:>7.1f} MiB"
-                  f"  {job[kind]['iops']:>8.0f} per second")
+            done = job[kind]
+            print(f"      {kind:<6} {done['total_ios']:>7} I/Os  {done['io_bytes'] / MIB:>7.1f} MiB"
+                  f"  {done['iops']:>8.0f} per second")
         print(f"      errors {job['error']:>7}")
 
     def counters(self):
@@ -132,13 +133,16 @@ class Demo:
         moved = {name: value - before.get(name, 0) for name, value in after.items()}
         self.out.title("How the data moved (the NIC's own counters, during the fio run)")
         commands = max(moved["fn0.commands"], 1)
+
+        def row(title, name):
+            return (title, f"{moved[name]}", f"{moved[name] / commands:.2f} per command")
+
         to_host, from_host = moved["fn0.data_to_host_bytes"], moved["fn0.data_from_host_bytes"]
         rows = [
             ("commands", f"{commands}", "one per I/O"),
-            ("SQE fetches over PCIe", f"{moved['fn0.sqe_reads']}", "per command: "
-             f"{moved['fn0.sqe_reads'] / commands:.2f}"),
-            ("CQE writes", f"{moved['fn0.cqe_writes']}", f"{moved['fn0.cqe_writes'] / commands:.2f}"),
-            ("interrupts", f"{moved['fn0.interrupts']}", f"{moved['fn0.interrupts'] / commands:.2f}"),
+            row("SQE fetches over PCIe", "fn0.sqe_reads"),
+            row("CQE writes", "fn0.cqe_writes"),
+            row("interrupts", "fn0.interrupts"),
             ("data drive -> host RAM", f"{to_host / MIB:.1f} MiB", ""),
             ("data host RAM -> drive", f"{from_host / MIB:.1f} MiB", ""),
             ("bytes staged in NIC memory", f"{self._staged(moved)}", "zero copy: must be 0"),

@@ -10,8 +10,8 @@ from rack.sockets import Qmp
 CONSOLE = "host.console"
 AGENT = "host.agent"
 MONITOR = "host.monitor"
-# Without KVM a small old CPU and fewer start-up checks halve the time to boot; rdrand seeds the random
-# numbers, for which programs would wait for seconds.
+# Without KVM a small old CPU and fewer start-up checks halve the time to boot; rdrand seeds the
+# random numbers, for which programs would wait for seconds.
 KERNEL_ARGS = ("console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check "
                "tsc=reliable edd=off audit=0 random.trust_cpu=on net.ifnames=0")
 BOOT_S = 90
@@ -67,7 +67,7 @@ class Host:
         self.monitor("set-action", reboot="reset")
         self.monitor("system_reset")
         self.wait_until_up()
-        self.monitor("set-action", reboot="shutdown")  # a panic ends the VM, else it would go unseen
+        self.monitor("set-action", reboot="shutdown")  # a panic ends the VM: it must not go unseen
 
     def run(self, command, timeout_s=60, check=True):
         """Runs a shell command in the guest; returns its Result."""
@@ -80,9 +80,10 @@ class Host:
 
     def namespace(self, nsid=1, timeout_s=30):
         """Device file of a namespace (Linux numbers them as it finds them), once it is there."""
-        find = (f"for i in $(seq {round(scaled(timeout_s)) * 10}); do for n in /sys/block/nvme*n*; do "
-                f'[ "$(cat $n/nsid 2>/dev/null)" = {nsid} ] && echo /dev/${{n##*/}} && exit 0; done; '
-                "sleep 0.1; done; exit 1")
+        find = (f"for i in $(seq {round(scaled(timeout_s)) * 10}); do\n"
+                "  for n in /sys/block/nvme*n*; do\n"
+                f'    [ "$(cat $n/nsid 2>/dev/null)" = {nsid} ] && echo /dev/${{n##*/}} && exit 0\n'
+                "  done\n  sleep 0.1\ndone\nexit 1")
         result = self.run(find, timeout_s + 10, check=False)
         if result.code != 0:
             log = self.run("dmesg | grep -i nvme | tail -5", check=False).out
@@ -99,7 +100,8 @@ class Host:
 
     def log(self):
         """All that the guest's console said so far."""
-        with open(os.path.join(self.folder, "host.log"), encoding="utf-8", errors="replace") as file:
+        path = os.path.join(self.folder, "host.log")
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
 
     def _argv(self):
@@ -119,7 +121,8 @@ class Host:
             "-serial", "chardev:con",
             "-qmp", f"unix:{MONITOR},server=on,wait=off",
             "-chardev", f"socket,id=agent,path={AGENT},server=on,wait=off",
-            "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=snic.agent",
+            "-device", "virtio-serial-pci",
+            "-device", "virtserialport,chardev=agent,name=snic.agent",
         ]
         for device in self._nvme() + self.config.host_devices:
             argv += ["-device", device]
@@ -136,7 +139,7 @@ class Host:
         return ['{"driver":"vfio-user-pci","id":"nic","socket":{"type":"unix","path":"cntrl"}}']
 
     def _reference_drives(self):
-        """QEMU's own NVMe function instead of the NIC: shows what a test expects of a good drive."""
+        """QEMU's own NVMe function in place of the NIC: what a test expects of a good drive."""
         if self.config.board != "reference":
             return []
         argv = ["-device", "nvme,id=nic,serial=reference"]

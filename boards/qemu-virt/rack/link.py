@@ -1,7 +1,8 @@
-"""pcielink: the model of the NIC's PCIe endpoint controller, between the host's QEMU and the NIC's."""
+"""pcielink: the model of the NIC's PCIe endpoint controller, between the two QEMUs."""
 import os
 
 from rack.config import BUILD, scaled
+from rack.errors import RackError
 from rack.process import Process
 from rack.sockets import connect
 
@@ -18,8 +19,7 @@ class Link:
     def start(self):
         argv = [PROGRAM, "--dir", ".", "--ram", f"/proc/self/fd/{self.ram_fd}",
                 "--ram-size", str(self.config.host_ram_bytes), "--doorbells", self.config.doorbells]
-        if self.config.vectors:
-            argv += ["--vectors", str(self.config.vectors)]
+        argv += self.config.link_args
         self.process = Process("pcielink", argv, self.folder, pass_fds=[self.ram_fd])
         self.process.wait_for_output("pcielink: ready", 10)
 
@@ -28,13 +28,20 @@ class Link:
             self.process.stop()
 
     def control(self, command, timeout_s=5):
-        """One text command, e.g. status, flr, link down, link up; returns the answer."""
+        """One command: status, flr, link down, link up; returns the lines of the answer."""
         client = connect(self.folder, "ctl")
         client.settimeout(scaled(timeout_s))
-        with client:
+        lines = []
+        with client, client.makefile("r", encoding="utf-8") as answer:
             client.sendall(command.encode() + b"\n")
-            client.shutdown(1)
-            answer = b""
-            while block := client.recv(4096):
-                answer += block
-        return answer.decode()
+            for line in answer:
+                if line == "ok\n":
+                    return lines
+                if line.startswith("error:"):
+                    raise RackError(f"pcielink: {command}: {line.strip()}")
+                lines.append(line.strip())
+        raise RackError(f"pcielink ended during {command}")
+
+    def status(self):
+        """{name: text} as pcielink sees the link."""
+        return dict(line.split(maxsplit=1) for line in self.control("status"))

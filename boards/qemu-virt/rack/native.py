@@ -15,9 +15,11 @@ class Native:
         self.process = None
 
     def start(self):
-        argv = [PROGRAM, "--config", self.config.bootargs(), "--doorbells", self.config.doorbells, "."]
+        argv = [PROGRAM, "--config", self.config.bootargs(),
+                "--doorbells", self.config.doorbells, "."]
         self.process = Process("native", argv, self.folder)
-        self.process.wait_for(lambda: os.path.exists(os.path.join(self.folder, "cntrl")), "socket", 10)
+        socket = os.path.join(self.folder, "cntrl")
+        self.process.wait_for(lambda: os.path.exists(socket), "socket", 10)
 
     def stop(self):
         if self.process:

@@ -1,4 +1,4 @@
-"""The NIC: an aarch64 VM that runs the firmware, with drives of its own behind its PCIe root complex."""
+"""The NIC: an aarch64 VM that runs the firmware, with drives of its own behind its root complex."""
 import os
 import select
 import time
@@ -37,7 +37,8 @@ class Nic:
             if os.path.exists(os.path.join(self.folder, name)):
                 os.unlink(os.path.join(self.folder, name))
         self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd])
-        self.process.wait_for(lambda: os.path.exists(os.path.join(self.folder, CONSOLE)), "console", 20)
+        console = os.path.join(self.folder, CONSOLE)
+        self.process.wait_for(lambda: os.path.exists(console), "console", 20)
 
     def stop(self):
         """As if power was cut."""
@@ -100,7 +101,8 @@ class Nic:
         while end not in text.replace(b"\r", b""):
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or not select.select([self.console], [], [], left_s)[0]:
-                raise RackError(f"no answer on the NIC's console: {text.decode(errors='replace')!r}")
+                said = text.decode(errors="replace")
+                raise RackError(f"no answer on the NIC's console, only {said!r}")
             block = self.console.recv(65536)
             if not block:
                 raise RackError("the NIC's console was closed")
@@ -115,7 +117,8 @@ class Nic:
             "-M", "virt,gic-version=2", "-cpu", "cortex-a72", "-smp", str(config.nic_cores),
             "-accel", "tcg,thread=multi", "-m", f"{config.nic_ram_bytes}B",
             "-kernel", config.firmware, "-append", config.bootargs(),
-            "-chardev", f"socket,id=con,path={CONSOLE},server=on,wait=off,logfile=nic.log,logappend=on",
+            "-chardev", f"socket,id=con,path={CONSOLE},server=on,wait=off,logfile=nic.log,"
+                        "logappend=on",
             "-serial", "chardev:con",
             "-qmp", f"unix:{MONITOR},server=on,wait=off",
             "-chardev", "socket,id=link,path=ivshmem.sock",

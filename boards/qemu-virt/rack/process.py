@@ -41,7 +41,8 @@ class Process:
 
     def require_running(self):
         if not self.is_running():
-            raise RackError(f"{self.name} ended by itself ({self._exit_text()}):\n{self.log_tail()}")
+            how = self._exit_text()
+            raise RackError(f"{self.name} ended by itself ({how}):\n{self.log_tail()}")
 
     def log_tail(self, lines=8):
         with open(self.log_path, encoding="utf-8", errors="replace") as file:

@@ -9,8 +9,8 @@ from rack.errors import RackError
 
 
 def connect(folder, name, timeout_s=10):
-    """Connects to <folder>/<name>, waiting for it to appear. The way through /proc keeps the address
-    within its 108 bytes."""
+    """Connects to <folder>/<name>, waiting for it to appear. The way through /proc keeps the
+    address within its 108 bytes."""
     deadline = time.monotonic() + scaled(timeout_s)
     folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

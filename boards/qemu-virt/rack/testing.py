@@ -93,22 +93,21 @@ class _Runner:
         self.rack = rack
         if self.suite.setup:
             self.suite.setup(rack)
-        print(f"     {self.suite.name}: rack is up ({time.monotonic() - start_s:.1f} s)", flush=True)
+        took_s = time.monotonic() - start_s
+        print(f"     {self.suite.name}: rack is up ({took_s:.1f} s)", flush=True)
 
     def _after_failure(self, name):
-        """Shows what the parts said last; a rack that does not answer is given up, its logs kept."""
+        """Shows what the parts said last; gives up a rack that does not answer."""
         if self.rack is None:
             return
         for title, text in self.rack.last_words(LOG_LINES):
             _print_indented(f"--- {title}\n{text}")
         if not self.rack.answers():
             self.end()
-            kept = self.rack_folder_of(name)
-            print(f"     the rack does not answer and is started anew; its logs: {kept}", flush=True)
-
-    def rack_folder_of(self, name):
-        """The next rack of this name empties its folder, so this one's is moved aside."""
-        return Rack(f"test-{self.suite.name}").move_logs(name.replace("/", "-"))
+            # the next rack of this name empties the folder
+            kept = Rack(f"test-{self.suite.name}").move_logs(name.replace("/", "-"))
+            print(f"     the rack does not answer and is started anew; its logs: {kept}",
+                  flush=True)
 
 
 def _name(test):
@@ -126,7 +125,7 @@ def _print_indented(text):
 
 def _parse_arguments(argv):
     parser = argparse.ArgumentParser(description="Tests on a running rack.")
-    parser.add_argument("patterns", nargs="*", help="only tests whose suite/name contains one of these")
+    parser.add_argument("patterns", nargs="*", help="only tests whose suite/name contains one")
     parser.add_argument("--list", action="store_true", help="only their names")
     parser.add_argument("--board", help="run them on another board: native, reference")
     return parser.parse_args(argv)

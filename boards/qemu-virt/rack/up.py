@@ -127,8 +127,8 @@ def _keeper():
 
 
 def _how_to_reach():
-    attach = os.path.relpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "attach.py"), TOP)
-    up = attach.replace("attach.py", "up.py")
+    here = os.path.relpath(os.path.dirname(os.path.abspath(__file__)), TOP)
+    attach, up = f"{here}/attach.py", f"{here}/up.py"
     lines = ["The rack is up.",
              f"  the host's shell       {attach} host",
              f"  one command there      {attach} run 'nvme list'"]
