@@ -80,6 +80,13 @@ BARRIERS = [
     Barrier('DRV-SQ', LITMUS, 'litmus_drv_sq_ring', [SYSTEM_STORE, STORE], 'the drive'),
     Barrier('DRV-CQ', LITMUS, 'litmus_drv_cq_pop', [LOAD_ACQUIRE, LOAD], 'the drive'),
     Barrier('DRV-CQ-FREE', LITMUS, 'litmus_drv_cq_ring', [SYSTEM_LOAD, STORE], 'the drive'),
+    Barrier('DRV-CALL', 'firmware/nvme_drv/nvme_drv_queue.c', 'call_core0',
+            [LOAD_ACQUIRE, STORE_RELEASE], 'nvme_drv_admin_called()'),
+    Barrier('DRV-ABORT', 'firmware/nvme_drv/nvme_drv_queue.c', 'begin_abort', [STORE_RELEASE],
+            'nvme_drv_admin_called()'),
+    Barrier('DRV-CALL, -ABORT partner', 'firmware/nvme_drv/nvme_drv_admin.c',
+            'nvme_drv_admin_called', [LOAD_ACQUIRE, STORE_RELEASE, LOAD_ACQUIRE],
+            'DRV-CALL, DRV-ABORT'),
 ]
 
 FLAGS = ['-std=c11', '-O2', '-fno-inline-functions', '-ffreestanding', '-fno-pic',
