@@ -1,14 +1,15 @@
 /*
- * blk: the narrow waist. Below: RAM, local drives, remote namespaces. Above: the NVMe controller core.
+ * blk: the narrow waist. Below: RAM, local drives, remote namespaces. Above: the NVMe controller
+ * core.
  *
- * A request carries the NVMe command (so that everything passes through) and a reference to where the
- * data is, never a buffer of the NIC: zero copy is the natural case.
+ * A request carries the NVMe command (so that everything passes through) and a reference to where
+ * the data is, never a buffer of the NIC: zero copy is the natural case.
  *
  * Contract of a request:
  *  - it is submitted on its owner core and completes exactly once, on that core, by blk_complete();
  *    possibly before blk_submit() returns;
- *  - `cmd` is a copy whose NSID and DPTR the device must ignore; opcode, LBA fields and flags are checked
- *    against the geometry by the submitter;
+ *  - `cmd` is a copy whose NSID and DPTR the device must ignore; opcode, LBA fields and flags are
+ * checked against the geometry by the submitter;
  *  - `data` stays valid until the completion, also after a cancel;
  *  - status is an NVMe status with DNR as the device means it.
  */
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/compiler.h"
+#include "base/counter.h"
 #include "base/list.h"
 #include "base/mem_ref.h"
 #include "base/status.h"
@@ -33,11 +35,11 @@ struct blk_req {
     struct mem_ref data;
     const struct mem_ref *meta; /* NULL: no separate metadata */
     blk_done_fn *done;
-    uint64_t deadline_ns;       /* 0: none */
-    uint32_t generation;        /* of the submitter; a device that outlives it must not care */
-    uint16_t fn;                /* tenant */
+    uint64_t deadline_ns; /* 0: none */
+    uint32_t generation;  /* of the submitter; a device that outlives it must not care */
+    uint16_t fn;          /* tenant */
     uint8_t owner_core;
-    uint8_t dir;                /* enum nvme_dir: as seen from the host */
+    uint8_t dir; /* enum nvme_dir: as seen from the host */
 
     /* Result, valid in done(). */
     nvme_status_t status;
@@ -74,25 +76,28 @@ struct blk_ops {
     /* Takes the request; see the contract above. Owner core of the request. */
     void (*submit)(struct blk_dev *dev, struct blk_req *req);
     /* Asks to end the request early; it still completes exactly once, later or now, with its own
-     * result or with Command Abort Requested. Owner core. NULL: requests always complete at once. */
+     * result or with Command Abort Requested. Owner core. NULL: requests always complete at once.
+     */
     void (*cancel)(struct blk_dev *dev, struct blk_req *req);
 };
 
+/* One core writes, any core reads: base/counter.h. */
 struct blk_stats {
-    uint64_t read_count;
-    uint64_t write_count;
-    uint64_t other_count;
-    uint64_t error_count;
-    uint64_t read_bytes;
-    uint64_t write_bytes;
-    uint64_t staged_bytes; /* block data that was buffered in NIC memory */
+    _Atomic uint64_t read_count;
+    _Atomic uint64_t write_count;
+    _Atomic uint64_t other_count;
+    _Atomic uint64_t error_count;
+    _Atomic uint64_t read_bytes;
+    _Atomic uint64_t write_bytes;
+    _Atomic uint64_t staged_bytes; /* block data that was buffered in NIC memory */
 };
 
 struct blk_dev {
     const struct blk_ops *ops;
     const char *name; /* as configured, e.g. "ram0" */
     struct blk_geometry geometry;
-    /* Called on core 0 after `geometry` changed (it is written by core 0 only). Set by the owner above. */
+    /* Called on core 0 after `geometry` changed (it is written by core 0 only). Set by the owner
+     * above. */
     void (*changed)(struct blk_dev *dev, void *ctx);
     void *changed_ctx;
 };

@@ -15,39 +15,39 @@
 
 /* --- controller registers, section 3.1 ----------------------------------------------------- */
 
-#define NVME_REG_CAP   0x00 /* 64 bit, 3.1.1 */
-#define NVME_REG_VS    0x08 /* 3.1.2 */
-#define NVME_REG_INTMS 0x0c /* 3.1.3; not to be used with MSI-X */
-#define NVME_REG_INTMC 0x10 /* 3.1.4 */
-#define NVME_REG_CC    0x14 /* 3.1.5 */
-#define NVME_REG_CSTS  0x1c /* 3.1.6 */
-#define NVME_REG_NSSR  0x20 /* 3.1.7; CAP.NSSRS */
-#define NVME_REG_AQA   0x24 /* 3.1.8 */
-#define NVME_REG_ASQ   0x28 /* 64 bit, 3.1.9 */
-#define NVME_REG_ACQ   0x30 /* 64 bit, 3.1.10 */
+#define NVME_REG_CAP    0x00 /* 64 bit, 3.1.1 */
+#define NVME_REG_VS     0x08 /* 3.1.2 */
+#define NVME_REG_INTMS  0x0c /* 3.1.3; not to be used with MSI-X */
+#define NVME_REG_INTMC  0x10 /* 3.1.4 */
+#define NVME_REG_CC     0x14 /* 3.1.5 */
+#define NVME_REG_CSTS   0x1c /* 3.1.6 */
+#define NVME_REG_NSSR   0x20 /* 3.1.7; CAP.NSSRS */
+#define NVME_REG_AQA    0x24 /* 3.1.8 */
+#define NVME_REG_ASQ    0x28 /* 64 bit, 3.1.9 */
+#define NVME_REG_ACQ    0x30 /* 64 bit, 3.1.10 */
 #define NVME_REG_CMBLOC 0x38
 #define NVME_REG_CMBSZ  0x3c
 
 #define NVME_DOORBELLS_OFFSET 0x1000 /* 3.1.24: SQyTDBL, CQyHDBL */
 
-#define NVME_CAP_MQES_SHIFT  0
-#define NVME_CAP_MQES_BITS   16
-#define NVME_CAP_CQR         BIT64(16)
-#define NVME_CAP_AMS_SHIFT   17
-#define NVME_CAP_AMS_BITS    2
-#define NVME_CAP_AMS_WRR     1
-#define NVME_CAP_TO_SHIFT    24 /* unit 500 ms */
-#define NVME_CAP_TO_BITS     8
-#define NVME_CAP_DSTRD_SHIFT 32 /* stride is 4 << DSTRD bytes */
-#define NVME_CAP_DSTRD_BITS  4
-#define NVME_CAP_NSSRS       BIT64(36)
-#define NVME_CAP_CSS_SHIFT   37
-#define NVME_CAP_CSS_BITS    8
-#define NVME_CAP_CSS_NVM     1
+#define NVME_CAP_MQES_SHIFT   0
+#define NVME_CAP_MQES_BITS    16
+#define NVME_CAP_CQR          BIT64(16)
+#define NVME_CAP_AMS_SHIFT    17
+#define NVME_CAP_AMS_BITS     2
+#define NVME_CAP_AMS_WRR      1
+#define NVME_CAP_TO_SHIFT     24 /* unit 500 ms */
+#define NVME_CAP_TO_BITS      8
+#define NVME_CAP_DSTRD_SHIFT  32 /* stride is 4 << DSTRD bytes */
+#define NVME_CAP_DSTRD_BITS   4
+#define NVME_CAP_NSSRS        BIT64(36)
+#define NVME_CAP_CSS_SHIFT    37
+#define NVME_CAP_CSS_BITS     8
+#define NVME_CAP_CSS_NVM      1
 #define NVME_CAP_MPSMIN_SHIFT 48 /* page is 4096 << MPS bytes */
-#define NVME_CAP_MPSMIN_BITS 4
+#define NVME_CAP_MPSMIN_BITS  4
 #define NVME_CAP_MPSMAX_SHIFT 52
-#define NVME_CAP_MPSMAX_BITS 4
+#define NVME_CAP_MPSMAX_BITS  4
 
 #define NVME_CC_EN           BIT32(0)
 #define NVME_CC_CSS_SHIFT    4
@@ -132,12 +132,12 @@ ASSERT_SIZE(struct nvme_sqe, NVME_SQE_BYTES);
 ASSERT_OFFSET(struct nvme_sqe, prp1, 24);
 ASSERT_OFFSET(struct nvme_sqe, cdw10, 40);
 
-#define NVME_SQE_FUSE_SHIFT 0
-#define NVME_SQE_FUSE_BITS  2
-#define NVME_SQE_PSDT_SHIFT 6
-#define NVME_SQE_PSDT_BITS  2
-#define NVME_PSDT_PRP         0
-#define NVME_PSDT_SGL_MPTR    1 /* SGL, MPTR is one contiguous buffer */
+#define NVME_SQE_FUSE_SHIFT    0
+#define NVME_SQE_FUSE_BITS     2
+#define NVME_SQE_PSDT_SHIFT    6
+#define NVME_SQE_PSDT_BITS     2
+#define NVME_PSDT_PRP          0
+#define NVME_PSDT_SGL_MPTR     1 /* SGL, MPTR is one contiguous buffer */
 #define NVME_PSDT_SGL_MPTR_SGL 2 /* SGL, MPTR points at an SGL segment */
 
 /* Completion queue entry, 4.6. dw3: CID 15:0, phase 16, status 31:17 */
@@ -279,6 +279,26 @@ enum nvme_dir {
 #define NVME_RW_FUA          BIT32(30)
 #define NVME_RW_LR           BIT32(31)
 #define NVME_WZ_DEAC         BIT32(25)
+
+/* Dataset Management, cdw10 and cdw11 (6.7), and one range of its list */
+#define NVME_DSM_NR_SHIFT   0 /* zeroes based */
+#define NVME_DSM_NR_BITS    8
+#define NVME_DSM_DEALLOCATE BIT32(2)
+#define NVME_DSM_RANGES     256
+
+struct nvme_dsm_range {
+    uint32_t attributes;
+    uint32_t lba_count;
+    uint64_t slba;
+};
+ASSERT_SIZE(struct nvme_dsm_range, 16);
+ASSERT_OFFSET(struct nvme_dsm_range, slba, 8);
+
+/* Abort, cdw10 (5.1) */
+#define NVME_ABORT_SQID_SHIFT 0
+#define NVME_ABORT_SQID_BITS  16
+#define NVME_ABORT_CID_SHIFT  16
+#define NVME_ABORT_CID_BITS   16
 
 ALWAYS_INLINE uint64_t nvme_rw_slba(const struct nvme_sqe *sqe)
 {
