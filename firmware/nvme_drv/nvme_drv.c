@@ -36,18 +36,21 @@ static const struct blk_ops ops = {.submit = nvme_drv_submit, .cancel = nvme_drv
 void nvme_drv_init(void)
 {
     drive_count = 0;
-    for (uint32_t core = 0; core < sched_core_count(); core++) {
-        struct nvme_drv_pools *pools = &nvme_drv_pools[core];
-        struct core_memory *memory = &core_memory[core];
-        pool_init(&pools->small_lists, "nvme_drv small lists", memory->small_lists,
-                  NVME_DRV_SMALL_LIST_BYTES, NVME_DRV_SMALL_LISTS);
-        pool_init(&pools->big_lists, "nvme_drv big lists", memory->big_lists,
-                  NVME_DRV_BIG_LIST_BYTES, NVME_DRV_BIG_LISTS);
-        pool_init(&pools->bounces, "nvme_drv bounces", memory->bounces, NVME_DRV_BOUNCE_BYTES,
-                  NVME_DRV_BOUNCES);
-        pool_init(&pools->splits, "nvme_drv splits", memory->splits, sizeof(struct nvme_drv_split),
-                  NVME_DRV_SPLITS);
-    }
+}
+
+static void init_pools(uint32_t core)
+{
+    struct nvme_drv_pools *pools = &nvme_drv_pools[core];
+    struct core_memory *memory = &core_memory[core];
+
+    pool_init(&pools->small_lists, "nvme_drv small lists", memory->small_lists,
+              NVME_DRV_SMALL_LIST_BYTES, NVME_DRV_SMALL_LISTS);
+    pool_init(&pools->big_lists, "nvme_drv big lists", memory->big_lists, NVME_DRV_BIG_LIST_BYTES,
+              NVME_DRV_BIG_LISTS);
+    pool_init(&pools->bounces, "nvme_drv bounces", memory->bounces, NVME_DRV_BOUNCE_BYTES,
+              NVME_DRV_BOUNCES);
+    pool_init(&pools->splits, "nvme_drv splits", memory->splits, sizeof(struct nvme_drv_split),
+              NVME_DRV_SPLITS);
 }
 
 bool nvme_drv_pools_are_full(uint32_t core)
@@ -120,10 +123,12 @@ static uint64_t admin_arm(void *ctx, bool is_armed)
     return sleep_ns;
 }
 
-/* With the first drive: a board without drives has no pollers of ours. */
-static void add_pollers(void)
+/* With the first drive: a board without drives has no pollers of ours, and its memory stays unused.
+ */
+static void start_cores(void)
 {
     for (uint32_t core = 0; core < sched_core_count(); core++) {
+        init_pools(core);
         io_pollers[core] = (struct poller){
             .name = "nvme_drv io", .run = io_run, .arm = io_arm, .ctx = &io_pollers[core]};
         sched_poller_add_to(core, &io_pollers[core]);
@@ -184,7 +189,7 @@ enum status nvme_drv_attach(const struct pcie_rc_device *device,
         nvme_drv_queue_init(&drv->queues[core], drv, core, slots[drv->index][core]);
     }
     if (drv->index == 0) {
-        add_pollers();
+        start_cores();
     }
     *out = drv;
     return STATUS_OK;
