@@ -133,7 +133,10 @@ enum status irq_attach(uint32_t irq, enum irq_trigger trigger, uint32_t core, ir
     if (is_shared) {
         /* A core that has not started has no known interface yet: interfaces are numbered as cores.
          */
-        uint8_t target = gic.core_mask[core] != 0 ? gic.core_mask[core] : (uint8_t)BIT32(core);
+        uint8_t target = gic.core_mask[core];
+        if (target == 0) {
+            target = (uint8_t)BIT32(core);
+        }
         set_trigger(irq, trigger);
         mmio_write8(gic.distributor, GICD_IPRIORITYR + irq, PRIORITY_ALL);
         mmio_write8(gic.distributor, GICD_ITARGETSR + irq, target);
