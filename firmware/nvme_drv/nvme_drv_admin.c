@@ -11,10 +11,6 @@
 #define STEP_TIMEOUT_NS (5 * NS_PER_S)
 #define REAP_MAX        16
 
-/* Asynchronous event, dword 0 of the completion (5.2.1) */
-#define EVENT_TYPE(dw0)     ((dw0)&7)
-#define EVENT_LOG_PAGE(dw0) ((uint8_t)((dw0) >> 16))
-
 void nvme_drv_admin_init(struct nvme_drv *drv)
 {
     struct nvme_drv_admin *admin = &drv->admin;
@@ -145,10 +141,10 @@ static void on_event(struct nvme_drv *drv, nvme_status_t status, uint32_t dw0)
         return; /* not asked for again before the next reset */
     }
     drv->event_count++;
-    drv->event_log = EVENT_LOG_PAGE(dw0);
+    drv->event_log = (uint8_t)FIELD_GET(NVME_EVENT_LOG, dw0);
     drv->event_waits = true;
     LOG_LIMITED(INFO, "nvme_drv: %s: asynchronous event type %u, log page %02x", drv->name,
-                (unsigned)EVENT_TYPE(dw0), (unsigned)drv->event_log);
+                (unsigned)FIELD_GET(NVME_EVENT_TYPE, dw0), (unsigned)drv->event_log);
 }
 
 static void complete(struct nvme_drv *drv, const struct nvme_cqe *cqe)

@@ -26,6 +26,8 @@
 #include "nvme_drv/nvme_drv_ring.h"
 #include "sched/sched.h"
 #include "spec/nvme.h"
+#include "spec/nvme_identify.h"
+#include "spec/nvme_log.h"
 
 #define NVME_DRV_PAGE_BYTES 4096u /* CC.MPS 0 */
 
@@ -55,7 +57,15 @@ struct nvme_drv_dma { /* of one drive */
     ALIGNED(4096) struct nvme_cqe io_cqes[LIMIT_CORES][NVME_DRV_QUEUE_ENTRIES];
     ALIGNED(4096) struct nvme_sqe admin_sqes[NVME_DRV_ADMIN_ENTRIES];
     ALIGNED(4096) struct nvme_cqe admin_cqes[NVME_DRV_ADMIN_ENTRIES];
-    ALIGNED(4096) uint8_t data[4096]; /* of the one Identify or Get Log Page under way */
+    /* Of the one Identify or Get Log Page under way. The drive can change it at any time. */
+    ALIGNED(4096) union {
+        uint8_t bytes[NVME_IDENTIFY_BYTES];
+        uint32_t nsids[NVME_NS_LIST_ENTRIES];
+        struct nvme_identify_ctrl ctrl;
+        struct nvme_identify_ns ns;
+        struct nvme_smart_log smart;
+        struct nvme_changed_ns_log changed_ns;
+    } data;
 };
 _Static_assert(sizeof(struct nvme_cqe) * NVME_DRV_QUEUE_ENTRIES % 4096 == 0,
                "every queue begins on a page");

@@ -12,6 +12,7 @@
 #include "base/trace.h"
 #include "hal/clock.h"
 #include "nvme_drv/nvme_drv_priv.h"
+#include "spec/nvme_feature.h"
 
 #define DISABLE_NS      (250 * NS_PER_MS) /* then access to memory is cut instead; see the header */
 #define LOOK_NS         NS_PER_MS         /* between two reads of CSTS that something waits for */
@@ -24,17 +25,8 @@
 
 #define GONE 0xffffffffu /* what a read of an absent device gives */
 
-/* Features (5.21.1) and Create I/O queue (5.3, 5.4), the bits that we use. */
-#define FID_QUEUE_COUNT  0x07
-#define FID_EVENT_CONFIG 0x0b
-#define QUEUE_CONTIGUOUS BIT32(0)
-
-/* Log pages (5.14.1) */
-#define LOG_SMART_BYTES 512
-#define LOG_NS_BYTES    4096
-#define LOG_SMART       0x02
-#define LOG_CHANGED_NS  0x04
-#define SMART_READ_ONLY BIT32(3) /* critical warning: media is in read only mode */
+#define QUEUE_CONTIGUOUS BIT32(0) /* Create I/O queue, cdw11 (5.3, 5.4) */
+#define SMART_READ_ONLY  BIT32(3) /* critical warning: media is in read only mode (figure 194) */
 
 typedef enum nvme_drv_state state_fn(struct nvme_drv *drv, uint64_t now_ns);
 
@@ -246,7 +238,7 @@ static enum nvme_drv_state state_enabling(struct nvme_drv *drv, uint64_t now_ns)
 static enum nvme_drv_state state_set_events(struct nvme_drv *drv, uint64_t now_ns)
 {
     struct nvme_sqe cmd = {
-        .opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = FID_EVENT_CONFIG, .cdw11 = drv->events};
+        .opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = NVME_FEATURE_ASYNC_EVENT, .cdw11 = drv->events};
     (void)now_ns;
     /* A drive that refuses reports what it likes: not an error. */
     return nvme_drv_admin_step(drv, &cmd) == NVME_DRV_STEP_WAIT ? NVME_DRV_SET_EVENTS
@@ -256,8 +248,9 @@ static enum nvme_drv_state state_set_events(struct nvme_drv *drv, uint64_t now_n
 static enum nvme_drv_state state_set_queues(struct nvme_drv *drv, uint64_t now_ns)
 {
     uint32_t last = drv->core_count - 1; /* zeroes based */
-    struct nvme_sqe cmd = {
-        .opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = FID_QUEUE_COUNT, .cdw11 = last << 16 | last};
+    struct nvme_sqe cmd = {.opcode = NVME_ADMIN_SET_FEATURES,
+                           .cdw10 = NVME_FEATURE_QUEUES,
+                           .cdw11 = last << 16 | last};
     (void)now_ns;
     enum nvme_drv_step step = nvme_drv_admin_step(drv, &cmd);
     if (step == NVME_DRV_STEP_WAIT) {
@@ -332,18 +325,19 @@ static enum nvme_drv_state state_starting(struct nvme_drv *drv, uint64_t now_ns)
 
 static enum nvme_drv_state state_read_event(struct nvme_drv *drv, uint64_t now_ns)
 {
-    uint32_t len_bytes = drv->event_log == LOG_CHANGED_NS ? LOG_NS_BYTES : LOG_SMART_BYTES;
+    uint32_t len_bytes = drv->event_log == NVME_LOG_CHANGED_NS ? sizeof(struct nvme_changed_ns_log)
+                                                               : sizeof(struct nvme_smart_log);
     struct nvme_sqe cmd = {.opcode = NVME_ADMIN_GET_LOG_PAGE,
                            .nsid = NVME_NSID_ALL,
-                           .prp1 = nvme_drv_bus_addr(drv->dma->data),
+                           .prp1 = nvme_drv_bus_addr(&drv->dma->data),
                            .cdw10 = (len_bytes / 4 - 1) << 16 | drv->event_log};
     (void)now_ns;
     enum nvme_drv_step step = nvme_drv_admin_step(drv, &cmd);
     if (step == NVME_DRV_STEP_WAIT) {
         return NVME_DRV_READ_EVENT;
     }
-    if (step == NVME_DRV_STEP_OK && drv->event_log == LOG_SMART) {
-        drv->critical_warning = shm_load8(drv->dma->data);
+    if (step == NVME_DRV_STEP_OK && drv->event_log == NVME_LOG_SMART) {
+        drv->critical_warning = shm_load8(&drv->dma->data.smart.critical_warning);
         drv->features &= ~BLK_FEATURE_READ_ONLY;
         if ((drv->critical_warning & SMART_READ_ONLY) != 0) {
             drv->features |= BLK_FEATURE_READ_ONLY;
