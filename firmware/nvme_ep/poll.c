@@ -123,8 +123,14 @@ ALWAYS_INLINE uint32_t sq_tail(const struct nvme_ep_sq *sq)
 
 /* --- arbitration --------------------------------------------------------------------------- */
 
+ALWAYS_INLINE bool pools_are_empty(const struct nvme_ep_pools *pools)
+{
+    return pools->cmds.free_list == NULL || pools->bigs.free_list == NULL;
+}
+
 /* Round robin over queues [from, to): each up to a burst, from *next on, until `budget` is spent.
- * When that or a pool ends early, the next round starts where this one stopped. */
+ * When that or a pool ends the round early, the next one starts where it is the next queue's turn.
+ */
 ALWAYS_INLINE uint32_t round_robin(struct nvme_ep_core *core, uint32_t from, uint32_t to,
                                    uint32_t *next, uint32_t budget)
 {
@@ -134,21 +140,24 @@ ALWAYS_INLINE uint32_t round_robin(struct nvme_ep_core *core, uint32_t from, uin
     for (uint32_t n = from; n < to; n++) {
         struct nvme_ep_sq *sq = core->sqs[i];
         uint32_t tail = sq_tail(sq);
+        uint32_t this = i;
         if (UNLIKELY(++i >= to)) {
             i = from;
         }
         if (tail == sq->head) {
             continue;
         }
-        work += sq_fetch_io(core, sq, tail, min_u32(core->burst, budget - work));
-        if (UNLIKELY(work >= budget)) {
-            *next = i;
+        uint32_t count = sq_fetch_io(core, sq, tail, min_u32(core->burst, budget - work));
+        work += count;
+        if (UNLIKELY(work >= budget || pools_are_empty(&core->io))) {
+            *next = count != 0 ? i : this;
             break;
         }
     }
     return work;
 }
 
+/* Bursts of one class until its budget is spent or it has nothing more. */
 static uint32_t class_run(struct nvme_ep_core *core, enum nvme_ep_class class, uint32_t budget)
 {
     uint32_t from = class == NVME_EP_CLASS_URGENT ? 0 : core->class_end[class - 1];
@@ -160,7 +169,13 @@ static uint32_t class_run(struct nvme_ep_core *core, enum nvme_ep_class class, u
     if (core->class_next[class] < from || core->class_next[class] >= to) {
         core->class_next[class] = from;
     }
-    return round_robin(core, from, to, &core->class_next[class], budget);
+    uint32_t work = 0;
+    uint32_t count;
+    do {
+        count = round_robin(core, from, to, &core->class_next[class], budget - work);
+        work += count;
+    } while (count != 0 && work < budget);
+    return work;
 }
 
 /* 4.13.2: strictly urgent ones first; the others get what their weight allows in each round, and

@@ -1,0 +1,673 @@
+#include "tests/unit/nvme_ep/rig.h"
+
+#include <stdlib.h>
+#include "hal/cpu.h"
+#include "hal/native/native.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define RIG_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RIG_ASAN 1
+#endif
+#endif
+#ifdef RIG_ASAN
+#include <sanitizer/asan_interface.h>
+#define POISON(p, n)   ASAN_POISON_MEMORY_REGION(p, n)
+#define UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
+#else
+#define POISON(p, n)   ((void)(p), (void)(n))
+#define UNPOISON(p, n) ((void)(p), (void)(n))
+#endif
+
+struct rig rig;
+struct rig_queue rig_admin_queue;
+static struct nvme_ep_memory *ep_memory;
+
+/* --- windows ------------------------------------------------------------------------------- */
+
+static bool window_covers_all(const struct pcie_ep_window *windows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (windows[i].host_addr == RIG_HOST_BASE && windows[i].len_bytes >= RIG_RAM_BYTES) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void windows_unpoison(const struct pcie_ep_window *windows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        UNPOISON((void *)(uintptr_t)windows[i].bus_addr, windows[i].len_bytes);
+    }
+}
+
+/* What the firmware may touch during a turn. */
+static void guards_up(void)
+{
+    uint32_t count = rig.bus_master ? rig.window_count : 0;
+
+    if (window_covers_all(rig.windows, count) ||
+        window_covers_all(rig.old_windows, rig.old_window_count)) {
+        return;
+    }
+    POISON(rig.ram, RIG_RAM_BYTES);
+    windows_unpoison(rig.windows, count);
+    windows_unpoison(rig.old_windows, rig.old_window_count);
+}
+
+static void guards_down(void)
+{
+    UNPOISON(rig.ram, RIG_RAM_BYTES);
+}
+
+static void windows_settle(void)
+{
+    rig.old_window_count = rig.bus_master ? rig.window_count : 0;
+    memcpy(rig.old_windows, rig.windows, sizeof(rig.windows));
+}
+
+/* --- the function -------------------------------------------------------------------------- */
+
+static bool fake_event_pop(struct pcie_ep *ep, struct pcie_ep_event *event)
+{
+    (void)ep;
+    if (rig.event_tail == rig.event_head) {
+        return false;
+    }
+    *event = rig.events[rig.event_tail++ % RIG_EVENTS];
+    rig.pcie.event_seen = rig.event_tail;
+    return true;
+}
+
+static void fake_event_ack(struct pcie_ep *ep, const struct pcie_ep_event *event)
+{
+    (void)ep;
+    rig.ack_count++;
+    rig.last_ack = *event;
+    if (event->type != PCIE_EP_EVENT_VECTORS) {
+        windows_settle();
+        guards_down();
+        guards_up();
+    }
+}
+
+static void fake_view_load(struct pcie_ep *ep, struct pcie_ep_view *view)
+{
+    (void)ep;
+    memset(view, 0, sizeof(*view));
+    view->generation = rig.generation;
+    view->window_count = rig.bus_master ? rig.window_count : 0;
+    memcpy(view->windows, rig.windows, view->window_count * sizeof(view->windows[0]));
+}
+
+static void fake_reg_protect(struct pcie_ep *ep, uint32_t offset, uint32_t writable_mask)
+{
+    (void)ep;
+    rig.masks[offset / 4] = writable_mask;
+}
+
+static void fake_irq_raise(struct pcie_ep *ep, uint16_t vector)
+{
+    (void)ep;
+    ASSERT(vector < LIMIT_VECTORS);
+    rig.irq_count[vector]++;
+}
+
+static void fake_doorbells_arm(struct pcie_ep *ep, bool armed)
+{
+    (void)ep;
+    rig.armed_count += armed ? 1u : -1u;
+}
+
+static void fake_ready(struct pcie_ep *ep)
+{
+    (void)ep;
+    rig.is_ready = true;
+}
+
+static const struct pcie_ep_ops fake_ops = {
+    .event_pop = fake_event_pop,
+    .event_ack = fake_event_ack,
+    .view_load = fake_view_load,
+    .reg_protect = fake_reg_protect,
+    .irq_raise = fake_irq_raise,
+    .doorbells_arm = fake_doorbells_arm,
+    .ready = fake_ready,
+};
+
+static void event_push(const struct pcie_ep_event *event)
+{
+    ASSERT(rig.event_head - rig.event_tail < RIG_EVENTS);
+    rig.events[rig.event_head % RIG_EVENTS] = *event;
+    shm_store32_release(&rig.event_head, rig.event_head + 1);
+}
+
+uint32_t rig_event(enum pcie_ep_event_type type, uint64_t value, bool revokes)
+{
+    struct pcie_ep_event event = {
+        .type = type, .value = value, .revokes = revokes, .generation = ++rig.generation};
+    event_push(&event);
+    return event.generation;
+}
+
+void rig_windows_set(const struct pcie_ep_window *windows, uint32_t count, bool revokes)
+{
+    memcpy(rig.windows, windows, count * sizeof(*windows));
+    rig.window_count = count;
+    rig_event(PCIE_EP_EVENT_WINDOWS, 0, revokes);
+}
+
+void rig_bus_master_set(bool on)
+{
+    rig.bus_master = on;
+    rig_event(PCIE_EP_EVENT_BUS_MASTER, on, !on);
+    if (on) {
+        windows_settle();
+    }
+}
+
+/* --- registers ----------------------------------------------------------------------------- */
+
+static void reg_store(uint32_t offset, uint32_t value)
+{
+    uint32_t mask = rig.masks[offset / 4];
+    uint32_t old = rig_read32(offset);
+
+    shm_store32(rig.regs + offset, (old & ~mask) | (value & mask));
+}
+
+void rig_write32(uint32_t offset, uint32_t value)
+{
+    struct pcie_ep_event event = {
+        .type = PCIE_EP_EVENT_REG_WRITE, .offset = offset, .len_bytes = 4, .value = value};
+
+    reg_store(offset, value);
+    event_push(&event);
+}
+
+void rig_write64(uint32_t offset, uint64_t value)
+{
+    struct pcie_ep_event event = {
+        .type = PCIE_EP_EVENT_REG_WRITE, .offset = offset, .len_bytes = 8, .value = value};
+
+    reg_store(offset, (uint32_t)value);
+    reg_store(offset + 4, (uint32_t)(value >> 32));
+    event_push(&event);
+}
+
+uint32_t rig_read32(uint32_t offset)
+{
+    return shm_load32_acquire(rig.regs + offset);
+}
+
+uint64_t rig_read64(uint32_t offset)
+{
+    return shm_load64_acquire(rig.regs + offset);
+}
+
+uint32_t rig_csts(void)
+{
+    return rig_read32(NVME_REG_CSTS);
+}
+
+/* --- the slow device ----------------------------------------------------------------------- */
+
+static void slow_submit(struct blk_dev *dev, struct blk_req *req)
+{
+    struct rig_slow *slow = CONTAINER_OF(dev, struct rig_slow, dev);
+
+    if (slow->is_open) {
+        blk_complete(req, NVME_SC_SUCCESS);
+        return;
+    }
+    list_push_back(&slow->held, &req->link);
+    slow->held_count++;
+}
+
+static void slow_end(struct rig_slow *slow, struct blk_req *req, nvme_status_t status)
+{
+    uint32_t self = cpu_self();
+
+    list_remove(&req->link);
+    slow->held_count--;
+    native_cpu_become(req->owner_core);
+    guards_up();
+    blk_complete(req, status);
+    guards_down();
+    native_cpu_become(self);
+}
+
+static void slow_cancel(struct blk_dev *dev, struct blk_req *req)
+{
+    struct rig_slow *slow = CONTAINER_OF(dev, struct rig_slow, dev);
+
+    slow->cancel_count++;
+    if (slow->obeys_cancel) {
+        list_remove(&req->link);
+        slow->held_count--;
+        blk_complete(req, NVME_SC_ABORT_REQUESTED);
+    }
+}
+
+static const struct blk_ops slow_ops = {.submit = slow_submit, .cancel = slow_cancel};
+
+/* Writes what a read would bring, as a device's DMA does, so that a late one is caught. */
+static void slow_touch(const struct blk_req *req)
+{
+    guards_up();
+    if (req->dir == NVME_DIR_FROM_CONTROLLER && req->data.space == MEM_SPACE_HOST) {
+        mem_ref_zero(&req->data, 0, req->data.len_bytes);
+    }
+    guards_down();
+}
+
+bool rig_slow_release(struct rig_slow *slow, nvme_status_t status)
+{
+    if (list_is_empty(&slow->held)) {
+        return false;
+    }
+    struct blk_req *req = LIST_ENTRY(slow->held.next, struct blk_req, link);
+    slow_touch(req);
+    slow_end(slow, req, status);
+    return true;
+}
+
+uint32_t rig_slow_release_all(struct rig_slow *slow)
+{
+    uint32_t count = 0;
+
+    while (rig_slow_release(slow, NVME_SC_SUCCESS)) {
+        count++;
+    }
+    return count;
+}
+
+/* --- start and stop ------------------------------------------------------------------------ */
+
+static void devices_start(void)
+{
+    struct blk_ram_config disk = {
+        .name = "disk", .memory = rig.disk_memory, .size_bytes = RIG_DISK_BYTES, .lba_shift = 9};
+
+    ASSERT(blk_ram_init(&rig.disk, &disk) == STATUS_OK);
+    rig.slow.dev.ops = &slow_ops;
+    rig.slow.dev.name = "slow";
+    rig.slow.dev.geometry.lba_count = 1 << 20;
+    rig.slow.dev.geometry.lba_shift = 12;
+    rig.slow.dev.geometry.known = true;
+    rig.slow.dev.geometry.features = BLK_FEATURE_FLUSH | BLK_FEATURE_FUA | BLK_FEATURE_COMPARE;
+    list_init(&rig.slow.held);
+    rig.slow.obeys_cancel = true;
+    ASSERT(nvme_ns_attach(rig.ctrl, 1, &rig.disk.dev) == STATUS_OK);
+    ASSERT(nvme_ns_attach(rig.ctrl, 2, &rig.slow.dev) == STATUS_OK);
+}
+
+static void function_start(void)
+{
+    rig.pcie = (struct pcie_ep){.ops = &fake_ops,
+                                .name = "fake",
+                                .regs = rig.regs,
+                                .doorbells = rig.doorbells,
+                                .doorbells_bytes = RIG_DOORBELL_BYTES,
+                                .fn = 1,
+                                .vector_count = LIMIT_VECTORS,
+                                .doorbell_mode = rig.config.trapped ? PCIE_EP_DOORBELLS_TRAPPED
+                                                                    : PCIE_EP_DOORBELLS_MAPPED,
+                                .host_poll_is_cheap = true,
+                                .event_head = &rig.event_head};
+    rig.bus_master = true;
+    rig.windows[0] = (struct pcie_ep_window){.host_addr = RIG_HOST_BASE,
+                                             .len_bytes = RIG_RAM_BYTES,
+                                             .bus_addr = (uintptr_t)rig.ram,
+                                             .readable = true,
+                                             .writable = true};
+    rig.window_count = 1;
+    windows_settle();
+}
+
+static void memory_make(void)
+{
+    if (ep_memory == NULL) {
+        ep_memory = aligned_alloc(64, sizeof(*ep_memory));
+        rig.ram = aligned_alloc(4096, RIG_RAM_BYTES);
+        rig.disk_memory = aligned_alloc(4096, RIG_DISK_BYTES);
+    }
+    guards_down();
+    memset(rig.ram, 0xa5, RIG_RAM_BYTES);
+    for (uint32_t i = 0; i < RIG_DISK_BYTES; i++) {
+        rig.disk_memory[i] = (uint8_t)(i ^ i >> 9);
+    }
+}
+
+void rig_start(const struct rig_config *config)
+{
+    uint8_t *ram = rig.ram;
+    uint8_t *disk_memory = rig.disk_memory;
+    uint32_t cores = config != NULL && config->core_count != 0 ? config->core_count : 1;
+
+    memset(&rig, 0, sizeof(rig));
+    rig.ram = ram;
+    rig.disk_memory = disk_memory;
+    if (config != NULL) {
+        rig.config = *config;
+    }
+    memory_make();
+    native_cpu_become(0);
+    native_clock_set(NS_PER_S);
+    sched_init(cores, SCHED_IDLE_POLL);
+    function_start();
+    uint16_t queues = rig.config.doorbell_buffers && rig.config.dstrd == 4 ? 31 : LIMIT_IO_QUEUES;
+    struct nvme_ep_config ep_config = {
+        .pcie = &rig.pcie,
+        .ctrl = {.serial = "1",
+                 .model = "rig",
+                 .firmware = "1",
+                 .subnqn = "nqn.2026-11.org.snic:rig",
+                 .cntlid = 1,
+                 .io_queue_count =
+                     rig.config.io_queue_count != 0 ? rig.config.io_queue_count : queues,
+                 .namespace_count = 8,
+                 .mdts = rig.config.mdts != 0 ? rig.config.mdts : LIMIT_MDTS,
+                 .doorbell_buffers = rig.config.doorbell_buffers,
+                 .sgl = !rig.config.no_sgl},
+        .core_mask = rig.config.core_mask != 0 ? rig.config.core_mask : (1u << cores) - 1,
+        .dstrd = rig.config.dstrd,
+        .ready_timeout_500ms = 20,
+        .weighted_round_robin = rig.config.weighted_round_robin,
+        .subsystem_reset = rig.config.subsystem_reset,
+        .fence_cancel_ms = rig.config.fence_cancel_ms != 0 ? rig.config.fence_cancel_ms : 500};
+    ASSERT(nvme_ep_init(ep_memory, &ep_config, &rig.ep) == STATUS_OK);
+    rig.ctrl = nvme_ep_ctrl(rig.ep);
+    devices_start();
+    nvme_ep_start(rig.ep);
+    if (!rig.config.not_serving) {
+        nvme_ep_serve(rig.ep);
+    }
+    rig_turn(2);
+}
+
+bool rig_pools_are_full(void)
+{
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        if (!pool_is_full(&rig.ep->cores[core].io.cmds) ||
+            !pool_is_full(&rig.ep->cores[core].io.bigs)) {
+            return false;
+        }
+    }
+    return pool_is_full(&rig.ep->admin.cmds) && pool_is_full(&rig.ep->admin.bigs);
+}
+
+void rig_stop(void)
+{
+    rig.slow.obeys_cancel = true;
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig_turn(4);
+    rig_slow_release_all(&rig.slow);
+    rig_turn(20);
+    ASSERT(rig_pools_are_full());
+    ASSERT(rig.last_ack.type == PCIE_EP_EVENT_RESET);
+    ASSERT(rig_csts() == 0);
+    ASSERT(rig.event_head == rig.event_tail);
+}
+
+void rig_turn(uint32_t count)
+{
+    uint32_t cores = sched_core_count();
+
+    guards_up();
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t core = 0; core < cores; core++) {
+            native_cpu_become(core);
+            sched_turn();
+        }
+    }
+    native_cpu_become(0);
+    guards_down();
+}
+
+void rig_advance_ms(uint32_t ms)
+{
+    for (uint32_t i = 0; i < ms; i++) {
+        native_clock_advance(NS_PER_MS);
+        rig_turn(1);
+    }
+}
+
+/* --- host memory --------------------------------------------------------------------------- */
+
+uint64_t rig_alloc(uint32_t bytes)
+{
+    uint64_t offset = rig.alloc_next;
+
+    rig.alloc_next += align_up(bytes, 4096);
+    ASSERT(rig.alloc_next <= RIG_RAM_BYTES);
+    memset(rig.ram + offset, 0, align_up(bytes, 4096));
+    return RIG_HOST_BASE + offset;
+}
+
+void *rig_ptr(uint64_t host_addr)
+{
+    ASSERT(host_addr >= RIG_HOST_BASE && host_addr < RIG_HOST_BASE + RIG_RAM_BYTES);
+    return rig.ram + (host_addr - RIG_HOST_BASE);
+}
+
+/* --- enable -------------------------------------------------------------------------------- */
+
+void rig_enable_sized(uint32_t sq_size, uint32_t cq_size, uint32_t cc)
+{
+    struct rig_queue *q = &rig_admin_queue;
+
+    *q = (struct rig_queue){.sq_size = (uint16_t)sq_size, .cq_size = (uint16_t)cq_size};
+    q->phase = 1;
+    q->sq_addr = rig_alloc(sq_size * NVME_SQE_BYTES);
+    q->cq_addr = rig_alloc(cq_size * NVME_CQE_BYTES);
+    rig_write32(NVME_REG_AQA, (cq_size - 1) << 16 | (sq_size - 1));
+    rig_write64(NVME_REG_ASQ, q->sq_addr);
+    rig_write64(NVME_REG_ACQ, q->cq_addr);
+    rig_write32(NVME_REG_CC, cc);
+    for (uint32_t i = 0; i < 20 && (rig_csts() & NVME_CSTS_RDY) == 0; i++) {
+        rig_turn(1);
+    }
+    rig_turn(2);
+}
+
+void rig_enable(void)
+{
+    rig_enable_sized(32, 32, RIG_CC);
+    ASSERT(rig_csts() == NVME_CSTS_RDY);
+}
+
+void rig_disable(void)
+{
+    rig_write32(NVME_REG_CC, rig_read32(NVME_REG_CC) & ~NVME_CC_EN);
+    rig_turn(8);
+}
+
+/* --- queues -------------------------------------------------------------------------------- */
+
+uint32_t *rig_sq_doorbell(uint16_t qid)
+{
+    return (uint32_t *)(void *)(rig.doorbells + 2u * qid * (4u << rig.config.dstrd));
+}
+
+uint32_t *rig_cq_doorbell(uint16_t qid)
+{
+    return (uint32_t *)(void *)(rig.doorbells + (2u * qid + 1) * (4u << rig.config.dstrd));
+}
+
+uint16_t rig_push(struct rig_queue *queue, const struct nvme_sqe *sqe)
+{
+    struct nvme_sqe *slot =
+        (struct nvme_sqe *)rig_ptr(queue->sq_addr + queue->sq_tail * NVME_SQE_BYTES);
+    uint16_t cid = queue->next_cid++;
+
+    *slot = *sqe;
+    slot->cid = cid;
+    queue->sq_tail = (queue->sq_tail + 1) % queue->sq_size;
+    return cid;
+}
+
+/* 7.13: MMIO only when the shadow passes EventIdx. */
+static void ring(uint32_t *mmio, uint32_t *shadow, const uint32_t *event_idx, uint32_t value)
+{
+    if (shadow == NULL) {
+        shm_store32_release(mmio, value);
+        return;
+    }
+    uint16_t old = (uint16_t)shm_load32(shadow);
+    shm_store32_release(shadow, value);
+    shm_full_barrier();
+    if ((uint16_t)(value - shm_load32(event_idx) - 1) < (uint16_t)(value - old)) {
+        shm_store32_release(mmio, value);
+    }
+}
+
+void rig_ring(struct rig_queue *queue)
+{
+    ring(rig_sq_doorbell(queue->id), queue->shadow, queue->event_idx, queue->sq_tail);
+}
+
+bool rig_pop(struct rig_queue *queue, struct nvme_cqe *cqe)
+{
+    struct nvme_cqe *slot =
+        (struct nvme_cqe *)rig_ptr(queue->cq_addr + queue->cq_head * NVME_CQE_BYTES);
+
+    if ((slot->dw3 & NVME_CQE_PHASE) != queue->phase << 16) {
+        return false;
+    }
+    *cqe = *slot;
+    queue->sq_head = cqe->sq_head;
+    queue->cq_head = (queue->cq_head + 1) % queue->cq_size;
+    if (queue->cq_head == 0) {
+        queue->phase ^= 1;
+    }
+    return true;
+}
+
+void rig_ring_head(struct rig_queue *queue)
+{
+    uint32_t stride = 4u << rig.config.dstrd;
+    uint32_t *shadow = NULL;
+    uint32_t *event_idx = NULL;
+
+    if (queue->shadow != NULL) {
+        shadow = queue->shadow + stride / 4;
+        event_idx = queue->event_idx + stride / 4;
+    }
+    ring(rig_cq_doorbell(queue->id), shadow, event_idx, queue->cq_head);
+}
+
+uint16_t rig_do(struct rig_queue *queue, const struct nvme_sqe *sqe, struct nvme_cqe *cqe)
+{
+    uint16_t cid = rig_push(queue, sqe);
+
+    rig_ring(queue);
+    for (uint32_t i = 0; i < 20; i++) {
+        rig_turn(1);
+        if (rig_pop(queue, cqe)) {
+            ASSERT(rig_cid(cqe) == cid && cqe->sq_id == queue->id);
+            rig_ring_head(queue);
+            return rig_status(cqe);
+        }
+    }
+    return RIG_NO_COMPLETION;
+}
+
+uint16_t rig_admin(const struct nvme_sqe *sqe, uint32_t *dw0)
+{
+    struct nvme_cqe cqe = {0};
+    uint16_t status = rig_do(&rig_admin_queue, sqe, &cqe);
+
+    if (dw0 != NULL) {
+        *dw0 = cqe.dw0;
+    }
+    return status;
+}
+
+uint16_t rig_create_cq(uint16_t id, uint16_t size, uint64_t addr, uint32_t cdw11)
+{
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_CREATE_CQ,
+                           .prp1 = addr,
+                           .cdw10 = (uint32_t)(uint16_t)(size - 1) << 16 | id,
+                           .cdw11 = cdw11};
+    return rig_admin(&sqe, NULL);
+}
+
+uint16_t rig_create_sq(uint16_t id, uint16_t size, uint64_t addr, uint32_t cdw11)
+{
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_CREATE_SQ,
+                           .prp1 = addr,
+                           .cdw10 = (uint32_t)(uint16_t)(size - 1) << 16 | id,
+                           .cdw11 = cdw11};
+    return rig_admin(&sqe, NULL);
+}
+
+uint16_t rig_delete_cq(uint16_t id)
+{
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_DELETE_CQ, .cdw10 = id};
+    return rig_admin(&sqe, NULL);
+}
+
+uint16_t rig_delete_sq(uint16_t id)
+{
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_DELETE_SQ, .cdw10 = id};
+    return rig_admin(&sqe, NULL);
+}
+
+void rig_create_pair(struct rig_queue *queue, uint16_t id, uint16_t size)
+{
+    *queue = (struct rig_queue){.id = id, .sq_size = size, .cq_size = size, .phase = 1};
+    queue->sq_addr = rig_alloc(size * NVME_SQE_BYTES);
+    queue->cq_addr = rig_alloc(size * NVME_CQE_BYTES);
+    ASSERT(rig_create_cq(id, size, queue->cq_addr,
+                         (uint32_t)id << 16 | NVME_CREATE_CQ_IEN | NVME_CREATE_CQ_PC) == 0);
+    ASSERT(rig_create_sq(id, size, queue->sq_addr, (uint32_t)id << 16 | NVME_CREATE_SQ_PC) == 0);
+}
+
+/* --- commands ------------------------------------------------------------------------------ */
+
+struct nvme_sqe rig_rw(uint8_t opcode, uint32_t nsid, uint64_t slba, uint32_t lba_count,
+                       uint64_t prp1, uint64_t prp2)
+{
+    return (struct nvme_sqe){.opcode = opcode,
+                             .nsid = nsid,
+                             .prp1 = prp1,
+                             .prp2 = prp2,
+                             .cdw10 = (uint32_t)slba,
+                             .cdw11 = (uint32_t)(slba >> 32),
+                             .cdw12 = lba_count - 1};
+}
+
+struct nvme_sqe rig_identify(uint64_t prp1)
+{
+    return (struct nvme_sqe){.opcode = NVME_ADMIN_IDENTIFY, .prp1 = prp1, .cdw10 = 1};
+}
+
+uint16_t rig_set_feature(uint8_t fid, uint32_t cdw11)
+{
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_SET_FEATURES, .cdw10 = fid, .cdw11 = cdw11};
+    return rig_admin(&sqe, NULL);
+}
+
+uint16_t rig_doorbell_buffers(uint64_t shadow, uint64_t event_idx)
+{
+    struct nvme_sqe sqe = {
+        .opcode = NVME_ADMIN_DOORBELL_BUFFER_CONFIG, .prp1 = shadow, .prp2 = event_idx};
+    return rig_admin(&sqe, NULL);
+}
+
+void rig_shadow(struct rig_queue *queue, uint64_t shadow, uint64_t event_idx)
+{
+    uint32_t offset = 2u * queue->id * (4u << rig.config.dstrd);
+
+    queue->shadow = rig_ptr(shadow + offset);
+    queue->event_idx = rig_ptr(event_idx + offset);
+}
+
+uint32_t rig_random(uint64_t *seed)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*seed >> 33);
+}
