@@ -238,10 +238,16 @@ static void map_memory(struct vfu_client *client, uint64_t bytes)
     close(fd);
 }
 
+/* Memory space and bus master, which a reset clears. */
+static void set_command(struct vfu_client *client)
+{
+    uint16_t command = 0x6;
+    region_write(client, REGION_CONFIG, 4, &command, sizeof(command));
+}
+
 void vfu_client_open(struct vfu_client *client, const char *dir, uint64_t memory_bytes)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    uint16_t command = 0x6; /* memory space, bus master */
 
     *client = (struct vfu_client){0};
     if (snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/cntrl", dir) >=
@@ -259,7 +265,7 @@ void vfu_client_open(struct vfu_client *client, const char *dir, uint64_t memory
     negotiate(client);
     map_doorbells(client);
     map_memory(client, memory_bytes);
-    region_write(client, REGION_CONFIG, 4, &command, sizeof(command));
+    set_command(client);
     uint64_t cap = vfu_client_read64(client, NVME_REG_CAP);
     client->doorbell_stride_bytes = 4u << FIELD_GET(NVME_CAP_DSTRD, cap);
     client->max_entries = (uint32_t)FIELD_GET(NVME_CAP_MQES, cap) + 1;
@@ -318,6 +324,7 @@ void vfu_client_reset(struct vfu_client *client)
 {
     uint8_t none[1];
     call(client, MSG_DEVICE_RESET, NULL, 0, -1, none, 0, NULL);
+    set_command(client);
 }
 
 /* --- queues -------------------------------------------------------------------------------- */
