@@ -139,6 +139,18 @@ static void start_cores(void)
 
 /* --- drives ----------------------------------------------------------------------------------- */
 
+/* The place of a device among all NVMe drives: what people call it by. */
+static uint32_t number_of(const struct pcie_rc_device *device)
+{
+    for (uint32_t i = 0; i < MAX_PCI_DEVICES; i++) {
+        const struct pcie_rc_device *other = nvme_drv_device(i);
+        if (other == device || other == NULL) {
+            return i;
+        }
+    }
+    return MAX_PCI_DEVICES;
+}
+
 /* Appends text and a number to a name of `to_bytes`; what does not fit is cut. */
 static void name_append(char *to, uint32_t to_bytes, const char *text, uint32_t number)
 {
@@ -181,7 +193,8 @@ enum status nvme_drv_attach(const struct pcie_rc_device *device,
     drv->found_ctx = ctx;
     drv->state = NVME_DRV_STOPPING;
     drv->verdict = NVME_DRV_BACKOFF;
-    name_append(drv->name, sizeof(drv->name), "nvme", drv->index);
+    drv->number = number_of(device);
+    name_append(drv->name, sizeof(drv->name), "nvme", drv->number);
     pcie_rc_enable(device, true, false); /* registers; no DMA before we say so */
     (void)nvme_drv_read_cap(drv);        /* for CAP.TO; checked when it is used */
 
@@ -220,7 +233,7 @@ struct blk_dev *nvme_drv_blk(struct nvme_drv *drv, uint32_t nsid)
         unused->queues[core] = &drv->queues[core];
     }
     unused->name[0] = '\0';
-    name_append(unused->name, sizeof(unused->name), "nvme", drv->index);
+    name_append(unused->name, sizeof(unused->name), "nvme", drv->number);
     name_append(unused->name, sizeof(unused->name), "n", nsid);
     unused->dev.ops = &ops;
     unused->dev.name = unused->name;

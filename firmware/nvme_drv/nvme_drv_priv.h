@@ -259,7 +259,8 @@ struct nvme_drv {
     struct mmio regs;
     const struct pcie_rc_device *device;
     struct nvme_drv_dma *dma;
-    uint32_t index;
+    uint32_t index;  /* in our table */
+    uint32_t number; /* as nvme_drv_device() counts: part of the name */
     uint32_t core_count;
     char name[16];
 

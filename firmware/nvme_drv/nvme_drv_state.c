@@ -13,6 +13,7 @@
 #include "hal/clock.h"
 #include "nvme_drv/nvme_drv_priv.h"
 #include "spec/nvme_feature.h"
+#include "spec/nvme_queue.h"
 
 #define DISABLE_NS      (250 * NS_PER_MS) /* then access to memory is cut instead; see the header */
 #define LOOK_NS         NS_PER_MS         /* between two reads of CSTS that something waits for */
@@ -25,8 +26,7 @@
 
 #define GONE 0xffffffffu /* what a read of an absent device gives */
 
-#define QUEUE_CONTIGUOUS BIT32(0) /* Create I/O queue, cdw11 (5.3, 5.4) */
-#define SMART_READ_ONLY  BIT32(3) /* critical warning: media is in read only mode (figure 194) */
+#define SMART_READ_ONLY BIT32(3) /* critical warning: media is in read only mode (figure 194) */
 
 typedef enum nvme_drv_state state_fn(struct nvme_drv *drv, uint64_t now_ns);
 
@@ -276,7 +276,7 @@ static enum nvme_drv_state state_create_cq(struct nvme_drv *drv, uint64_t now_ns
     struct nvme_sqe cmd = {.opcode = NVME_ADMIN_CREATE_CQ,
                            .prp1 = nvme_drv_bus_addr(q->cq.entries),
                            .cdw10 = (drv->queue_entries - 1) << 16 | q->qid,
-                           .cdw11 = QUEUE_CONTIGUOUS};
+                           .cdw11 = NVME_CREATE_CQ_PC};
     (void)now_ns;
     switch (nvme_drv_admin_step(drv, &cmd)) {
     case NVME_DRV_STEP_WAIT:
@@ -295,7 +295,8 @@ static enum nvme_drv_state state_create_sq(struct nvme_drv *drv, uint64_t now_ns
     struct nvme_sqe cmd = {.opcode = NVME_ADMIN_CREATE_SQ,
                            .prp1 = nvme_drv_bus_addr(q->sq.entries),
                            .cdw10 = (drv->queue_entries - 1) << 16 | q->qid,
-                           .cdw11 = (uint32_t)q->qid << 16 | QUEUE_CONTIGUOUS};
+                           .cdw11 = (uint32_t)FIELD_PREP(NVME_CREATE_SQ_CQID, q->qid) |
+                                    NVME_CREATE_SQ_PC};
     (void)now_ns;
     switch (nvme_drv_admin_step(drv, &cmd)) {
     case NVME_DRV_STEP_WAIT:
