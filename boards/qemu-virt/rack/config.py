@@ -29,7 +29,7 @@ class RackConfig:
     nic_drives: int = 1
     nic_drive_bytes: int = 256 * MIB
     nic_drive_lba_bytes: int = 512
-    namespaces: str = "drive:0,ram:64M"
+    namespaces: str = ""           # the default: a drive (native: RAM) of 256 MiB, and 64 MiB of RAM
     doorbells: str = "mapped"      # or "trapped"
     link_args: list = field(default_factory=list)  # more arguments of pcielink
     idle: str = "adaptive"
@@ -38,8 +38,9 @@ class RackConfig:
 
     def bootargs(self):
         """The firmware's configuration; keys are documented in firmware/app/config.h."""
-        words = [f"cores={self.nic_cores}", f"idle={self.idle}", f"ns={self.namespaces}",
-                 self.nic_args]
+        first = "ram:256M" if self.board == "native" else "drive:0"
+        words = [f"cores={self.nic_cores}", f"idle={self.idle}",
+                 f"ns={self.namespaces or first + ',ram:64M'}", self.nic_args]
         return " ".join(word for word in words if word)
 
     def drives_bytes(self):

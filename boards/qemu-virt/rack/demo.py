@@ -259,9 +259,8 @@ def _parse_arguments():
     parser.add_argument("--nic-cores", type=int, default=default.nic_cores)
     parser.add_argument("--doorbells", default=default.doorbells, choices=["mapped", "trapped"])
     arguments = parser.parse_args()
-    namespaces = "ram:256M,ram:64M" if arguments.board == "native" else default.namespaces
     return RackConfig(board=arguments.board, guest=arguments.guest, nic_cores=arguments.nic_cores,
-                      doorbells=arguments.doorbells, namespaces=namespaces)
+                      doorbells=arguments.doorbells)
 
 
 if __name__ == "__main__":
