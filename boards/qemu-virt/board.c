@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/bits.h"
 #include "base/log.h"
+#include "boards/qemu-virt/endpoint.h"
 #include "boot/boot.h"
 #include "hal/clock.h"
 #include "hal/console.h"
@@ -384,4 +385,6 @@ void board_init(const struct arch_start *start, struct board *board)
     boot_stage("flash");
     init_pcie();
     boot_stage("PCIe");
+    qemu_virt_endpoint_init(board);
+    boot_stage("endpoint");
 }
