@@ -15,7 +15,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 #include "base/log.h"
 #include "boot/crash_record.h"
 #include "hal/clock.h"
@@ -56,24 +55,6 @@ void boot_stop(const char *format, ...)
         arch_semihost_write("\n");
     }
     board_exit(BOOT_EXIT_STOPPED);
-}
-
-bool boot_take_word(char *config, const char *key, char *value, size_t value_bytes)
-{
-    size_t key_length = strlen(key);
-
-    for (char *word = config; *word != '\0';) {
-        size_t length = strcspn(word, " ");
-        if (length > key_length && memcmp(word, key, key_length) == 0 && word[key_length] == '=') {
-            snprintf(value, value_bytes, "%.*s", (int)(length - key_length - 1),
-                     word + key_length + 1);
-            memset(word, ' ', length);
-            return true;
-        }
-        word += length;
-        word += strspn(word, " ");
-    }
-    return false;
 }
 
 void boot_cold(const struct arch_start *start)
