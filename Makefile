@@ -184,6 +184,8 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink
+
 # --- what a person calls -----------------------------------------------------------------------
 
 FIRMWARE_IMAGES ?=
