@@ -8,18 +8,21 @@
 /* DDI 0183, chapter 3 */
 #define REG_DR   0x000u
 #define REG_FR   0x018u
+#define REG_LCRH 0x02cu
 #define REG_CR   0x030u
 #define REG_IMSC 0x038u
 #define REG_ICR  0x044u
 
-#define DR_ERRORS 0xf00u
-#define FR_RXFE   BIT32(4)
-#define FR_TXFF   BIT32(5)
-#define CR_UARTEN BIT32(0)
-#define CR_TXE    BIT32(8)
-#define CR_RXE    BIT32(9)
-#define INT_RX    BIT32(4)
-#define INT_RT    BIT32(6) /* receive timeout: fewer bytes than the FIFO's trigger */
+#define DR_ERRORS   0xf00u
+#define FR_RXFE     BIT32(4)
+#define FR_TXFF     BIT32(5)
+#define LCRH_8_BITS (3u << 5)
+#define LCRH_FIFOS  BIT32(4)
+#define CR_UARTEN   BIT32(0)
+#define CR_TXE      BIT32(8)
+#define CR_RXE      BIT32(9)
+#define INT_RX      BIT32(4)
+#define INT_RT      BIT32(6) /* receive timeout: fewer bytes than the FIFO's trigger */
 
 void pl011_init(struct pl011 *uart, uintptr_t base)
 {
@@ -27,6 +30,7 @@ void pl011_init(struct pl011 *uart, uintptr_t base)
     atomic_store(&uart->rx_head, 0);
     atomic_store(&uart->rx_tail, 0);
     mmio_write32(uart->regs, REG_IMSC, 0);
+    mmio_write32(uart->regs, REG_LCRH, LCRH_8_BITS | LCRH_FIFOS);
     mmio_write32(uart->regs, REG_CR, CR_UARTEN | CR_TXE | CR_RXE);
 }
 

@@ -72,7 +72,7 @@ void selftest_memory(const struct board *board)
 /* --- time --------------------------------------------------------------------------------------
  */
 
-#define ALARM_LATE_MAX_NS    (5 * NS_PER_MS) /* wall clock of a busy machine */
+#define ALARM_LATE_MAX_NS    (200 * NS_PER_MS) /* wall clock of a busy machine */
 #define ALARM_LATE_ICOUNT_NS (20 * NS_PER_US)
 
 static bool has_word(const struct board *board, const char *word)
@@ -82,17 +82,20 @@ static bool has_word(const struct board *board, const char *word)
 
 void selftest_time(const struct board *board)
 {
+    /* Ticks read outside and inside of the nanoseconds: whatever interrupts us, they bracket them.
+     */
+    uint64_t khz = SYSREG_READ(cntfrq_el0) / 1000;
+    uint64_t outer = SYSREG_READ(cntvct_el0);
     uint64_t start_ns = clock_now_ns();
-    uint64_t start_ticks = SYSREG_READ(cntvct_el0);
+    uint64_t inner = SYSREG_READ(cntvct_el0);
     clock_delay_ns(20 * NS_PER_MS);
-    uint64_t ticks = SYSREG_READ(cntvct_el0) - start_ticks;
+    inner = SYSREG_READ(cntvct_el0) - inner;
     uint64_t elapsed_ns = clock_now_ns() - start_ns;
-    uint64_t expected_ns = ticks * (NS_PER_S / 1000) / (SYSREG_READ(cntfrq_el0) / 1000);
-    uint64_t error_ns =
-        elapsed_ns > expected_ns ? elapsed_ns - expected_ns : expected_ns - elapsed_ns;
-    selftest_check(elapsed_ns >= 20 * NS_PER_MS && error_ns < 200 * NS_PER_US,
+    outer = SYSREG_READ(cntvct_el0) - outer;
+    selftest_check(elapsed_ns >= 20 * NS_PER_MS && elapsed_ns + 100 >= inner * 1000000 / khz &&
+                       elapsed_ns <= outer * 1000000 / khz + 100,
                    "clock_follows_the_counter", "%llu ns for %llu ticks",
-                   (unsigned long long)elapsed_ns, (unsigned long long)ticks);
+                   (unsigned long long)elapsed_ns, (unsigned long long)inner);
 
     uint64_t limit_ns = has_word(board, "icount") ? ALARM_LATE_ICOUNT_NS : ALARM_LATE_MAX_NS;
     uint64_t worst_ns = 0;
@@ -115,7 +118,7 @@ void selftest_time(const struct board *board)
     cpu_idle(start_ns); /* passed */
     cpu_idle(0);
     elapsed_ns = clock_now_ns() - start_ns;
-    selftest_check(elapsed_ns < 5 * NS_PER_MS, "idle_with_wake_remembered_returns_at_once",
+    selftest_check(elapsed_ns < ALARM_LATE_MAX_NS, "idle_with_wake_remembered_returns_at_once",
                    "%llu ns", (unsigned long long)elapsed_ns);
 }
 
