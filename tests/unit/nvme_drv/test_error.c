@@ -220,6 +220,39 @@ static void cancel_of_a_drive_that_does_not_listen_ends_within_a_second(void **s
     rig_end(&rig);
 }
 
+/* A request that was under way before, in another slot: only the command of now is aborted, once.
+ */
+static void cancel_aborts_the_present_command_alone(void **state)
+{
+    static struct rig_req r[2];
+    static uint8_t data[2][512];
+    (void)state;
+    rig_init(&rig, 1, 9);
+    rig_bring_up(&rig);
+    for (uint32_t i = 0; i < 2; i++) {
+        rig_req_init(&rig, &r[i], NVME_IO_READ, 0, 1);
+        rig_req_seg(&r[i], data[i], sizeof(data[i]));
+        rig_submit(&rig, &r[i]);
+    }
+    assert_true(rig_wait(&rig, r, 2, RIG_S)); /* r[0] in slot 0, r[1] in slot 1, freed last */
+    rig.model.is_frozen = true;
+    r[0].done_count = 0;
+    rig_submit(&rig, &r[0]); /* slot 1 */
+    rig_run(&rig, RIG_MS);
+    rig.model.ignores_aborts = true;
+    blk_cancel(rig.dev, &r[0].req);
+    blk_cancel(rig.dev, &r[0].req);
+    rig_run(&rig, 100 * RIG_MS);
+    assert_int_equal(rig.model.abort_count, 1);
+    assert_int_equal(nvme_drv_stats(rig.drv).abort_count, 1);
+    rig.model.is_frozen = false;
+    assert_true(rig_wait(&rig, r, 1, RIG_S));
+    assert_int_equal(r[0].req.status, 0); /* it ended before the abort could do harm */
+    rig_run(&rig, RIG_S);
+    assert_int_equal(nvme_drv_stats(rig.drv).reset_count, 0);
+    rig_end(&rig);
+}
+
 /* One slot, the rest waits: of three requests the second and the third never reach the drive. */
 static void cancel_of_a_waiting_request_ends_it_at_once(void **state)
 {
@@ -350,8 +383,9 @@ static void fault_at_every_command_loses_nothing(void **state)
 static void reset_at_every_moment_comes_back(void **state)
 {
     (void)state;
-    for (uint32_t turns = 0; turns < 60; turns++) {
+    for (uint32_t turns = 0; turns < 80; turns++) {
         start(2);
+        rig.step_ns = RIG_MS / 5; /* bring-up takes about 40 of these */
         rig.model.delay_ns = 10 * rig.step_ns;
         rig.model.ready_delay_ns = 3 * rig.step_ns;
         submit_all();
@@ -506,6 +540,7 @@ int main(void)
         cmocka_unit_test(lost_completion_ends_by_reset),
         cmocka_unit_test(cancel_ends_requests_by_abort),
         cmocka_unit_test(cancel_of_a_drive_that_does_not_listen_ends_within_a_second),
+        cmocka_unit_test(cancel_aborts_the_present_command_alone),
         cmocka_unit_test(cancel_of_a_waiting_request_ends_it_at_once),
         cmocka_unit_test(cancel_of_a_half_submitted_split_ends_after_its_commands),
         cmocka_unit_test(bad_completion_is_counted_and_resets),

@@ -456,6 +456,7 @@ static void split_with_an_error_ends_with_the_first_error(void **state)
     (void)state;
     rig_init(&rig, 1, 9);
     rig.model.mdts = 1;
+    rig.model.mqes = 7; /* seven of 128 commands at a time */
     rig.model.io_fault = MODEL_FAULT_STATUS;
     rig.model.io_fault_number = 3;
     rig.model.fault_repeats = 2;
@@ -466,6 +467,7 @@ static void split_with_an_error_ends_with_the_first_error(void **state)
     assert_int_equal(rig_do(&rig, &r), NVME_SC_UNRECOVERED_READ | NVME_STATUS_DNR);
     assert_int_equal(r.req.dw0, 0xbad);
     assert_int_equal(nvme_drv_stats(rig.drv).split_count, 1);
+    assert_in_range(rig.model.io_count, 4, 14);
     rig_end(&rig);
 }
 
