@@ -67,8 +67,8 @@ static void wake_core(void *arg)
 enum status ivshmem_wake_cores(const struct ivshmem *ivshmem, uint32_t core_count)
 {
     for (uint32_t core = 0; core < core_count; core++) {
-        enum status status = pcie_rc_msix(ivshmem->device, (uint16_t)core, core, wake_core,
-                                          (void *)(uintptr_t)core);
+        enum status status =
+            pcie_rc_msix(ivshmem->device, (uint16_t)core, core, wake_core, (void *)(uintptr_t)core);
         if (status != STATUS_OK) {
             return status;
         }

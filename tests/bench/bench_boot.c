@@ -1,6 +1,6 @@
 /*
- * Entry of the benchmark image: the firmware's own start-up on one core, then bench_main() instead of
- * the application. Under QEMU -icount shift=0 the counters of hal/arch/aarch64/pmu.h are exact.
+ * Entry of the benchmark image: the firmware's own start-up on one core, then bench_main() instead
+ * of the application. Under QEMU -icount shift=0 the counters of hal/arch/aarch64/pmu.h are exact.
  */
 #include "hal/arch/aarch64/pmu.h"
 #include "hal/board.h"

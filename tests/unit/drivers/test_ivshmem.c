@@ -77,8 +77,8 @@ void fake_cpu_wake(uint32_t core)
 
 static struct fake_rc_device device(uint16_t device_id, bool has_msix)
 {
-    struct fake_rc_device d = {.vendor_id = 0x1af4, .device_id = device_id,
-                               .msix_cap = has_msix ? 0x40 : 0};
+    struct fake_rc_device d = {
+        .vendor_id = 0x1af4, .device_id = device_id, .msix_cap = has_msix ? 0x40 : 0};
     d.bar[0].bus_addr = REGS;
     d.bar[0].len_bytes = 0x100;
     d.bar[2].bus_addr = UINT64_C(0x8000000000);
