@@ -20,7 +20,7 @@ class Nic:
     def __init__(self, config, folder, ram_fd):
         self.config, self.folder, self.ram_fd = config, folder, ram_fd
         self.process = None
-        self.console = None
+        self.log_start = 0
         self.drives = [os.path.join(folder, f"nic-drive-{number}.img")
                        for number in range(len(config.drives_bytes()))]
 
@@ -36,6 +36,7 @@ class Nic:
         for name in (CONSOLE, MONITOR):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.unlink(os.path.join(self.folder, name))
+        self._mark_log()
         self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd])
         console = os.path.join(self.folder, CONSOLE)
         self.process.wait_for(lambda: os.path.exists(console), "console", 20)
@@ -44,7 +45,6 @@ class Nic:
         """As if power was cut."""
         if self.process:
             self.process.stop()
-        self.disconnect()
 
     def restart(self):
         self.stop()
@@ -52,6 +52,7 @@ class Nic:
 
     def reset(self):
         """Warm reset: memory keeps its content."""
+        self._mark_log()
         self.monitor("system_reset")
 
     def monitor(self, command, **arguments):
@@ -64,50 +65,38 @@ class Nic:
 
     def ask(self, command, timeout_s=10):
         """Types a command on the console; returns the lines of the answer."""
-        if self.console is None:
-            self.console = connect(self.folder, CONSOLE)
-        self._drain()
-        self.console.sendall(command.encode() + b"\r")
-        text = self._read_until(PROMPT.encode(), time.monotonic() + scaled(timeout_s))
-        lines = text.removesuffix(PROMPT).splitlines()
-        return lines[1:] if lines and lines[0].endswith(command) else lines  # not the echo
+        with connect(self.folder, CONSOLE) as console:
+            console.sendall(command.encode() + b"\r")
+            return _read_answer(console, command + "\n", time.monotonic() + scaled(timeout_s))
+
+    def tell(self, command):
+        """Types a command that is not answered, e.g. reset or panic."""
+        self._mark_log()
+        with connect(self.folder, CONSOLE) as console:
+            console.sendall(command.encode() + b"\r")
+            time.sleep(scaled(0.2))  # a console that nobody holds would forget what was typed
 
     def numbers(self, command="stats"):
         """{name: number} out of an answer made of "name number" lines."""
         words = (line.split() for line in self.ask(command))
         return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}
 
-    def disconnect(self):
-        """Leaves the console to others."""
-        if self.console:
-            self.console.close()
-            self.console = None
-
     def log(self):
-        """All that the NIC's console said so far."""
-        with open(os.path.join(self.folder, "nic.log"), encoding="utf-8", errors="replace") as file:
-            return file.read()
+        """What the NIC's console said since the last start() or reset()."""
+        with open(os.path.join(self.folder, "nic.log"), "rb") as file:
+            file.seek(self.log_start)
+            return file.read().decode(errors="replace").replace("\r", "")
+
+    def wait_until_up(self, timeout_s=20):
+        """Until the firmware says that it serves."""
+        self.wait_for_log("app: serving", timeout_s)
+
+    def _mark_log(self):
+        path = os.path.join(self.folder, "nic.log")
+        self.log_start = os.path.getsize(path) if os.path.exists(path) else 0
 
     def wait_for_log(self, text, timeout_s):
         self.process.wait_for(lambda: text in self.log(), f"'{text}' on the console", timeout_s)
-
-    def _drain(self):
-        while select.select([self.console], [], [], 0)[0]:
-            if not self.console.recv(65536):
-                raise RackError("the NIC's console was closed")
-
-    def _read_until(self, end, deadline_s):
-        text = b""
-        while end not in text.replace(b"\r", b""):
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or not select.select([self.console], [], [], left_s)[0]:
-                said = text.decode(errors="replace")
-                raise RackError(f"no answer on the NIC's console, only {said!r}")
-            block = self.console.recv(65536)
-            if not block:
-                raise RackError("the NIC's console was closed")
-            text += block
-        return text.decode(errors="replace").replace("\r", "")
 
     def _argv(self):
         config = self.config
@@ -134,3 +123,23 @@ class Nic:
                      "-device", f"nvme,drive=drive{number},serial=drive{number},"
                                 f"logical_block_size={size},physical_block_size={size}"]
         return argv
+
+
+def _read_answer(console, echo, deadline_s):
+    """The lines between the command's echo and the next prompt.
+
+    Nobody may hold the console without reading it: QEMU, and with it the NIC, waits for the reader.
+    """
+    data = b""
+    while True:
+        text = data.decode(errors="replace").replace("\r", "")
+        answer, prompt, _ = text.partition(echo)[2].partition(PROMPT)
+        if prompt:
+            return answer.splitlines()
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or not select.select([console], [], [], left_s)[0]:
+            raise RackError(f"no answer on the NIC's console, only {text!r}")
+        block = console.recv(65536)
+        if not block:
+            raise RackError("the NIC's console was closed")
+        data += block

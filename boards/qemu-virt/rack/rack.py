@@ -139,6 +139,7 @@ class Rack:
             self.link.start()
             self.progress(f"starting the NIC ({config.bootargs()})")
             self.nic.start()
+            self.nic.wait_until_up()
         elif config.board == "native":
             self.native = Native(config, self.folder)
             self.progress(f"starting the native board ({config.bootargs()})")
