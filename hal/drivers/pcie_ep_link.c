@@ -25,9 +25,11 @@ static void *block_at(const struct pcie_ep_link *link, uint32_t offset)
     return (uint8_t *)link->params.block + offset;
 }
 
-/* --- windows ----------------------------------------------------------------------------------- */
+/* --- windows -----------------------------------------------------------------------------------
+ */
 
-/* True if the window lies in the host's address space and, as bus address, in what we were given. */
+/* True if the window lies in the host's address space and, as bus address, in what we were given.
+ */
 static bool window_is_sound(const struct pcie_ep_link *link, const struct link_window *w)
 {
     if (w->len_bytes == 0 || w->host_addr > UINT64_MAX - w->len_bytes ||
@@ -101,7 +103,8 @@ static void link_view_load(struct pcie_ep *ep, struct pcie_ep_view *view)
     }
 }
 
-/* --- vectors ----------------------------------------------------------------------------------- */
+/* --- vectors -----------------------------------------------------------------------------------
+ */
 
 static void vectors_load(struct pcie_ep_link *link)
 {
@@ -122,7 +125,8 @@ static void vectors_load(struct pcie_ep_link *link)
             live &= BIT32(left) - 1;
         }
         /* Each word by itself: a raise that sees old and new mixed reaches a peer that drops it or
-         * a host that tolerates it, and the completion is raised again after the acknowledgement. */
+         * a host that tolerates it, and the completion is raised again after the acknowledgement.
+         */
         atomic_store_explicit(&link->live[word], live, memory_order_relaxed);
     }
     if (sound) {
@@ -145,7 +149,8 @@ static void link_irq_raise(struct pcie_ep *ep, uint16_t vector)
     link->params.raise(link->params.ctx, to >> 16, (to & UINT16_MAX) + vector);
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------
+ */
 
 static void tail_publish(struct pcie_ep_link *link)
 {
@@ -248,7 +253,8 @@ static void link_event_ack(struct pcie_ep *ep, const struct pcie_ep_event *event
     link->params.notify(link->params.ctx);
 }
 
-/* --- registers, doorbells ---------------------------------------------------------------------- */
+/* --- registers, doorbells ----------------------------------------------------------------------
+ */
 
 static void link_reg_protect(struct pcie_ep *ep, uint32_t offset, uint32_t writable_mask)
 {
@@ -286,7 +292,8 @@ static void link_ready(struct pcie_ep *ep)
     link->params.notify(link->params.ctx);
 }
 
-/* --- attaching --------------------------------------------------------------------------------- */
+/* --- attaching ---------------------------------------------------------------------------------
+ */
 
 static const struct pcie_ep_ops link_ops = {
     .event_pop = link_event_pop,
@@ -366,8 +373,8 @@ enum status pcie_ep_link_init(struct pcie_ep_link *link, const struct pcie_ep_li
         .doorbells_bytes = LINK_DOORBELL_BYTES,
         .fn = shm_load16(&host->fn),
         .vector_count = (uint16_t)shm_load32(&host->vector_count),
-        .doorbell_mode = (flags & LINK_FLAG_TRAPPED) != 0 ? PCIE_EP_DOORBELLS_TRAPPED
-                                                          : PCIE_EP_DOORBELLS_MAPPED,
+        .doorbell_mode =
+            (flags & LINK_FLAG_TRAPPED) != 0 ? PCIE_EP_DOORBELLS_TRAPPED : PCIE_EP_DOORBELLS_MAPPED,
         .host_poll_is_cheap = (flags & LINK_FLAG_CHEAP_POLL) != 0,
         .event_head = &host->event_head,
     };

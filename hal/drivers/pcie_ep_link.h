@@ -39,9 +39,9 @@ struct pcie_ep_link {
     struct link_nic_page *nic;
     struct link_event *events;
     uint32_t epoch;
-    _Atomic uint32_t raise_to;        /* peer << 16 | first */
+    _Atomic uint32_t raise_to; /* peer << 16 | first */
     _Atomic uint32_t live[(LIMIT_VECTORS + 31) / 32];
-    uint32_t arm_count[LIMIT_CORES];  /* each written by its core alone */
+    uint32_t arm_count[LIMIT_CORES];   /* each written by its core alone */
     _Atomic uint32_t bad_event_count;  /* records that failed their check */
     _Atomic uint32_t bad_window_count; /* windows that were not taken over */
 };

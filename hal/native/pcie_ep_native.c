@@ -38,9 +38,9 @@ struct native_fn {
     void *block;
     uint8_t *doorbells;
     int doorbell_fd;
-    int notify_fd;                   /* the reactors ring, the thread listens */
-    int quiet_fd;                    /* an eventfd that nobody reads */
-    int vector_fd[LIMIT_VECTORS];    /* numbers that never change: what they name is replaced */
+    int notify_fd;                /* the reactors ring, the thread listens */
+    int quiet_fd;                 /* an eventfd that nobody reads */
+    int vector_fd[LIMIT_VECTORS]; /* numbers that never change: what they name is replaced */
     uint32_t live[8];
     pthread_t thread;
     bool thread_runs;
@@ -59,7 +59,8 @@ static void ring(int fd)
     }
 }
 
-/* --- what the link asks for: thread of the server ------------------------------------------------ */
+/* --- what the link asks for: thread of the server ------------------------------------------------
+ */
 
 static void on_wake(void *ctx, uint32_t core_mask)
 {
@@ -121,7 +122,8 @@ static void on_log(void *ctx, const char *text)
 static const struct vfu_link_ops link_ops = {
     .wake = on_wake, .wait = on_wait, .stop_nic = on_stop, .now_ns = on_now, .log = on_log};
 
-/* --- interrupts -------------------------------------------------------------------------------- */
+/* --- interrupts --------------------------------------------------------------------------------
+ */
 
 /* The number of the vector's descriptor stays; dup3() replaces what it names in one step, so a core
  * that raises meanwhile signals the old or the new eventfd, never a stranger. */
@@ -144,7 +146,8 @@ static void irq_commit(void *ctx)
     struct link_vector_table table = {.count = LIMIT_VECTORS};
 
     memcpy(table.live, fn->live, sizeof(table.live));
-    (void)vfu_link_set_vectors(&fn->link, &table); /* no peer to retire: nothing waits for the ack */
+    (void)vfu_link_set_vectors(&fn->link,
+                               &table); /* no peer to retire: nothing waits for the ack */
 }
 
 static void irq_trigger(void *ctx, uint32_t vector)
@@ -156,7 +159,8 @@ static void irq_trigger(void *ctx, uint32_t vector)
 static const struct vfu_irq_ops irq_ops = {
     .set = irq_set, .commit = irq_commit, .trigger = irq_trigger};
 
-/* --- what the driver asks for: any core ---------------------------------------------------------- */
+/* --- what the driver asks for: any core ----------------------------------------------------------
+ */
 
 static void on_raise(void *ctx, uint32_t peer, uint32_t vector)
 {
@@ -171,7 +175,8 @@ static void on_notify(void *ctx)
     ring(fn->notify_fd);
 }
 
-/* --- DMA windows ------------------------------------------------------------------------------- */
+/* --- DMA windows -------------------------------------------------------------------------------
+ */
 
 static int dma_map(void *ctx, int fd, uint64_t offset, uint64_t len_bytes, bool writable,
                    uint64_t *target)
@@ -189,7 +194,8 @@ static void dma_unmap(void *ctx, uint64_t target, uint64_t len_bytes)
 
 static const struct vfu_dma_ops dma_ops = {.map = dma_map, .unmap = dma_unmap};
 
-/* --- the thread -------------------------------------------------------------------------------- */
+/* --- the thread --------------------------------------------------------------------------------
+ */
 
 static void look_at_memory(struct native_fn *fn)
 {
@@ -225,7 +231,8 @@ static void *fn_main(void *arg)
     return NULL;
 }
 
-/* --- start and end ----------------------------------------------------------------------------- */
+/* --- start and end -----------------------------------------------------------------------------
+ */
 
 static void fn_free(struct native_fn *fn)
 {

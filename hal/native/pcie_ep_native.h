@@ -2,9 +2,10 @@
  * PCIe functions of the native board: each is a vfio-user server at FOLDER/cntrl with a link block
  * inside this process. A server has a thread of its own; the reactors see only struct pcie_ep.
  *
- * Host memory: each window is mapped into this process, so bus addresses are pointers. If the firmware
- * does not acknowledge a fence in time, anonymous memory takes the place of all windows of the
- * function before the host is answered. The same happens to a window whose file the client cut short.
+ * Host memory: each window is mapped into this process, so bus addresses are pointers. If the
+ * firmware does not acknowledge a fence in time, anonymous memory takes the place of all windows of
+ * the function before the host is answered. The same happens to a window whose file the client cut
+ * short.
  */
 #ifndef NATIVE_PCIE_EP_NATIVE_H
 #define NATIVE_PCIE_EP_NATIVE_H
@@ -15,8 +16,9 @@
 #include "hal/pcie_ep.h"
 
 struct pcie_ep_native_options {
-    bool trapped;  /* doorbells wake the cores, one message each; default: mapped, the cores poll */
-    uint8_t dstrd; /* CAP.DSTRD of the straps: 0..4. 4 gives each doorbell a cache line of its own */
+    bool trapped; /* doorbells wake the cores, one message each; default: mapped, the cores poll */
+    uint8_t
+        dstrd; /* CAP.DSTRD of the straps: 0..4. 4 gives each doorbell a cache line of its own */
 };
 
 /* Opens `count` functions (1..LIMIT_FUNCTIONS), one in each folder (made if it is not there), and

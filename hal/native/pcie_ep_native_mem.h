@@ -1,8 +1,9 @@
 /*
  * Host memory of one function, mapped into this process; for pcie_ep_native.c.
  *
- * The list belongs to the server's thread. The handler of SIGBUS reads it from any thread: a client can
- * cut the file behind a window short at any time, and a core that touches it must not die of that.
+ * The list belongs to the server's thread. The handler of SIGBUS reads it from any thread: a client
+ * can cut the file behind a window short at any time, and a core that touches it must not die of
+ * that.
  */
 #ifndef NATIVE_PCIE_EP_NATIVE_MEM_H
 #define NATIVE_PCIE_EP_NATIVE_MEM_H
@@ -13,9 +14,9 @@
 #include "base/limits.h"
 
 struct native_mem_window {
-    _Atomic uintptr_t addr;      /* 0: free */
+    _Atomic uintptr_t addr; /* 0: free */
     _Atomic uint64_t len_bytes;
-    _Atomic bool cut;            /* anonymous memory stands there now, for good */
+    _Atomic bool cut; /* anonymous memory stands there now, for good */
 };
 
 struct native_mem {
@@ -25,8 +26,8 @@ struct native_mem {
     bool is_open;
 };
 
-/* Installs the handler of SIGBUS, unless it is there. 0 or -errno. For tests, whose framework has one
- * of its own; native_mem_open() calls it. */
+/* Installs the handler of SIGBUS, unless it is there. 0 or -errno. For tests, whose framework has
+ * one of its own; native_mem_open() calls it. */
 int native_mem_catch(void);
 
 /* 0 or -errno. */

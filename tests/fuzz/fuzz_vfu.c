@@ -1,6 +1,6 @@
 /*
- * Bytes -> messages with descriptors for the vfio-user server, and scribbles into the link block, with the
- * real driver as NIC behind it. One thread, a clock that only waiting moves.
+ * Bytes -> messages with descriptors for the vfio-user server, and scribbles into the link block,
+ * with the real driver as NIC behind it. One thread, a clock that only waiting moves.
  *
  * Found here: crashes, sanitizer reports, descriptors or windows left behind, malformed replies.
  * Input: a row of steps, each one opcode byte and its arguments; see enum step.
@@ -36,7 +36,7 @@ enum step {
     STEP_NIC_GONE,
     STEP_SCRIBBLE, /* offset / 4, value: somebody writes into the block */
     STEP_RECONNECT,
-    STEP_LINK,     /* down or up */
+    STEP_LINK, /* down or up */
     STEP_COUNT,
 };
 
@@ -86,7 +86,8 @@ static void fail(const char *what)
     abort();
 }
 
-/* --- NIC --------------------------------------------------------------------------------------- */
+/* --- NIC ---------------------------------------------------------------------------------------
+ */
 
 static void nic_turn(bool ack)
 {
@@ -127,16 +128,21 @@ static void on_notify(void *ctx)
 
 static void nic_hello(void)
 {
-    struct pcie_ep_link_params params = {
-        .name = "ep", .block = t.block, .bus_base = 0x10000000, .bus_bytes = 0x1000000,
-        .raise = on_raise, .notify = on_notify, .hello_timeout_ns = 0};
+    struct pcie_ep_link_params params = {.name = "ep",
+                                         .block = t.block,
+                                         .bus_base = 0x10000000,
+                                         .bus_bytes = 0x1000000,
+                                         .raise = on_raise,
+                                         .notify = on_notify,
+                                         .hello_timeout_ns = 0};
     t.nic_there = pcie_ep_link_init(&t.nic, &params) == STATUS_OK;
     if (t.nic_there) {
         pcie_ep_ready(&t.nic.ep);
     }
 }
 
-/* --- host side --------------------------------------------------------------------------------- */
+/* --- host side ---------------------------------------------------------------------------------
+ */
 
 static void on_wake(void *ctx, uint32_t core_mask)
 {
@@ -232,7 +238,8 @@ static void on_irq_trigger(void *ctx, uint32_t vector)
     }
 }
 
-/* --- client ------------------------------------------------------------------------------------ */
+/* --- client ------------------------------------------------------------------------------------
+ */
 
 /* Takes all replies off the socket; each must be well formed. */
 static void check_replies(void)
@@ -317,7 +324,8 @@ static void client_connect(void)
     t.client_fd = ends[1];
 }
 
-/* --- steps ------------------------------------------------------------------------------------- */
+/* --- steps -------------------------------------------------------------------------------------
+ */
 
 static void step_message(struct input *in)
 {
@@ -391,7 +399,8 @@ static void step(struct input *in)
     }
 }
 
-/* --- one run ----------------------------------------------------------------------------------- */
+/* --- one run -----------------------------------------------------------------------------------
+ */
 
 static void open_all(void)
 {
@@ -400,13 +409,19 @@ static void open_all(void)
     static const struct vfu_dma_ops dma_ops = {.map = on_map, .unmap = on_unmap};
     static const struct vfu_irq_ops irq_ops = {
         .set = on_irq_set, .commit = on_irq_commit, .trigger = on_irq_trigger};
-    struct vfu_link_config link_config = {
-        .ops = &ops, .block = t.block, .function_count = 1, .vector_count = LIMIT_VECTORS,
-        .dstrd = 4, .host_ram_bytes = 0x1000000};
-    struct vfu_server_config config = {
-        .link = &t.link, .dma_ops = &dma_ops, .irq_ops = &irq_ops,
-        .vendor_id = LINK_PCI_VENDOR_ID, .device_id = LINK_PCI_DEVICE_ID,
-        .doorbell_fd = t.ram_fd, .doorbell_fd_offset = LINK_DOORBELL_OFFSET};
+    struct vfu_link_config link_config = {.ops = &ops,
+                                          .block = t.block,
+                                          .function_count = 1,
+                                          .vector_count = LIMIT_VECTORS,
+                                          .dstrd = 4,
+                                          .host_ram_bytes = 0x1000000};
+    struct vfu_server_config config = {.link = &t.link,
+                                       .dma_ops = &dma_ops,
+                                       .irq_ops = &irq_ops,
+                                       .vendor_id = LINK_PCI_VENDOR_ID,
+                                       .device_id = LINK_PCI_DEVICE_ID,
+                                       .doorbell_fd = t.ram_fd,
+                                       .doorbell_fd_offset = LINK_DOORBELL_OFFSET};
 
     t.client_fd = -1;
     t.nic_there = false;
@@ -468,7 +483,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-/* --- seeds ------------------------------------------------------------------------------------- */
+/* --- seeds -------------------------------------------------------------------------------------
+ */
 
 struct seed {
     uint8_t bytes[2048];

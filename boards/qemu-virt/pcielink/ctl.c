@@ -1,5 +1,6 @@
 /*
- * RUN_DIR/ctl: a person or a script says one command per line and reads lines up to "ok" or "error: ...".
+ * RUN_DIR/ctl: a person or a script says one command per line and reads lines up to "ok" or "error:
+ * ...".
  */
 #include "boards/qemu-virt/pcielink/pcielink.h"
 
@@ -43,15 +44,14 @@ static void cmd_status(struct pcielink *p, struct pcielink_ctl_client *client)
     const char *nic = link->nic_ready ? "ready" : p->nic.conn_fd >= 0 ? "attached" : "none";
 
     say(client, "link %s\nhost %s\nnic %s\nnic_pid %d\nepoch %u\n", link_text(link),
-        link->host_present ? "connected" : "none", nic,
-        p->nic.conn_fd >= 0 ? (int)p->nic.pid : 0, (unsigned)link->epoch);
+        link->host_present ? "connected" : "none", nic, p->nic.conn_fd >= 0 ? (int)p->nic.pid : 0,
+        (unsigned)link->epoch);
     say(client, "bus_master %d\nwindows %u\nwindows_unreachable %u\n", link->bus_master,
         (unsigned)p->server.dma.reachable_count,
         (unsigned)(p->server.dma.count - p->server.dma.reachable_count));
     say(client, "fences %llu\nfence_max_us %llu\nnic_stops %llu\n",
         (unsigned long long)link->stats.fence_count,
-        (unsigned long long)link->stats.fence_max_ns / 1000,
-        (unsigned long long)p->nic.stop_count);
+        (unsigned long long)link->stats.fence_max_ns / 1000, (unsigned long long)p->nic.stop_count);
     say(client, "vector_changes %llu\npeers %llu\npeer %u\nrelay %d\n",
         (unsigned long long)p->vectors.change_count, (unsigned long long)p->vectors.peer_total,
         (unsigned)p->vectors.peer, p->vectors.relay);
@@ -97,8 +97,8 @@ static void run_line(struct pcielink *p, struct pcielink_ctl_client *client)
         const char *line;
         void (*run)(struct pcielink *p, struct pcielink_ctl_client *client);
     } commands[] = {
-        {"status", cmd_status},       {"flr", cmd_flr},   {"link down", cmd_link_down},
-        {"link up", cmd_link_up},     {"quit", cmd_quit},
+        {"status", cmd_status},   {"flr", cmd_flr},   {"link down", cmd_link_down},
+        {"link up", cmd_link_up}, {"quit", cmd_quit},
     };
 
     for (uint32_t i = 0; i < ARRAY_SIZE(commands); i++) {

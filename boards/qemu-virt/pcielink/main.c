@@ -6,27 +6,29 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static volatile sig_atomic_t told_to_end;
+static _Atomic bool told_to_end; /* lock-free: fit for a signal handler */
 
 static void on_signal(int number)
 {
     (void)number;
-    told_to_end = 1;
+    told_to_end = true;
 }
 
 static void usage(void)
 {
-    fprintf(stderr,
-            "usage: pcielink --dir RUN_DIR --ram FILE --ram-size BYTES\n"
-            "                [--doorbells mapped|trapped] [--dstrd 0..%u] [--host-poll cheap|dear]\n"
-            "  The endpoint controller between a host's QEMU (vfio-user at RUN_DIR/cntrl) and a NIC's\n"
-            "  (ivshmem-doorbell at RUN_DIR/ivshmem.sock, vectors=%u). FILE is the host's RAM, shared\n"
-            "  by all three. Commands: RUN_DIR/ctl (status, flr, link down, link up, quit).\n",
-            LINK_DSTRD_MAX, LINK_IVSHMEM_VECTORS);
+    fprintf(
+        stderr,
+        "usage: pcielink --dir RUN_DIR --ram FILE --ram-size BYTES\n"
+        "                [--doorbells mapped|trapped] [--dstrd 0..%u] [--host-poll cheap|dear]\n"
+        "  The endpoint controller between a host's QEMU (vfio-user at RUN_DIR/cntrl) and a NIC's\n"
+        "  (ivshmem-doorbell at RUN_DIR/ivshmem.sock, vectors=%u). FILE is the host's RAM, shared\n"
+        "  by all three. Commands: RUN_DIR/ctl (status, flr, link down, link up, quit).\n",
+        LINK_DSTRD_MAX, LINK_IVSHMEM_VECTORS);
     exit(2);
 }
 
@@ -64,9 +66,12 @@ static bool parse_choice(const char *text, const char *yes, const char *no)
 static struct pcielink_options parse_options(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"dir", required_argument, NULL, 'd'},       {"ram", required_argument, NULL, 'r'},
-        {"ram-size", required_argument, NULL, 's'},  {"doorbells", required_argument, NULL, 'b'},
-        {"dstrd", required_argument, NULL, 't'},     {"host-poll", required_argument, NULL, 'p'},
+        {"dir", required_argument, NULL, 'd'},
+        {"ram", required_argument, NULL, 'r'},
+        {"ram-size", required_argument, NULL, 's'},
+        {"doorbells", required_argument, NULL, 'b'},
+        {"dstrd", required_argument, NULL, 't'},
+        {"host-poll", required_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
     struct pcielink_options options = {.dstrd = LINK_DSTRD_MAX};

@@ -1,7 +1,7 @@
 /*
- * The NIC's QEMU as a client of our ivshmem server (qemu: docs/specs/ivshmem-spec.rst): version, its id,
- * the link block, our eventfds, its own. When it goes, nothing of it may reach host memory any more, so its
- * process must have ended before the host gets an answer.
+ * The NIC's QEMU as a client of our ivshmem server (qemu: docs/specs/ivshmem-spec.rst): version,
+ * its id, the link block, our eventfds, its own. When it goes, nothing of it may reach host memory
+ * any more, so its process must have ended before the host gets an answer.
  */
 #include "boards/qemu-virt/pcielink/pcielink.h"
 
@@ -18,7 +18,8 @@
 #define EXIT_GRACE_MS   200  /* a QEMU that closed its socket is about to end */
 #define EXIT_KILL_MS    5000 /* SIGKILL takes effect unless the kernel is stuck */
 
-/* --- sending ----------------------------------------------------------------------------------- */
+/* --- sending -----------------------------------------------------------------------------------
+ */
 
 int pcielink_nic_send(struct pcielink *p, int64_t value, int fd)
 {
@@ -71,7 +72,8 @@ static int send_setup(struct pcielink *p)
     return result;
 }
 
-/* --- coming and going -------------------------------------------------------------------------- */
+/* --- coming and going --------------------------------------------------------------------------
+ */
 
 static bool process_ended(const struct pcielink_nic *nic, int timeout_ms)
 {
@@ -176,7 +178,8 @@ void pcielink_nic_accept(struct pcielink *p)
     pcielink_vectors_nic_changed(p);
 }
 
-/* --- start and end ----------------------------------------------------------------------------- */
+/* --- start and end -----------------------------------------------------------------------------
+ */
 
 int pcielink_nic_open(struct pcielink *p)
 {

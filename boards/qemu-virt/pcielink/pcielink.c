@@ -59,7 +59,8 @@ void pcielink_drain(int event_fd)
     }
 }
 
-/* --- what the link and the server ask for -------------------------------------------------------- */
+/* --- what the link and the server ask for --------------------------------------------------------
+ */
 
 static void on_wake(void *ctx, uint32_t core_mask)
 {
@@ -138,7 +139,8 @@ static void on_irq_trigger(void *ctx, uint32_t vector)
     pcielink_vectors_relay(ctx, vector);
 }
 
-/* --- start ------------------------------------------------------------------------------------- */
+/* --- start -------------------------------------------------------------------------------------
+ */
 
 static int open_block(struct pcielink *p)
 {
@@ -147,8 +149,7 @@ static int open_block(struct pcielink *p)
         fcntl(p->block_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         return -errno;
     }
-    void *memory =
-        mmap(NULL, LINK_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, p->block_fd, 0);
+    void *memory = mmap(NULL, LINK_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, p->block_fd, 0);
     if (memory == MAP_FAILED) {
         return -errno;
     }
@@ -226,7 +227,8 @@ int pcielink_open(struct pcielink *p, const struct pcielink_options *options)
     return 0;
 }
 
-/* --- loop -------------------------------------------------------------------------------------- */
+/* --- loop --------------------------------------------------------------------------------------
+ */
 
 /* What became readable; in poll order. */
 struct polls {

@@ -2,10 +2,12 @@
  * pcielink: the model of the NIC's PCIe endpoint controller, as a process between two QEMUs.
  *
  * To the host's QEMU it is a vfio-user server (hal/native/vfu); to the NIC's QEMU an ivshmem server
- * that shares the link block (firmware/spec/link.h) and passes eventfds on. One thread, one poll loop.
+ * that shares the link block (firmware/spec/link.h) and passes eventfds on. One thread, one poll
+ * loop.
  *
- * Parts: main.c (options), pcielink.c (loop), nic.c (the NIC's connection: attach, detach, stop), vectors.c (interrupt
- * vectors as ivshmem peers), ram.c (which windows the NIC can reach), ctl.c (commands of a person).
+ * Parts: main.c (options), pcielink.c (loop), nic.c (the NIC's connection: attach, detach, stop),
+ * vectors.c (interrupt vectors as ivshmem peers), ram.c (which windows the NIC can reach), ctl.c
+ * (commands of a person).
  */
 #ifndef PCIELINK_PCIELINK_H
 #define PCIELINK_PCIELINK_H
@@ -16,29 +18,31 @@
 #include "base/compiler.h"
 #include "hal/native/vfu/vfu_server.h"
 
-#define PCIELINK_PATH_BYTES 256
+#define PCIELINK_PATH_BYTES  256
 #define PCIELINK_CTL_CLIENTS 4
-#define PCIELINK_LINE_BYTES 128
+#define PCIELINK_LINE_BYTES  128
 
-/* --- NIC ---------------------------------------------------------------------------------------- */
+/* --- NIC ----------------------------------------------------------------------------------------
+ */
 
 struct pcielink_nic {
     int listen_fd;
-    int conn_fd;               /* ivshmem socket of the NIC's QEMU; -1: none */
-    int pid_fd;                /* that process */
+    int conn_fd; /* ivshmem socket of the NIC's QEMU; -1: none */
+    int pid_fd;  /* that process */
     pid_t pid;
-    int wake_fd[LIMIT_CORES];  /* the NIC's own vectors: its cores */
-    int notify_fd;             /* vector 0 of peer LINK_PEER_HOST */
+    int wake_fd[LIMIT_CORES];    /* the NIC's own vectors: its cores */
+    int notify_fd;               /* vector 0 of peer LINK_PEER_HOST */
     int relay_fd[LIMIT_VECTORS]; /* vectors 1.. of that peer */
     uint64_t attach_count;
     uint64_t stop_count;
 };
 
-/* --- interrupt vectors ----------------------------------------------------------------------------
- * ivshmem only appends eventfds to a peer. So a change that is no append makes a new peer; the NIC is told
- * when its QEMU has read the peer from the socket, and the old peer is retired when the NIC acknowledged.
- * Peer ids are not used twice in the life of a NIC's QEMU: it frees a retired peer's table and would write
- * into it. After the last id the host side passes interrupts on itself. */
+/* --- interrupt vectors
+ * ---------------------------------------------------------------------------- ivshmem only appends
+ * eventfds to a peer. So a change that is no append makes a new peer; the NIC is told when its QEMU
+ * has read the peer from the socket, and the old peer is retired when the NIC acknowledged. Peer
+ * ids are not used twice in the life of a NIC's QEMU: it frees a retired peer's table and would
+ * write into it. After the last id the host side passes interrupts on itself. */
 
 enum pcielink_vectors_state {
     PCIELINK_VECTORS_IDLE,
@@ -49,25 +53,26 @@ enum pcielink_vectors_state {
 
 struct pcielink_vectors {
     enum pcielink_vectors_state state;
-    bool dirty;                       /* the host changed something since the last transition began */
-    bool relay;                       /* ids used up */
-    int host_fd[LIMIT_VECTORS];       /* -1: nobody listens */
-    uint32_t serial[LIMIT_VECTORS];   /* counts changes of host_fd */
-    int quiet_fd;                     /* fills holes */
+    bool dirty;                     /* the host changed something since the last transition began */
+    bool relay;                     /* ids used up */
+    int host_fd[LIMIT_VECTORS];     /* -1: nobody listens */
+    uint32_t serial[LIMIT_VECTORS]; /* counts changes of host_fd */
+    int quiet_fd;                   /* fills holes */
     uint32_t next_id;
     /* The peer that the NIC uses or is about to use, and the one to retire; 0: none. */
     uint32_t peer;
     uint32_t old_peer;
-    uint32_t peer_count;              /* eventfds sent */
-    uint32_t goal_count;              /* to send */
+    uint32_t peer_count; /* eventfds sent */
+    uint32_t goal_count; /* to send */
     uint32_t peer_serial[LIMIT_VECTORS];
     bool peer_live[LIMIT_VECTORS];
     uint32_t generation;
-    uint64_t change_count;            /* SET_IRQS */
+    uint64_t change_count; /* SET_IRQS */
     uint64_t peer_total;
 };
 
-/* --- host RAM ------------------------------------------------------------------------------------- */
+/* --- host RAM
+ * ------------------------------------------------------------------------------------- */
 
 struct pcielink_ram {
     int fd;
@@ -76,7 +81,8 @@ struct pcielink_ram {
     uint64_t bytes;
 };
 
-/* --- all ------------------------------------------------------------------------------------------ */
+/* --- all
+ * ------------------------------------------------------------------------------------------ */
 
 struct pcielink_ctl_client {
     int fd; /* -1: free */

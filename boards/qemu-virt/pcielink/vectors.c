@@ -12,7 +12,8 @@
 #include <unistd.h>
 #include "base/bits.h"
 
-/* --- what the host wants ----------------------------------------------------------------------- */
+/* --- what the host wants -----------------------------------------------------------------------
+ */
 
 void pcielink_vectors_set(struct pcielink *p, uint32_t vector, int fd)
 {
@@ -53,7 +54,8 @@ static bool peer_holds(const struct pcielink_vectors *v)
     return v->peer != 0;
 }
 
-/* --- transition -------------------------------------------------------------------------------- */
+/* --- transition --------------------------------------------------------------------------------
+ */
 
 static void publish(struct pcielink *p)
 {
@@ -61,8 +63,8 @@ static void publish(struct pcielink *p)
     struct link_vector_table table = {.peer = v->peer, .count = v->peer_count};
 
     if (v->relay) {
-        table = (struct link_vector_table){
-            .peer = LINK_PEER_HOST, .first = 1, .count = LIMIT_VECTORS};
+        table =
+            (struct link_vector_table){.peer = LINK_PEER_HOST, .first = 1, .count = LIMIT_VECTORS};
     }
     for (uint32_t i = 0; i < LIMIT_VECTORS; i++) {
         bool live = v->relay ? v->host_fd[i] >= 0 : i < v->peer_count && v->peer_live[i];
@@ -149,8 +151,7 @@ bool pcielink_vectors_turn(struct pcielink *p)
     if (v->state == PCIELINK_VECTORS_SENT && all_read(p)) {
         publish(p);
     }
-    if (v->state == PCIELINK_VECTORS_PUBLISHED &&
-        vfu_link_vectors_acked(&p->link, v->generation)) {
+    if (v->state == PCIELINK_VECTORS_PUBLISHED && vfu_link_vectors_acked(&p->link, v->generation)) {
         if (v->old_peer != 0 && pcielink_nic_send(p, v->old_peer, -1) == -EAGAIN) {
             return true;
         }
@@ -169,7 +170,8 @@ void pcielink_vectors_relay(struct pcielink *p, uint32_t vector)
     }
 }
 
-/* --- NIC, start, end --------------------------------------------------------------------------- */
+/* --- NIC, start, end ---------------------------------------------------------------------------
+ */
 
 void pcielink_vectors_nic_changed(struct pcielink *p)
 {

@@ -36,7 +36,8 @@ void vfu_conn_close(struct vfu_conn *conn)
     }
 }
 
-/* --- receiving --------------------------------------------------------------------------------- */
+/* --- receiving ---------------------------------------------------------------------------------
+ */
 
 /* Keeps the descriptors of one recvmsg(). False: more than a message may carry. */
 static bool keep_fds(struct vfu_conn *conn, struct msghdr *msg)
@@ -128,7 +129,8 @@ enum vfu_conn_result vfu_conn_receive(struct vfu_conn *conn, struct vfu_message 
     return VFU_CONN_MESSAGE;
 }
 
-/* --- sending ----------------------------------------------------------------------------------- */
+/* --- sending -----------------------------------------------------------------------------------
+ */
 
 static void attach_fd(struct msghdr *msg, void *control, size_t control_bytes, int fd)
 {

@@ -13,7 +13,7 @@
 #define VFU_CONN_SEND_MS 1000
 
 struct vfu_conn {
-    int fd; /* -1: none */
+    int fd;              /* -1: none */
     uint32_t have_bytes; /* of the message that is under way */
     struct vfu_header header;
     uint8_t payload[VFU_MAX_PAYLOAD];

@@ -15,12 +15,13 @@
 #define VFU_DMA_UNREACHABLE 1
 
 struct vfu_dma_ops {
-    /* Makes [offset, offset + len) of `fd` reachable for the NIC, at *target. The descriptor stays the
-     * caller's. 0; VFU_DMA_UNREACHABLE: fine, but the NIC cannot get there; -errno: refused. */
+    /* Makes [offset, offset + len) of `fd` reachable for the NIC, at *target. The descriptor stays
+     * the caller's. 0; VFU_DMA_UNREACHABLE: fine, but the NIC cannot get there; -errno: refused. */
     int (*map)(void *ctx, int fd, uint64_t offset, uint64_t len_bytes, bool writable,
                uint64_t *target);
 
-    /* Undoes map(); called when the NIC has acknowledged that the window is gone, or was stopped. */
+    /* Undoes map(); called when the NIC has acknowledged that the window is gone, or was stopped.
+     */
     void (*unmap)(void *ctx, uint64_t target, uint64_t len_bytes);
 };
 

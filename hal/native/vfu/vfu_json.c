@@ -1,5 +1,6 @@
 /*
- * See vfu_json.h. RFC 8259, without checking what is inside strings beyond escapes and control bytes.
+ * See vfu_json.h. RFC 8259, without checking what is inside strings beyond escapes and control
+ * bytes.
  */
 #include "hal/native/vfu/vfu_json.h"
 
@@ -150,8 +151,7 @@ static bool take_scalar(struct scan *s)
         }
         return true;
     }
-    return place == NULL &&
-           (take_word(s, "true") || take_word(s, "false") || take_word(s, "null"));
+    return place == NULL && (take_word(s, "true") || take_word(s, "false") || take_word(s, "null"));
 }
 
 /* In an object: key and colon before each value. */

@@ -14,8 +14,9 @@ struct vfu_caps {
     uint64_t max_data_xfer_size; /* bytes of a region access */
 };
 
-/* Reads `len_bytes` of text, up to its zero byte if there is one. Fields that the text does not name
- * keep their value. An empty text is fine. False: not one JSON object, or a number that is none. */
+/* Reads `len_bytes` of text, up to its zero byte if there is one. Fields that the text does not
+ * name keep their value. An empty text is fine. False: not one JSON object, or a number that is
+ * none. */
 bool vfu_json_caps(const char *text, size_t len_bytes, struct vfu_caps *caps);
 
 #endif

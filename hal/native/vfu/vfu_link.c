@@ -28,7 +28,8 @@ void vfu_link_wake(struct vfu_link *link, uint32_t core_mask)
     }
 }
 
-/* --- NIC comes and goes --------------------------------------------------------------------------- */
+/* --- NIC comes and goes
+ * --------------------------------------------------------------------------- */
 
 static uint32_t next_generation(uint32_t generation)
 {
@@ -69,7 +70,8 @@ static void look_for_hello(struct vfu_link *link)
     }
 }
 
-/* --- failures ---------------------------------------------------------------------------------- */
+/* --- failures ----------------------------------------------------------------------------------
+ */
 
 /* The NIC broke its contract: stop it before the host gets any answer. */
 COLD static void link_fail(struct vfu_link *link, const char *why)
@@ -97,7 +99,8 @@ static bool wait_a_little(struct vfu_link *link, uint32_t epoch)
     return link->nic_ready && link->epoch == epoch;
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------
+ */
 
 /* Waits for a free record. False: the NIC is gone or was stopped. */
 static bool ring_has_room(struct vfu_link *link)
@@ -132,9 +135,8 @@ bool vfu_link_event(struct vfu_link *link, const struct link_event *event)
     if (!link->nic_ready || !ring_has_room(link)) {
         return false;
     }
-    struct link_event *record =
-        (struct link_event *)block_at(link, LINK_OFFSET_EVENTS) +
-        (link->head & (LINK_EVENT_COUNT - 1));
+    struct link_event *record = (struct link_event *)block_at(link, LINK_OFFSET_EVENTS) +
+                                (link->head & (LINK_EVENT_COUNT - 1));
 
     shm_store32(&record->index, link->head);
     shm_store16(&record->type, event->type);
@@ -149,7 +151,8 @@ bool vfu_link_event(struct vfu_link *link, const struct link_event *event)
     return true;
 }
 
-/* --- fences ------------------------------------------------------------------------------------ */
+/* --- fences ------------------------------------------------------------------------------------
+ */
 
 bool vfu_link_is_up(const struct vfu_link *link)
 {
@@ -186,8 +189,7 @@ static void fence(struct vfu_link *link, enum link_event_type type, uint32_t fla
     windows_publish(link);
     uint32_t generation = link->window_generation;
     uint32_t epoch = link->epoch;
-    struct link_event event = {
-        .type = (uint16_t)type, .generation = generation, .flags = flags};
+    struct link_event event = {.type = (uint16_t)type, .generation = generation, .flags = flags};
 
     if (!vfu_link_event(link, &event)) {
         return; /* no NIC: nobody to wait for */
@@ -210,14 +212,15 @@ static void fence(struct vfu_link *link, enum link_event_type type, uint32_t fla
     link->stats.fence_max_ns = max_u64(link->stats.fence_max_ns, now_ns(link) - start_ns);
 }
 
-/* --- NIC serves ---------------------------------------------------------------------------------- */
+/* --- NIC serves ----------------------------------------------------------------------------------
+ */
 
 static void event_simple(struct vfu_link *link, enum link_event_type type, uint64_t value,
                          uint32_t generation)
 {
-    (void)vfu_link_event(link, &(struct link_event){.type = (uint16_t)type,
-                                                    .value = value,
-                                                    .generation = generation});
+    (void)vfu_link_event(
+        link,
+        &(struct link_event){.type = (uint16_t)type, .value = value, .generation = generation});
 }
 
 /* A NIC serves from now on: events that describe what it finds. */
@@ -281,7 +284,8 @@ uint32_t vfu_link_set_vectors(struct vfu_link *link, const struct link_vector_ta
     return link->vector_generation;
 }
 
-/* --- host -------------------------------------------------------------------------------------- */
+/* --- host --------------------------------------------------------------------------------------
+ */
 
 void vfu_link_host_came(struct vfu_link *link)
 {
@@ -358,7 +362,8 @@ void vfu_link_set_down(struct vfu_link *link, bool down)
     }
 }
 
-/* --- start ------------------------------------------------------------------------------------- */
+/* --- start -------------------------------------------------------------------------------------
+ */
 
 int vfu_link_init(struct vfu_link *link, const struct vfu_link_config *config)
 {

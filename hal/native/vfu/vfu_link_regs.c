@@ -25,21 +25,17 @@ static void reg_publish(struct vfu_link *link, uint32_t offset, uint32_t value)
 
 void vfu_link_regs_strap(struct vfu_link *link)
 {
-    uint64_t cap = FIELD_PREP(NVME_CAP_MQES, LIMIT_QUEUE_ENTRIES - 1) | NVME_CAP_CQR |
-                   FIELD_PREP(NVME_CAP_AMS, NVME_CAP_AMS_WRR) |
-                   FIELD_PREP(NVME_CAP_TO, STRAP_TIMEOUT_500MS) |
-                   FIELD_PREP(NVME_CAP_DSTRD, link->config.dstrd) |
-                   FIELD_PREP(NVME_CAP_CSS, NVME_CAP_CSS_NVM);
+    uint64_t cap =
+        FIELD_PREP(NVME_CAP_MQES, LIMIT_QUEUE_ENTRIES - 1) | NVME_CAP_CQR |
+        FIELD_PREP(NVME_CAP_AMS, NVME_CAP_AMS_WRR) | FIELD_PREP(NVME_CAP_TO, STRAP_TIMEOUT_500MS) |
+        FIELD_PREP(NVME_CAP_DSTRD, link->config.dstrd) | FIELD_PREP(NVME_CAP_CSS, NVME_CAP_CSS_NVM);
     static const struct {
         uint32_t offset;
         uint32_t writable;
     } straps[] = {
-        {NVME_REG_CC, NVME_CC_WRITABLE},
-        {NVME_REG_AQA, AQA_WRITABLE},
-        {NVME_REG_ASQ, QUEUE_BASE_WRITABLE},
-        {NVME_REG_ASQ + 4, UINT32_MAX},
-        {NVME_REG_ACQ, QUEUE_BASE_WRITABLE},
-        {NVME_REG_ACQ + 4, UINT32_MAX},
+        {NVME_REG_CC, NVME_CC_WRITABLE},     {NVME_REG_AQA, AQA_WRITABLE},
+        {NVME_REG_ASQ, QUEUE_BASE_WRITABLE}, {NVME_REG_ASQ + 4, UINT32_MAX},
+        {NVME_REG_ACQ, QUEUE_BASE_WRITABLE}, {NVME_REG_ACQ + 4, UINT32_MAX},
         /* INTMS, INTMC (set and clear bits) and NSSR (reads as 0) only make events. */
     };
 
@@ -102,7 +98,8 @@ void vfu_link_regs_describe(struct vfu_link *link)
     event_reg(link, NVME_REG_CC, 4, cc);
 }
 
-/* --- reads ------------------------------------------------------------------------------------- */
+/* --- reads -------------------------------------------------------------------------------------
+ */
 
 void vfu_link_read(struct vfu_link *link, uint32_t offset, uint8_t *to, uint32_t len_bytes)
 {
@@ -127,7 +124,8 @@ void vfu_link_read(struct vfu_link *link, uint32_t offset, uint8_t *to, uint32_t
     }
 }
 
-/* --- writes ------------------------------------------------------------------------------------ */
+/* --- writes ------------------------------------------------------------------------------------
+ */
 
 /* Stores what the host may change. */
 static void reg_store(struct vfu_link *link, uint32_t offset, uint32_t value)

@@ -16,20 +16,20 @@
 #define CAP_ID_PCIE 0x10u
 #define CAP_ID_MSIX 0x11u
 
-#define PMCSR              (VFU_PCI_OFFSET_PM + 4)
-#define PMCSR_STATE        0x0003u
-#define PMCSR_NO_SOFT_RST  0x0008u /* D3hot to D0 keeps the function's state */
-#define MSIX_CONTROL       (VFU_PCI_OFFSET_MSIX + 2)
-#define MSIX_WRITABLE      0xc000u /* enable, function mask */
-#define PCIE_DEVCAP        (VFU_PCI_OFFSET_PCIE + 0x04)
-#define PCIE_DEVCTL        (VFU_PCI_OFFSET_PCIE + 0x08)
-#define PCIE_DEVCTL_FLR    BIT32(15)
-#define PCIE_LNKCAP        (VFU_PCI_OFFSET_PCIE + 0x0c)
-#define PCIE_LNKCTL        (VFU_PCI_OFFSET_PCIE + 0x10)
-#define PCIE_LNKSTA        (VFU_PCI_OFFSET_PCIE + 0x12)
-#define PCIE_DEVCTL2       (VFU_PCI_OFFSET_PCIE + 0x28)
-#define PCIE_LNKCAP2       (VFU_PCI_OFFSET_PCIE + 0x2c)
-#define PCIE_LNKCTL2       (VFU_PCI_OFFSET_PCIE + 0x30)
+#define PMCSR             (VFU_PCI_OFFSET_PM + 4)
+#define PMCSR_STATE       0x0003u
+#define PMCSR_NO_SOFT_RST 0x0008u /* D3hot to D0 keeps the function's state */
+#define MSIX_CONTROL      (VFU_PCI_OFFSET_MSIX + 2)
+#define MSIX_WRITABLE     0xc000u /* enable, function mask */
+#define PCIE_DEVCAP       (VFU_PCI_OFFSET_PCIE + 0x04)
+#define PCIE_DEVCTL       (VFU_PCI_OFFSET_PCIE + 0x08)
+#define PCIE_DEVCTL_FLR   BIT32(15)
+#define PCIE_LNKCAP       (VFU_PCI_OFFSET_PCIE + 0x0c)
+#define PCIE_LNKCTL       (VFU_PCI_OFFSET_PCIE + 0x10)
+#define PCIE_LNKSTA       (VFU_PCI_OFFSET_PCIE + 0x12)
+#define PCIE_DEVCTL2      (VFU_PCI_OFFSET_PCIE + 0x28)
+#define PCIE_LNKCAP2      (VFU_PCI_OFFSET_PCIE + 0x2c)
+#define PCIE_LNKCTL2      (VFU_PCI_OFFSET_PCIE + 0x30)
 
 static void put8(struct vfu_pci *pci, uint32_t offset, uint32_t value, uint32_t writable)
 {
@@ -62,16 +62,16 @@ static void put_header(struct vfu_pci *pci)
     put16(pci, 0x02, config->device_id, 0);
     put16(pci, VFU_PCI_OFFSET_COMMAND, 0, COMMAND_WRITABLE);
     put16(pci, 0x06, STATUS_CAP_LIST, 0);
-    put8(pci, 0x08, 1, 0);              /* revision */
-    put8(pci, 0x09, 0x02, 0);           /* NVM Express I/O controller (NVMe 1.4, 2.1.5) */
-    put16(pci, 0x0a, 0x0108, 0);        /* non-volatile memory, mass storage */
-    put8(pci, 0x0c, 0, 0xff);           /* cache line size: kept, without effect */
+    put8(pci, 0x08, 1, 0);       /* revision */
+    put8(pci, 0x09, 0x02, 0);    /* NVM Express I/O controller (NVMe 1.4, 2.1.5) */
+    put16(pci, 0x0a, 0x0108, 0); /* non-volatile memory, mass storage */
+    put8(pci, 0x0c, 0, 0xff);    /* cache line size: kept, without effect */
     put32(pci, VFU_PCI_OFFSET_BAR0, BAR_MEMORY_64, ~(config->bar_bytes - 1));
     put32(pci, VFU_PCI_OFFSET_BAR0 + 4, 0, UINT32_MAX);
     put16(pci, 0x2c, config->vendor_id, 0);
     put16(pci, 0x2e, config->device_id, 0);
     put8(pci, 0x34, VFU_PCI_OFFSET_PM, 0);
-    put8(pci, 0x3c, 0, 0xff);           /* interrupt line; interrupt pin 0: MSI-X only */
+    put8(pci, 0x3c, 0, 0xff); /* interrupt line; interrupt pin 0: MSI-X only */
 }
 
 static void put_capabilities(struct vfu_pci *pci)
@@ -94,8 +94,8 @@ static void put_capabilities(struct vfu_pci *pci)
     put32(pci, PCIE_LNKCAP, 0x00000043, 0);         /* 8 GT/s, x4 */
     put16(pci, PCIE_LNKCTL, 0, 0x00c3);             /* ASPM, common clock, extended sync */
     put16(pci, PCIE_LNKSTA, 0x0043, 0);
-    put16(pci, PCIE_DEVCTL2, 0, 0x001f);            /* completion timeout value and disable */
-    put32(pci, PCIE_LNKCAP2, 0x0000000e, 0);        /* 2.5, 5 and 8 GT/s */
+    put16(pci, PCIE_DEVCTL2, 0, 0x001f);     /* completion timeout value and disable */
+    put32(pci, PCIE_LNKCAP2, 0x0000000e, 0); /* 2.5, 5 and 8 GT/s */
     put16(pci, PCIE_LNKCTL2, 0x0003, 0x000f);
 }
 

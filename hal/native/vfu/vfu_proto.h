@@ -41,7 +41,7 @@ struct vfu_header {
     uint16_t command;
     uint32_t msg_bytes; /* header included */
     uint32_t flags;
-    uint32_t error;     /* errno, in replies with VFU_FLAG_ERROR */
+    uint32_t error; /* errno, in replies with VFU_FLAG_ERROR */
 };
 ASSERT_SIZE(struct vfu_header, 16);
 
@@ -53,7 +53,8 @@ ASSERT_SIZE(struct vfu_version, 4);
 
 #define VFU_DMA_READ  (1u << 0)
 #define VFU_DMA_WRITE (1u << 1)
-#define VFU_DMA_FLAGS 0xfu /* with mmap and file I/O hints of later versions, which change nothing */
+#define VFU_DMA_FLAGS \
+    0xfu /* with mmap and file I/O hints of later versions, which change nothing */
 
 struct vfu_dma_map {
     uint32_t argsz;

@@ -13,10 +13,10 @@
 #include <unistd.h>
 #include "hal/native/vfu/vfu_json.h"
 
-#define MESSAGES_PER_TURN  64
-#define LOG_LINES_PER_S    10
-#define LISTEN_BACKLOG     4
-#define NS_PER_S           UINT64_C(1000000000)
+#define MESSAGES_PER_TURN 64
+#define LOG_LINES_PER_S   10
+#define LISTEN_BACKLOG    4
+#define NS_PER_S          UINT64_C(1000000000)
 
 void vfu_server_log(struct vfu_server *server, const char *format, ...)
 {
@@ -39,7 +39,8 @@ void vfu_server_log(struct vfu_server *server, const char *format, ...)
     link->ops->log(link->ctx, text);
 }
 
-/* --- client comes and goes --------------------------------------------------------------------- */
+/* --- client comes and goes ---------------------------------------------------------------------
+ */
 
 void vfu_server_drop(struct vfu_server *server)
 {
@@ -77,7 +78,8 @@ static void accept_client(struct vfu_server *server)
     }
 }
 
-/* --- messages ---------------------------------------------------------------------------------- */
+/* --- messages ----------------------------------------------------------------------------------
+ */
 
 static int version(struct vfu_server *server, const struct vfu_message *message,
                    struct vfu_reply *reply)
@@ -98,11 +100,10 @@ static int version(struct vfu_server *server, const struct vfu_message *message,
         .major = VFU_VERSION_MAJOR,
         .minor = theirs.minor < VFU_VERSION_MINOR ? theirs.minor : (uint16_t)VFU_VERSION_MINOR,
     };
-    int text_bytes =
-        snprintf((char *)server->data, sizeof(server->data),
-                 "{\"capabilities\":{\"max_msg_fds\":%u,\"max_data_xfer_size\":%u,"
-                 "\"max_dma_maps\":%u}}",
-                 VFU_MAX_FDS, VFU_MAX_XFER_BYTES, (unsigned)LIMIT_DMA_WINDOWS);
+    int text_bytes = snprintf((char *)server->data, sizeof(server->data),
+                              "{\"capabilities\":{\"max_msg_fds\":%u,\"max_data_xfer_size\":%u,"
+                              "\"max_dma_maps\":%u}}",
+                              VFU_MAX_FDS, VFU_MAX_XFER_BYTES, (unsigned)LIMIT_DMA_WINDOWS);
     memcpy(reply->head, &ours, sizeof(ours));
     reply->head_bytes = sizeof(ours);
     reply->body = server->data;
@@ -197,7 +198,8 @@ bool vfu_server_has_client(const struct vfu_server *server)
     return server->conn.fd >= 0;
 }
 
-/* --- start and end ----------------------------------------------------------------------------- */
+/* --- start and end -----------------------------------------------------------------------------
+ */
 
 /* True if a server answers at `address`. */
 static bool is_served(const struct sockaddr_un *address)
@@ -206,8 +208,8 @@ static bool is_served(const struct sockaddr_un *address)
     if (fd < 0) {
         return false;
     }
-    bool served = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-                  errno == EAGAIN;
+    bool served =
+        connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN;
     close(fd);
     return served;
 }

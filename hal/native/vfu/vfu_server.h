@@ -1,13 +1,13 @@
 /*
- * A vfio-user server for one NVMe function: listens on a unix socket, serves one client at a time, and
- * connects configuration space, BAR0, interrupts and DMA windows to a link (vfu_link.h).
+ * A vfio-user server for one NVMe function: listens on a unix socket, serves one client at a time,
+ * and connects configuration space, BAR0, interrupts and DMA windows to a link (vfu_link.h).
  *
- * Every message is checked; a bad one gets an error reply or costs the client its connection. Nothing
- * that a client does leaks a descriptor or memory. One thread calls all functions; the caller polls
- * vfu_server_poll_fd() for input and calls vfu_server_turn().
+ * Every message is checked; a bad one gets an error reply or costs the client its connection.
+ * Nothing that a client does leaks a descriptor or memory. One thread calls all functions; the
+ * caller polls vfu_server_poll_fd() for input and calls vfu_server_turn().
  *
- * Leaves out: migration, dirty tracking, write_multiple, I/O fds, DMA by messages (a client must share
- * its memory by descriptors).
+ * Leaves out: migration, dirty tracking, write_multiple, I/O fds, DMA by messages (a client must
+ * share its memory by descriptors).
  */
 #ifndef VFU_SERVER_H
 #define VFU_SERVER_H
@@ -43,7 +43,7 @@ struct vfu_server_config {
 
 struct vfu_server_stats {
     uint64_t message_count;
-    uint64_t error_count;  /* messages answered by an error */
+    uint64_t error_count; /* messages answered by an error */
     uint64_t client_count;
     uint64_t dropped_count; /* clients that lost their connection for what they sent */
 };

@@ -10,7 +10,8 @@
 #include <unistd.h>
 #include "base/bits.h"
 
-/* --- helpers ----------------------------------------------------------------------------------- */
+/* --- helpers -----------------------------------------------------------------------------------
+ */
 
 /* Copies the fixed part of a request; false if the message is shorter. */
 static bool request_take(const struct vfu_message *message, void *to, uint32_t bytes)
@@ -28,7 +29,8 @@ static void reply_put(struct vfu_reply *reply, const void *from, uint32_t bytes)
     reply->head_bytes += bytes;
 }
 
-/* --- device, regions --------------------------------------------------------------------------- */
+/* --- device, regions ---------------------------------------------------------------------------
+ */
 
 static int cmd_device_info(struct vfu_server *server, const struct vfu_message *message,
                            struct vfu_reply *reply)
@@ -108,7 +110,8 @@ static int cmd_io_fds(struct vfu_server *server, const struct vfu_message *messa
     return 0;
 }
 
-/* --- interrupts -------------------------------------------------------------------------------- */
+/* --- interrupts --------------------------------------------------------------------------------
+ */
 
 static uint32_t irq_vectors(const struct vfu_server *server, uint32_t index)
 {
@@ -229,7 +232,8 @@ static int cmd_irq_set(struct vfu_server *server, const struct vfu_message *mess
     }
 }
 
-/* --- windows ----------------------------------------------------------------------------------- */
+/* --- windows -----------------------------------------------------------------------------------
+ */
 
 static int cmd_dma_map(struct vfu_server *server, const struct vfu_message *message,
                        struct vfu_reply *reply)
@@ -252,7 +256,8 @@ static int cmd_dma_map(struct vfu_server *server, const struct vfu_message *mess
                        (unsigned long long)map.addr, (unsigned long long)map.size);
     } else if (result == VFU_DMA_UNREACHABLE && !server->told_no_fd) {
         server->told_no_fd = true; /* usual for ROMs and for our own BAR: once is enough */
-        vfu_server_log(server, "windows without a file descriptor, as %#llx+%#llx, are not reachable",
+        vfu_server_log(server,
+                       "windows without a file descriptor, as %#llx+%#llx, are not reachable",
                        (unsigned long long)map.addr, (unsigned long long)map.size);
     }
     return 0;
@@ -294,15 +299,15 @@ static int cmd_dma_message(struct vfu_server *server, const struct vfu_message *
     return -ENOTSUP;
 }
 
-/* --- region access ----------------------------------------------------------------------------- */
+/* --- region access -----------------------------------------------------------------------------
+ */
 
 /* Reads BAR0: registers and doorbells, MSI-X table, PBA (reads as 0: masking is the VMM's). */
 static void bar_read(struct vfu_server *server, uint32_t offset, uint8_t *to, uint32_t bytes)
 {
     memset(to, 0, bytes);
     if (offset < LINK_MSIX_TABLE_OFFSET) {
-        vfu_link_read(server->link, offset, to,
-                      min_u32(bytes, LINK_MSIX_TABLE_OFFSET - offset));
+        vfu_link_read(server->link, offset, to, min_u32(bytes, LINK_MSIX_TABLE_OFFSET - offset));
         return;
     }
     uint32_t at = offset - LINK_MSIX_TABLE_OFFSET;
@@ -403,7 +408,8 @@ static int cmd_reset(struct vfu_server *server, const struct vfu_message *messag
     return 0;
 }
 
-/* --- table ------------------------------------------------------------------------------------- */
+/* --- table -------------------------------------------------------------------------------------
+ */
 
 typedef int command_fn(struct vfu_server *server, const struct vfu_message *message,
                        struct vfu_reply *reply);

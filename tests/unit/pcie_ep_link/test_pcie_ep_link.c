@@ -1,6 +1,6 @@
 /*
- * pcie_ep over a link block: attach, events, fences, windows, vectors, registers, doorbells, and what
- * a hostile other end can put into the block.
+ * pcie_ep over a link block: attach, events, fences, windows, vectors, registers, doorbells, and
+ * what a hostile other end can put into the block.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,9 +46,10 @@ static uint32_t read32(struct loop *loop, uint32_t offset)
     return value;
 }
 
-static const struct link_window ram = {
-    .host_addr = 0x1000, .len_bytes = 0x8000, .target = 0x2000,
-    .flags = LINK_WINDOW_READ | LINK_WINDOW_WRITE};
+static const struct link_window ram = {.host_addr = 0x1000,
+                                       .len_bytes = 0x8000,
+                                       .target = 0x2000,
+                                       .flags = LINK_WINDOW_READ | LINK_WINDOW_WRITE};
 
 /* Host there, bus mastering on, one window, NIC ready and idle. */
 static void bring_up(struct loop *loop)
@@ -60,7 +61,8 @@ static void bring_up(struct loop *loop)
     loop->event_count = 0;
 }
 
-/* --- attach ------------------------------------------------------------------------------------ */
+/* --- attach ------------------------------------------------------------------------------------
+ */
 
 static void init_sound_block_fills_handle(void **state)
 {
@@ -114,8 +116,11 @@ static void no_raise(void *ctx, uint32_t peer, uint32_t vector)
 static void init_silent_other_end_times_out(void **state)
 {
     struct loop *loop = *state;
-    struct pcie_ep_link_params params = {.name = "x", .block = loop->block, .notify = no_notify,
-                                         .raise = no_raise, .hello_timeout_ns = 100000};
+    struct pcie_ep_link_params params = {.name = "x",
+                                         .block = loop->block,
+                                         .notify = no_notify,
+                                         .raise = no_raise,
+                                         .hello_timeout_ns = 100000};
 
     assert_int_equal(pcie_ep_link_init(&loop->ep_link, &params), STATUS_TIMED_OUT);
 }
@@ -191,7 +196,8 @@ static void nic_lost_before_ready_bit_keeps_enable_pending(void **state)
     assert_int_equal(loop->events[loop->event_count - 1].offset, NVME_REG_CC);
 }
 
-/* --- registers --------------------------------------------------------------------------------- */
+/* --- registers ---------------------------------------------------------------------------------
+ */
 
 static void straps_before_any_nic_answer(void **state)
 {
@@ -284,7 +290,8 @@ static void reg_protect_changes_mask(void **state)
     assert_int_equal(read32(loop, 0x100), 0);
 }
 
-/* --- doorbells --------------------------------------------------------------------------------- */
+/* --- doorbells ---------------------------------------------------------------------------------
+ */
 
 static void doorbell_trapped_wakes_armed_cores_only(void **state)
 {
@@ -327,7 +334,8 @@ static void doorbell_read_is_zero(void **state)
     assert_int_equal(read32(loop, LINK_DOORBELL_OFFSET), 0);
 }
 
-/* --- windows and fences ------------------------------------------------------------------------ */
+/* --- windows and fences ------------------------------------------------------------------------
+ */
 
 static void view_load_maps_inside_window_only(void **state)
 {
@@ -389,10 +397,13 @@ static void view_load_hostile_windows_dropped(void **state)
     const struct link_window bad[] = {
         {.host_addr = 0, .len_bytes = 0, .target = 0, .flags = 3},
         {.host_addr = UINT64_MAX - 10, .len_bytes = 100, .target = 0, .flags = 3},
-        {.host_addr = 0, .len_bytes = 0x100001, .target = 0, .flags = 3},   /* beyond host RAM */
+        {.host_addr = 0, .len_bytes = 0x100001, .target = 0, .flags = 3}, /* beyond host RAM */
         {.host_addr = 0, .len_bytes = 0x1000, .target = 0xff001, .flags = 3},
         {.host_addr = 0, .len_bytes = 0x1000, .target = UINT64_MAX - 10, .flags = 3},
-        {.host_addr = 0x5000, .len_bytes = 0x1000, .target = 0xff000, .flags = 3}, /* the sound one */
+        {.host_addr = 0x5000,
+         .len_bytes = 0x1000,
+         .target = 0xff000,
+         .flags = 3}, /* the sound one */
     };
     vfu_link_set_windows(&loop->link, bad, ARRAY_SIZE(bad), false);
     pcie_ep_view_load(loop->ep, &view);
@@ -541,7 +552,8 @@ static void link_taken_down_and_up_tells_nic(void **state)
     assert_int_equal(view.window_count, 1);
 }
 
-/* --- ring -------------------------------------------------------------------------------------- */
+/* --- ring --------------------------------------------------------------------------------------
+ */
 
 static void ring_full_nic_reads_loses_nothing(void **state)
 {
@@ -624,7 +636,8 @@ static void pop_hostile_records_skipped(void **state)
     assert_int_equal(loop->ep_link.bad_event_count, ARRAY_SIZE(bad));
 }
 
-/* --- vectors ----------------------------------------------------------------------------------- */
+/* --- vectors -----------------------------------------------------------------------------------
+ */
 
 static void irq_raise_live_vector_signals_peer(void **state)
 {

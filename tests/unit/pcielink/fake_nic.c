@@ -126,9 +126,14 @@ static void connect_server(struct nic *nic, const char *path)
 
 static void attach(struct nic *nic)
 {
-    struct pcie_ep_link_params params = {
-        .name = "ep0", .block = nic->block, .bus_base = BUS_BASE, .bus_bytes = 16u << 20,
-        .ctx = nic, .raise = ring, .notify = notify, .hello_timeout_ns = 2000000000};
+    struct pcie_ep_link_params params = {.name = "ep0",
+                                         .block = nic->block,
+                                         .bus_base = BUS_BASE,
+                                         .bus_bytes = 16u << 20,
+                                         .ctx = nic,
+                                         .raise = ring,
+                                         .notify = notify,
+                                         .hello_timeout_ns = 2000000000};
 
     atomic_store(&nic->shared->ready, false);
     if (pcie_ep_link_init(&nic->link, &params) != STATUS_OK) {
@@ -191,8 +196,8 @@ static void run(struct nic *nic)
 
 void fake_nic_start(struct fake_nic *nic, const char *socket_path)
 {
-    nic->shared = mmap(NULL, sizeof(*nic->shared), PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    nic->shared =
+        mmap(NULL, sizeof(*nic->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     atomic_store(&nic->shared->dma, PCIE_EP_NO_ADDR);
     nic->pid = fork();
     if (nic->pid == 0) {

@@ -1,6 +1,6 @@
 /*
- * pcielink between a scripted host and a NIC process: attach and detach, fences against a NIC that hangs,
- * interrupt vectors through every kind of change, windows, doorbells, commands.
+ * pcielink between a scripted host and a NIC process: attach and detach, fences against a NIC that
+ * hangs, interrupt vectors through every kind of change, windows, doorbells, commands.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +40,8 @@ struct fixture {
     int vector[LIMIT_VECTORS];
 };
 
-/* --- host: a client in the same thread ----------------------------------------------------------- */
+/* --- host: a client in the same thread -----------------------------------------------------------
+ */
 
 static void turns(struct fixture *f, uint32_t count)
 {
@@ -50,12 +51,12 @@ static void turns(struct fixture *f, uint32_t count)
 }
 
 /* Turns until *condition holds, up to ~3 s. */
-#define TURN_UNTIL(f, condition)                                                            \
-    do {                                                                                    \
-        for (uint32_t turn_ = 0; turn_ < 3000 && !(condition); turn_++) {                   \
-            pcielink_turn(&(f)->p, 1);                                                      \
-        }                                                                                   \
-        assert_true(condition);                                                             \
+#define TURN_UNTIL(f, condition)                                          \
+    do {                                                                  \
+        for (uint32_t turn_ = 0; turn_ < 3000 && !(condition); turn_++) { \
+            pcielink_turn(&(f)->p, 1);                                    \
+        }                                                                 \
+        assert_true(condition);                                           \
     } while (0)
 
 static int call(struct fixture *f, uint16_t command, const void *payload, uint32_t bytes,
@@ -63,9 +64,8 @@ static int call(struct fixture *f, uint16_t command, const void *payload, uint32
 {
     uint8_t message[512];
     char control[CMSG_SPACE(16 * sizeof(int))] = {0};
-    struct vfu_header header = {.id = ++f->next_id,
-                                .command = command,
-                                .msg_bytes = (uint32_t)sizeof(header) + bytes};
+    struct vfu_header header = {
+        .id = ++f->next_id, .command = command, .msg_bytes = (uint32_t)sizeof(header) + bytes};
     struct iovec iov = {.iov_base = message, .iov_len = header.msg_bytes};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
@@ -101,8 +101,11 @@ static int call(struct fixture *f, uint16_t command, const void *payload, uint32
 
 static int host_irqs(struct fixture *f, uint32_t start, uint32_t count, const int *fds)
 {
-    struct vfu_irq_set set = {.argsz = sizeof(set), .flags = SET_FDS, .index = VFU_IRQ_MSIX,
-                              .start = start, .count = count};
+    struct vfu_irq_set set = {.argsz = sizeof(set),
+                              .flags = SET_FDS,
+                              .index = VFU_IRQ_MSIX,
+                              .start = start,
+                              .count = count};
     return call(f, VFU_CMD_IRQ_SET, &set, sizeof(set), fds, fds == NULL ? 0 : count, NULL, 0);
 }
 
@@ -137,8 +140,7 @@ static uint32_t host_read(struct fixture *f, uint32_t region, uint64_t offset)
         uint32_t value;
         uint32_t pad;
     } reply;
-    assert_int_equal(
-        call(f, VFU_CMD_REGION_READ, &access, sizeof(access), NULL, 0, &reply, 20), 0);
+    assert_int_equal(call(f, VFU_CMD_REGION_READ, &access, sizeof(access), NULL, 0, &reply, 20), 0);
     return reply.value;
 }
 
@@ -165,7 +167,8 @@ static void host_brings_up(struct fixture *f)
     assert_int_equal(host_map(f, 0x100000, 0x100000, 0x200000, f->ram_fd), 0);
 }
 
-/* --- fixture ----------------------------------------------------------------------------------- */
+/* --- fixture -----------------------------------------------------------------------------------
+ */
 
 static int setup_mode(void **state, bool trapped)
 {
@@ -250,7 +253,8 @@ static bool vectors_settled(const struct fixture *f)
     return f->p.vectors.state == PCIELINK_VECTORS_IDLE && !f->p.vectors.dirty;
 }
 
-/* --- windows and fences ------------------------------------------------------------------------ */
+/* --- windows and fences ------------------------------------------------------------------------
+ */
 
 static void windows_reach_nic_as_offsets_in_ram_file(void **state)
 {
@@ -343,8 +347,7 @@ static void nic_guest_resets_itself_same_process(void **state)
     uint32_t vectors_before = atomic_load(&f->nic.shared->event_count[PCIE_EP_EVENT_VECTORS]);
     atomic_store(&f->nic.shared->restart, true);
     TURN_UNTIL(f, f->p.link.epoch != epoch && f->p.link.nic_ready);
-    TURN_UNTIL(f, atomic_load(&f->nic.shared->event_count[PCIE_EP_EVENT_VECTORS]) >
-                      vectors_before);
+    TURN_UNTIL(f, atomic_load(&f->nic.shared->event_count[PCIE_EP_EVENT_VECTORS]) > vectors_before);
     assert_int_equal(atomic_load(&f->nic.shared->dma), BUS_BASE + 0x200000);
     assert_true(raise_arrives(f, 0, f->vector[0]));
 }
@@ -388,7 +391,8 @@ static void host_reconnects_after_disconnect(void **state)
     f->host_fd = -1;
 }
 
-/* --- interrupts -------------------------------------------------------------------------------- */
+/* --- interrupts --------------------------------------------------------------------------------
+ */
 
 static void vectors_set_before_nic_reach_it(void **state)
 {
@@ -494,7 +498,8 @@ static void vectors_ids_used_up_are_relayed(void **state)
     assert_true(raise_arrives(f, 1, f->vector[7]));
 }
 
-/* --- doorbells, registers ------------------------------------------------------------------------ */
+/* --- doorbells, registers ------------------------------------------------------------------------
+ */
 
 static void doorbell_trapped_wakes_armed_nic(void **state)
 {
@@ -530,7 +535,8 @@ static void doorbell_mapped_is_seen_without_message(void **state)
     munmap(page, LINK_DOORBELL_BYTES);
 }
 
-/* --- commands ---------------------------------------------------------------------------------- */
+/* --- commands ----------------------------------------------------------------------------------
+ */
 
 static const char *command(struct fixture *f, int fd, const char *line)
 {

@@ -100,9 +100,8 @@ int client_call(struct client *client, uint16_t command, const void *payload, ui
                 const int *fds, size_t fd_count)
 {
     static uint8_t message[sizeof(struct vfu_header) + VFU_MAX_PAYLOAD + 64];
-    struct vfu_header header = {.id = ++client->next_id,
-                                .command = command,
-                                .msg_bytes = (uint32_t)sizeof(header) + bytes};
+    struct vfu_header header = {
+        .id = ++client->next_id, .command = command, .msg_bytes = (uint32_t)sizeof(header) + bytes};
 
     memcpy(message, &header, sizeof(header));
     if (bytes > 0) {
@@ -158,8 +157,8 @@ int client_region_read(struct client *client, uint32_t region, uint64_t offset, 
     return result;
 }
 
-int client_region_write(struct client *client, uint32_t region, uint64_t offset,
-                        const void *from, uint32_t count)
+int client_region_write(struct client *client, uint32_t region, uint64_t offset, const void *from,
+                        uint32_t count)
 {
     uint8_t payload[sizeof(struct vfu_region_access) + 4096];
     struct vfu_region_access access = {.offset = offset, .region = region, .count = count};

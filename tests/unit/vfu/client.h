@@ -31,7 +31,8 @@ void client_send(struct client *client, const void *bytes, size_t len, const int
 /* Reads one reply into client->payload. False: none came, or the connection ended. */
 bool client_receive(struct client *client);
 
-/* One command with its reply: the errno of the reply, 0 for success, -1 when the connection ended. */
+/* One command with its reply: the errno of the reply, 0 for success, -1 when the connection ended.
+ */
 int client_call(struct client *client, uint16_t command, const void *payload, uint32_t bytes,
                 const int *fds, size_t fd_count);
 
@@ -42,8 +43,8 @@ int client_dma_map(struct client *client, uint64_t addr, uint64_t size, uint64_t
 int client_dma_unmap(struct client *client, uint64_t addr, uint64_t size, uint32_t flags);
 int client_region_read(struct client *client, uint32_t region, uint64_t offset, void *to,
                        uint32_t count);
-int client_region_write(struct client *client, uint32_t region, uint64_t offset,
-                        const void *from, uint32_t count);
+int client_region_write(struct client *client, uint32_t region, uint64_t offset, const void *from,
+                        uint32_t count);
 int client_irq_set(struct client *client, uint32_t flags, uint32_t index, uint32_t start,
                    uint32_t count, const int *fds, size_t fd_count);
 

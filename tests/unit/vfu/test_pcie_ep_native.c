@@ -1,6 +1,6 @@
 /*
- * A function of the native board with its threads: client, server thread, and a reactor played by this
- * test. Start, windows, interrupts, fences, order of events, reconnect, hostile memory.
+ * A function of the native board with its threads: client, server thread, and a reactor played by
+ * this test. Start, windows, interrupts, fences, order of events, reconnect, hostile memory.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,12 +36,12 @@ struct nic {
     struct pcie_ep *ep;
     pthread_t thread;
     _Atomic bool stop;
-    _Atomic bool silent;          /* reads nothing, acknowledges nothing */
+    _Atomic bool silent;             /* reads nothing, acknowledges nothing */
     _Atomic uint32_t event_count[8]; /* by type */
     _Atomic uint64_t order_error_count;
     _Atomic uint64_t last_aqa;
-    _Atomic uint64_t dma_now;     /* where the view maps host address 0x10000, or NO_ADDR */
-    _Atomic bool scribble;        /* store to it all the time */
+    _Atomic uint64_t dma_now; /* where the view maps host address 0x10000, or NO_ADDR */
+    _Atomic bool scribble;    /* store to it all the time */
 };
 
 struct fixture {
@@ -159,9 +159,9 @@ static void bus_master(struct fixture *f, bool on)
 
 static void map_ram(struct fixture *f)
 {
-    assert_int_equal(client_dma_map(&f->client, 0x10000, RAM_BYTES, 0,
-                                    VFU_DMA_READ | VFU_DMA_WRITE, f->ram_fd),
-                     0);
+    assert_int_equal(
+        client_dma_map(&f->client, 0x10000, RAM_BYTES, 0, VFU_DMA_READ | VFU_DMA_WRITE, f->ram_fd),
+        0);
 }
 
 static void map_reply_means_every_view_has_it(void **state)

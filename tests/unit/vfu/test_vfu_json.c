@@ -33,10 +33,15 @@ static void caps_sound_text_taken(void **state)
 static void caps_unnamed_keep_their_value(void **state)
 {
     struct vfu_caps caps;
-    static const char *const texts[] = {
-        "", " ", "{}", "{\"capabilities\":{}}", " { \"max_msg_fds\" : 5 } \n",
-        "{\"other\":{\"max_msg_fds\":5}}", "{\"capabilities\":{\"x\":{\"max_msg_fds\":5}}}",
-        "{\"capabilities\":[{\"max_msg_fds\":5}]}", "{\"capabilities\":3}"};
+    static const char *const texts[] = {"",
+                                        " ",
+                                        "{}",
+                                        "{\"capabilities\":{}}",
+                                        " { \"max_msg_fds\" : 5 } \n",
+                                        "{\"other\":{\"max_msg_fds\":5}}",
+                                        "{\"capabilities\":{\"x\":{\"max_msg_fds\":5}}}",
+                                        "{\"capabilities\":[{\"max_msg_fds\":5}]}",
+                                        "{\"capabilities\":3}"};
     (void)state;
 
     for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {
@@ -48,15 +53,35 @@ static void caps_unnamed_keep_their_value(void **state)
 static void caps_malformed_text_refused(void **state)
 {
     struct vfu_caps caps;
-    static const char *const texts[] = {
-        "{", "}", "[]", "1", "\"a\"", "{}{}", "{},", "{\"a\"}", "{\"a\":}", "{\"a\":1,}",
-        "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":tru}", "{\"a\":1]", "{\"a\":[1}", "{\"a\":[1,]}",
-        "{\"a\":-}", "{\"a\":1.}", "{\"a\":1e}", "{\"a\":\"\x01\"}", "{\"a\":\"", "{\"a\":\"\\",
-        "{\"capabilities\":{\"max_msg_fds\":-1}}", "{\"capabilities\":{\"max_msg_fds\":1.5}}",
-        "{\"capabilities\":{\"max_msg_fds\":\"8\"}}", "{\"capabilities\":{\"max_msg_fds\":[]}}",
-        "{\"capabilities\":{\"max_msg_fds\":null}}",
-        "{\"capabilities\":{\"max_msg_fds\":99999999999999999999}}",
-        "{\"a\":[[[[[[[[[1]]]]]]]]]}"};
+    static const char *const texts[] = {"{",
+                                        "}",
+                                        "[]",
+                                        "1",
+                                        "\"a\"",
+                                        "{}{}",
+                                        "{},",
+                                        "{\"a\"}",
+                                        "{\"a\":}",
+                                        "{\"a\":1,}",
+                                        "{a:1}",
+                                        "{\"a\":1 \"b\":2}",
+                                        "{\"a\":tru}",
+                                        "{\"a\":1]",
+                                        "{\"a\":[1}",
+                                        "{\"a\":[1,]}",
+                                        "{\"a\":-}",
+                                        "{\"a\":1.}",
+                                        "{\"a\":1e}",
+                                        "{\"a\":\"\x01\"}",
+                                        "{\"a\":\"",
+                                        "{\"a\":\"\\",
+                                        "{\"capabilities\":{\"max_msg_fds\":-1}}",
+                                        "{\"capabilities\":{\"max_msg_fds\":1.5}}",
+                                        "{\"capabilities\":{\"max_msg_fds\":\"8\"}}",
+                                        "{\"capabilities\":{\"max_msg_fds\":[]}}",
+                                        "{\"capabilities\":{\"max_msg_fds\":null}}",
+                                        "{\"capabilities\":{\"max_msg_fds\":99999999999999999999}}",
+                                        "{\"a\":[[[[[[[[[1]]]]]]]]]}"};
     (void)state;
 
     for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {

@@ -1,6 +1,6 @@
 /*
- * The vfio-user server against a scripted client over a socketpair, in one thread: each command good,
- * short, long, with wrong counts and wrong descriptors; function model; nothing leaks.
+ * The vfio-user server against a scripted client over a socketpair, in one thread: framing, device,
+ * regions, function model, reconnect; good, short, long, wrong. Nothing leaks.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,183 +13,16 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bits.h"
-#include "base/shm.h"
-#include "hal/native/vfu/vfu_server.h"
 #include "spec/nvme.h"
-#include "vfu/client.h"
+#include "vfu/rig.h"
 
-#define OTHER_FILE 1 /* size in pages of a file that is "not the host's RAM" */
+#define SET_FDS (VFU_IRQ_DATA_EVENTFD | VFU_IRQ_ACTION_TRIGGER)
 
-struct fixture {
-    struct vfu_link link;
-    struct vfu_server server;
-    struct client client;
-    void *block;
-    int doorbell_fd;
-    int ram_fd;
-    int vector_fd[LIMIT_VECTORS];
-    uint32_t commit_count;
-    uint32_t trigger_count;
-    uint32_t map_count;
-    uint32_t unmap_count;
-    uint32_t fd_count_at_start;
-    uint64_t now_ns;
-};
-
-static void on_wake(void *ctx, uint32_t core_mask)
-{
-    (void)ctx;
-    (void)core_mask;
-}
-
-static bool on_wait(void *ctx, uint64_t timeout_ns)
-{
-    (void)ctx;
-    (void)timeout_ns;
-    return false;
-}
-
-static void on_stop(void *ctx, const char *why)
-{
-    (void)ctx;
-    (void)why;
-}
-
-static uint64_t on_now(void *ctx)
-{
-    return ((struct fixture *)ctx)->now_ns;
-}
-
-static void on_log(void *ctx, const char *text)
-{
-    (void)ctx;
-    assert_true(strlen(text) > 0);
-}
-
-static int on_map(void *ctx, int fd, uint64_t offset, uint64_t len_bytes, bool writable,
-                  uint64_t *target)
-{
-    struct fixture *f = ctx;
-    (void)writable;
-    (void)len_bytes;
-    if (lseek(fd, 0, SEEK_END) == OTHER_FILE * 4096) {
-        return VFU_DMA_UNREACHABLE;
-    }
-    f->map_count++;
-    *target = offset;
-    return 0;
-}
-
-static void on_unmap(void *ctx, uint64_t target, uint64_t len_bytes)
-{
-    (void)target;
-    (void)len_bytes;
-    ((struct fixture *)ctx)->unmap_count++;
-}
-
-static void on_irq_set(void *ctx, uint32_t vector, int fd)
-{
-    struct fixture *f = ctx;
-    if (f->vector_fd[vector] >= 0) {
-        close(f->vector_fd[vector]);
-    }
-    f->vector_fd[vector] = fd;
-}
-
-static void on_irq_commit(void *ctx)
-{
-    ((struct fixture *)ctx)->commit_count++;
-}
-
-static void on_irq_trigger(void *ctx, uint32_t vector)
-{
-    struct fixture *f = ctx;
-    (void)vector;
-    f->trigger_count++;
-}
-
-static void serve(void *ctx)
-{
-    struct fixture *f = ctx;
-    if (vfu_server_has_client(&f->server)) {
-        vfu_server_turn(&f->server);
-    }
-}
-
-static void adopt(struct fixture *f)
-{
-    int ends[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    vfu_server_adopt(&f->server, ends[0]);
-    f->client = (struct client){.fd = ends[1], .serve = serve, .ctx = f, .reply_fd = -1};
-}
-
-static int setup_silent(void **state)
-{
-    static const struct vfu_link_ops ops = {
-        .wake = on_wake, .wait = on_wait, .stop_nic = on_stop, .now_ns = on_now, .log = on_log};
-    static const struct vfu_dma_ops dma_ops = {.map = on_map, .unmap = on_unmap};
-    static const struct vfu_irq_ops irq_ops = {
-        .set = on_irq_set, .commit = on_irq_commit, .trigger = on_irq_trigger};
-    struct fixture *f = calloc(1, sizeof(*f));
-
-    f->fd_count_at_start = client_open_fd_count();
-    f->block = aligned_alloc(LINK_PAGE_BYTES, LINK_BLOCK_BYTES);
-    f->doorbell_fd = memfd_create("doorbells", MFD_CLOEXEC);
-    assert_int_equal(ftruncate(f->doorbell_fd, 0x4000), 0);
-    f->ram_fd = memfd_create("ram", MFD_CLOEXEC);
-    assert_int_equal(ftruncate(f->ram_fd, 0x100000), 0);
-    memset(f->vector_fd, 0xff, sizeof(f->vector_fd));
-    struct vfu_link_config link_config = {
-        .ops = &ops, .ctx = f, .block = f->block, .function_count = 1, .vector_count = 65,
-        .dstrd = 4};
-    assert_int_equal(vfu_link_init(&f->link, &link_config), 0);
-    struct vfu_server_config config = {.link = &f->link,
-                                       .dma_ops = &dma_ops,
-                                       .irq_ops = &irq_ops,
-                                       .ctx = f,
-                                       .vendor_id = LINK_PCI_VENDOR_ID,
-                                       .device_id = LINK_PCI_DEVICE_ID,
-                                       .doorbell_fd = f->doorbell_fd,
-                                       .doorbell_fd_offset = LINK_DOORBELL_OFFSET};
-    assert_int_equal(vfu_server_open(&f->server, &config), 0);
-    adopt(f);
-    *state = f;
-    return 0;
-}
-
-static int setup(void **state)
-{
-    setup_silent(state);
-    struct fixture *f = *state;
-    assert_int_equal(client_version(&f->client, "{\"capabilities\":{\"max_msg_fds\":8}}"), 0);
-    return 0;
-}
-
-/* After each test: every descriptor that came in was closed, every window let go. */
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->client.reply_fd >= 0) {
-        close(f->client.reply_fd);
-    }
-    close(f->client.fd);
-    vfu_server_close(&f->server);
-    close(f->doorbell_fd);
-    close(f->ram_fd);
-    assert_int_equal(client_open_fd_count(), f->fd_count_at_start);
-    assert_int_equal(f->map_count, f->unmap_count);
-    free(f->block);
-    free(f);
-    return 0;
-}
-
-/* --- framing, version -------------------------------------------------------------------------- */
+/* --- framing, version --------------------------------------------------------------------------
+ */
 
 static void version_without_json_accepted(void **state)
 {
@@ -210,8 +43,8 @@ static void version_wrong_major_answered_and_dropped(void **state)
     struct fixture *f = *state;
     struct vfu_version version = {.major = 1};
 
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_VERSION, &version, sizeof(version), NULL, 0), EINVAL);
+    assert_int_equal(client_call(&f->client, VFU_CMD_VERSION, &version, sizeof(version), NULL, 0),
+                     EINVAL);
     assert_false(client_alive(&f->client));
     assert_false(f->link.host_present);
 }
@@ -258,7 +91,7 @@ static void header_bad_size_or_type_dropped(void **state)
         client_send(&f->client, &bad[i], sizeof(bad[i]), NULL, 0);
         assert_false(client_alive(&f->client));
         close(f->client.fd);
-        adopt(f);
+        rig_adopt(f);
     }
 }
 
@@ -330,16 +163,15 @@ static void descriptors_where_none_belong_are_closed(void **state)
     assert_int_equal(client_call(&f->client, VFU_CMD_DEVICE_RESET, NULL, 0, fds, 2), 0);
     /* As SPDK's client does it. */
     assert_int_equal(client_dma_map(&f->client, 0, 0x1000, 0, 3, f->ram_fd), 0);
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_DMA_UNMAP, &unmap, sizeof(unmap), fds, 1), 0);
+    assert_int_equal(client_call(&f->client, VFU_CMD_DMA_UNMAP, &unmap, sizeof(unmap), fds, 1), 0);
 }
 
 static void unknown_commands_not_supported(void **state)
 {
     struct fixture *f = *state;
-    static const uint16_t commands[] = {0, 14, VFU_CMD_REGION_WRITE_MULTI, VFU_CMD_DEVICE_FEATURE,
-                                        17, 18, 99, UINT16_MAX, VFU_CMD_DMA_READ,
-                                        VFU_CMD_DMA_WRITE};
+    static const uint16_t commands[] = {
+        0,  14,         VFU_CMD_REGION_WRITE_MULTI, VFU_CMD_DEVICE_FEATURE, 17, 18,
+        99, UINT16_MAX, VFU_CMD_DMA_READ,           VFU_CMD_DMA_WRITE};
 
     for (uint32_t i = 0; i < ARRAY_SIZE(commands); i++) {
         uint8_t payload[64] = {0};
@@ -354,10 +186,10 @@ static void short_payloads_invalid(void **state)
         uint16_t command;
         uint32_t bytes;
     } cases[] = {
-        {VFU_CMD_DMA_MAP, 31},         {VFU_CMD_DMA_UNMAP, 23},     {VFU_CMD_DEVICE_GET_INFO, 15},
-        {VFU_CMD_REGION_GET_INFO, 31}, {VFU_CMD_IRQ_GET_INFO, 15},  {VFU_CMD_IRQ_SET, 19},
-        {VFU_CMD_REGION_READ, 15},     {VFU_CMD_REGION_WRITE, 15},  {VFU_CMD_REGION_GET_IO_FDS, 15},
-        {VFU_CMD_DMA_MAP, 0},          {VFU_CMD_IRQ_SET, 0},        {VFU_CMD_REGION_READ, 0},
+        {VFU_CMD_DMA_MAP, 31},         {VFU_CMD_DMA_UNMAP, 23},    {VFU_CMD_DEVICE_GET_INFO, 15},
+        {VFU_CMD_REGION_GET_INFO, 31}, {VFU_CMD_IRQ_GET_INFO, 15}, {VFU_CMD_IRQ_SET, 19},
+        {VFU_CMD_REGION_READ, 15},     {VFU_CMD_REGION_WRITE, 15}, {VFU_CMD_REGION_GET_IO_FDS, 15},
+        {VFU_CMD_DMA_MAP, 0},          {VFU_CMD_IRQ_SET, 0},       {VFU_CMD_REGION_READ, 0},
     };
 
     for (uint32_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -384,22 +216,23 @@ static void every_command_every_small_size_survives(void **state)
     }
 }
 
-/* --- device, regions --------------------------------------------------------------------------- */
+/* --- device, regions ---------------------------------------------------------------------------
+ */
 
 static void device_info_is_pci_with_reset(void **state)
 {
     struct fixture *f = *state;
     struct vfu_device_info info = {.argsz = sizeof(info)};
 
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_DEVICE_GET_INFO, &info, sizeof(info), NULL, 0), 0);
+    assert_int_equal(client_call(&f->client, VFU_CMD_DEVICE_GET_INFO, &info, sizeof(info), NULL, 0),
+                     0);
     memcpy(&info, f->client.payload, sizeof(info));
     assert_int_equal(info.flags, VFU_DEVICE_RESETS | VFU_DEVICE_PCI);
     assert_int_equal(info.region_count, 9);
     assert_int_equal(info.irq_count, 5);
     info.argsz = 15;
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_DEVICE_GET_INFO, &info, sizeof(info), NULL, 0), EINVAL);
+    assert_int_equal(client_call(&f->client, VFU_CMD_DEVICE_GET_INFO, &info, sizeof(info), NULL, 0),
+                     EINVAL);
 }
 
 static void region_info_bar0_short_then_full_has_sparse_area_and_fd(void **state)
@@ -408,8 +241,8 @@ static void region_info_bar0_short_then_full_has_sparse_area_and_fd(void **state
     struct vfu_region_info info = {.argsz = sizeof(info), .index = 0};
     struct vfu_region_sparse sparse;
 
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0), 0);
+    assert_int_equal(client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0),
+                     0);
     assert_int_equal(f->client.payload_bytes, sizeof(info));
     assert_int_equal(f->client.reply_fd, -1);
     memcpy(&info, f->client.payload, sizeof(info));
@@ -418,8 +251,8 @@ static void region_info_bar0_short_then_full_has_sparse_area_and_fd(void **state
     assert_true(info.cap_offset >= 32); /* QEMU refuses less in the short answer, too */
     assert_int_equal(info.size, LINK_BAR_BYTES);
 
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0), 0);
+    assert_int_equal(client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0),
+                     0);
     assert_int_equal(f->client.payload_bytes, sizeof(info) + sizeof(sparse));
     assert_true(f->client.reply_fd >= 0);
     memcpy(&sparse, f->client.payload + sizeof(info), sizeof(sparse));
@@ -455,8 +288,8 @@ static void region_info_others_empty_or_config(void **state)
         assert_int_equal(info.flags, index == 7 ? 3 : 0);
     }
     struct vfu_region_info info = {.argsz = 64, .index = 9};
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0), EINVAL);
+    assert_int_equal(client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0),
+                     EINVAL);
 }
 
 static void region_info_trapped_has_nothing_to_map(void **state)
@@ -465,8 +298,8 @@ static void region_info_trapped_has_nothing_to_map(void **state)
     struct vfu_region_info info = {.argsz = 64, .index = 0};
 
     f->server.config.doorbell_fd = -1;
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0), 0);
+    assert_int_equal(client_call(&f->client, VFU_CMD_REGION_GET_INFO, &info, sizeof(info), NULL, 0),
+                     0);
     memcpy(&info, f->client.payload, sizeof(info));
     assert_int_equal(info.flags, 3);
     assert_int_equal(info.argsz, 32);
@@ -478,8 +311,8 @@ static void io_fds_are_none(void **state)
     struct fixture *f = *state;
     struct vfu_io_fds fds = {.argsz = 100, .count = 3};
 
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_REGION_GET_IO_FDS, &fds, sizeof(fds), NULL, 0), 0);
+    assert_int_equal(client_call(&f->client, VFU_CMD_REGION_GET_IO_FDS, &fds, sizeof(fds), NULL, 0),
+                     0);
     memcpy(&fds, f->client.payload, sizeof(fds));
     assert_int_equal(fds.count, 0);
 }
@@ -494,17 +327,27 @@ static void region_access_bounds(void **state)
         uint32_t count;
         int result;
     } cases[] = {
-        {7, 0, 4096, 0},          {7, 1, 4096, EINVAL},      {7, 4096, 1, EINVAL},
-        {7, 0, 0, EINVAL},        {7, UINT64_MAX, 4, EINVAL}, {7, 4, UINT32_MAX, EINVAL},
-        {1, 0, 4, EINVAL},        {9, 0, 4, EINVAL},         {UINT32_MAX, 0, 4, EINVAL},
-        {0, 0x7ffc, 4, 0},        {0, 0x7ffc, 8, EINVAL},    {0, 0x8000, 1, EINVAL},
-        {0, 0x3ffc, 8, 0},        {0, 0, 4096, 0},           {0, 0x4400, 64, 0},
+        {7, 0, 4096, 0},
+        {7, 1, 4096, EINVAL},
+        {7, 4096, 1, EINVAL},
+        {7, 0, 0, EINVAL},
+        {7, UINT64_MAX, 4, EINVAL},
+        {7, 4, UINT32_MAX, EINVAL},
+        {1, 0, 4, EINVAL},
+        {9, 0, 4, EINVAL},
+        {UINT32_MAX, 0, 4, EINVAL},
+        {0, 0x7ffc, 4, 0},
+        {0, 0x7ffc, 8, EINVAL},
+        {0, 0x8000, 1, EINVAL},
+        {0, 0x3ffc, 8, 0},
+        {0, 0, 4096, 0},
+        {0, 0x4400, 64, 0},
     };
 
     for (uint32_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        assert_int_equal(client_region_read(&f->client, cases[i].region, cases[i].offset, page,
-                                            cases[i].count),
-                         cases[i].result);
+        assert_int_equal(
+            client_region_read(&f->client, cases[i].region, cases[i].offset, page, cases[i].count),
+            cases[i].result);
     }
 }
 
@@ -536,9 +379,8 @@ static void region_write_posted_takes_effect(void **state)
 {
     struct fixture *f = *state;
     uint8_t message[16 + 16 + 4] = {0};
-    struct vfu_header header = {.command = VFU_CMD_REGION_WRITE,
-                                .msg_bytes = sizeof(message),
-                                .flags = VFU_FLAG_NO_REPLY};
+    struct vfu_header header = {
+        .command = VFU_CMD_REGION_WRITE, .msg_bytes = sizeof(message), .flags = VFU_FLAG_NO_REPLY};
     struct vfu_region_access access = {.offset = NVME_REG_AQA, .region = 0, .count = 4};
 
     memcpy(message, &header, 16);
@@ -561,7 +403,8 @@ static void msix_table_is_memory_and_pba_reads_zero(void **state)
     assert_int_equal(client_read32(&f->client, 0, LINK_MSIX_TABLE_OFFSET + 65 * 16), 0);
 }
 
-/* --- function model ---------------------------------------------------------------------------- */
+/* --- function model ----------------------------------------------------------------------------
+ */
 
 static void config_header_says_nvme_with_capabilities(void **state)
 {
@@ -585,7 +428,7 @@ static void config_header_says_nvme_with_capabilities(void **state)
     assert_int_equal(client_read32(&f->client, 7, 0x54), LINK_MSIX_TABLE_OFFSET);
     assert_int_equal(client_read32(&f->client, 7, 0x58), LINK_MSIX_PBA_OFFSET);
     assert_true((client_read32(&f->client, 7, 0x64) & BIT32(28)) != 0); /* FLR */
-    assert_int_equal(client_read32(&f->client, 7, 0x100), 0); /* no extended capability */
+    assert_int_equal(client_read32(&f->client, 7, 0x100), 0);           /* no extended capability */
 }
 
 static void config_bar_sizing(void **state)
@@ -668,243 +511,8 @@ static void device_reset_resets_function(void **state)
     assert_int_equal(client_read32(&f->client, 0, NVME_REG_AQA), 0);
 }
 
-/* --- interrupts -------------------------------------------------------------------------------- */
-
-#define SET_FDS  (VFU_IRQ_DATA_EVENTFD | VFU_IRQ_ACTION_TRIGGER)
-#define SET_NONE (VFU_IRQ_DATA_NONE | VFU_IRQ_ACTION_TRIGGER)
-
-static void irq_info_only_msix_has_vectors(void **state)
-{
-    struct fixture *f = *state;
-
-    for (uint32_t index = 0; index < 5; index++) {
-        struct vfu_irq_info info = {.argsz = sizeof(info), .index = index};
-        assert_int_equal(
-            client_call(&f->client, VFU_CMD_IRQ_GET_INFO, &info, sizeof(info), NULL, 0), 0);
-        memcpy(&info, f->client.payload, sizeof(info));
-        assert_int_equal(info.count, index == VFU_IRQ_MSIX ? 65 : 0);
-    }
-    struct vfu_irq_info info = {.argsz = sizeof(info), .index = 5};
-    assert_int_equal(
-        client_call(&f->client, VFU_CMD_IRQ_GET_INFO, &info, sizeof(info), NULL, 0), EINVAL);
-}
-
-static void irq_set_partial_range_set_and_cleared(void **state)
-{
-    struct fixture *f = *state;
-    int fds[3];
-
-    for (uint32_t i = 0; i < 3; i++) {
-        fds[i] = eventfd(0, EFD_CLOEXEC);
-    }
-    assert_int_equal(client_irq_set(&f->client, SET_FDS, VFU_IRQ_MSIX, 62, 3, fds, 3), 0);
-    assert_true(f->vector_fd[61] < 0 && f->vector_fd[62] >= 0 && f->vector_fd[64] >= 0);
-    assert_int_equal(f->commit_count, 1);
-    assert_int_equal(client_irq_set(&f->client, SET_FDS, VFU_IRQ_MSIX, 63, 1, NULL, 0), 0);
-    assert_true(f->vector_fd[62] >= 0 && f->vector_fd[63] < 0 && f->vector_fd[64] >= 0);
-    assert_int_equal(client_irq_set(&f->client, SET_NONE, VFU_IRQ_MSIX, 0, 0, NULL, 0), 0);
-    assert_true(f->vector_fd[62] < 0 && f->vector_fd[64] < 0);
-    for (uint32_t i = 0; i < 3; i++) {
-        close(fds[i]);
-    }
-}
-
-static void irq_set_wrong_combinations_invalid(void **state)
-{
-    struct fixture *f = *state;
-    int fds[2] = {eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC)};
-    static const struct {
-        uint32_t flags;
-        uint32_t index;
-        uint32_t start;
-        uint32_t count;
-        uint32_t fd_count;
-    } bad[] = {
-        {SET_FDS, VFU_IRQ_MSIX, 0, 2, 1},            /* fewer descriptors than vectors */
-        {SET_FDS, VFU_IRQ_MSIX, 0, 1, 2},
-        {SET_FDS, VFU_IRQ_MSIX, 0, 0, 0},
-        {SET_FDS, VFU_IRQ_MSIX, 65, 1, 1},           /* beyond the table */
-        {SET_FDS, VFU_IRQ_MSIX, 64, 2, 2},
-        {SET_FDS, VFU_IRQ_MSIX, UINT32_MAX, 1, 1},
-        {SET_FDS, VFU_IRQ_MSIX, 1, UINT32_MAX, 0},
-        {SET_FDS, VFU_IRQ_INTX, 0, 1, 1},            /* no such interrupts */
-        {SET_FDS, VFU_IRQ_MSI, 0, 1, 1},
-        {SET_FDS, 5, 0, 1, 1},
-        {VFU_IRQ_ACTION_TRIGGER, VFU_IRQ_MSIX, 0, 1, 0},  /* no data */
-        {SET_FDS | VFU_IRQ_DATA_NONE, VFU_IRQ_MSIX, 0, 1, 1},
-        {VFU_IRQ_DATA_EVENTFD, VFU_IRQ_MSIX, 0, 1, 1},    /* no action */
-        {SET_FDS | BIT32(3), VFU_IRQ_MSIX, 0, 1, 1},      /* two actions */
-        {VFU_IRQ_DATA_NONE | BIT32(3), VFU_IRQ_MSIX, 0, 1, 0}, /* mask */
-        {SET_FDS | BIT32(9), VFU_IRQ_MSIX, 0, 1, 1},      /* unknown flag */
-        {VFU_IRQ_DATA_BOOL | VFU_IRQ_ACTION_TRIGGER, VFU_IRQ_MSIX, 0, 2, 0}, /* data missing */
-    };
-
-    for (uint32_t i = 0; i < ARRAY_SIZE(bad); i++) {
-        assert_int_equal(client_irq_set(&f->client, bad[i].flags, bad[i].index, bad[i].start,
-                                        bad[i].count, fds, bad[i].fd_count),
-                         EINVAL);
-    }
-    assert_int_equal(client_irq_set(&f->client, SET_FDS, VFU_IRQ_MSIX, 0, 1, &f->ram_fd, 1),
-                     EINVAL); /* not an eventfd */
-    assert_int_equal(f->commit_count, 0);
-    assert_int_equal(client_irq_set(&f->client, SET_NONE, VFU_IRQ_INTX, 0, 0, NULL, 0), 0);
-    assert_int_equal(f->commit_count, 0);
-    close(fds[0]);
-    close(fds[1]);
-}
-
-static void irq_set_trigger_none_and_bool(void **state)
-{
-    struct fixture *f = *state;
-    struct {
-        struct vfu_irq_set set;
-        uint8_t wanted[4];
-    } request = {.set = {.argsz = 24,
-                         .flags = VFU_IRQ_DATA_BOOL | VFU_IRQ_ACTION_TRIGGER,
-                         .index = VFU_IRQ_MSIX,
-                         .start = 5,
-                         .count = 4},
-                 .wanted = {1, 0, 1, 0}};
-
-    assert_int_equal(client_call(&f->client, VFU_CMD_IRQ_SET, &request, sizeof(request), NULL, 0),
-                     0);
-    assert_int_equal(f->trigger_count, 2);
-    assert_int_equal(client_irq_set(&f->client, SET_NONE, VFU_IRQ_MSIX, 0, 3, NULL, 0), 0);
-    assert_int_equal(f->trigger_count, 5);
-}
-
-/* --- windows ----------------------------------------------------------------------------------- */
-
-static void dma_map_wrong_fields_refused(void **state)
-{
-    struct fixture *f = *state;
-    static const struct {
-        uint64_t addr;
-        uint64_t size;
-        uint64_t offset;
-        uint32_t flags;
-    } bad[] = {
-        {0, 0, 0, 3},
-        {UINT64_MAX - 0xfff, 0x2000, 0, 3},
-        {0, 0x1000, UINT64_MAX, 3},
-        {0, UINT64_MAX, 0, 3},
-        {0, (uint64_t)INT64_MAX, 4096, 3},
-        {0, 0x1000, 0, 0},    /* neither read nor write */
-        {0, 0x1000, 0, 0x13}, /* unknown flag */
-    };
-
-    for (uint32_t i = 0; i < ARRAY_SIZE(bad); i++) {
-        assert_int_equal(client_dma_map(&f->client, bad[i].addr, bad[i].size, bad[i].offset,
-                                        bad[i].flags, f->ram_fd),
-                         EINVAL);
-    }
-    struct vfu_dma_map map = {.argsz = 31, .flags = 3, .size = 0x1000};
-    assert_int_equal(client_call(&f->client, VFU_CMD_DMA_MAP, &map, sizeof(map), NULL, 0), EINVAL);
-    int fds[2] = {f->ram_fd, f->ram_fd};
-    map.argsz = 32;
-    assert_int_equal(client_call(&f->client, VFU_CMD_DMA_MAP, &map, sizeof(map), fds, 2), EINVAL);
-    assert_int_equal(f->server.dma.count, 0);
-}
-
-static void dma_map_overlap_refused(void **state)
-{
-    struct fixture *f = *state;
-
-    assert_int_equal(client_dma_map(&f->client, 0x10000, 0x10000, 0, 3, f->ram_fd), 0);
-    assert_int_equal(client_dma_map(&f->client, 0x10000, 0x10000, 0, 3, f->ram_fd), EEXIST);
-    assert_int_equal(client_dma_map(&f->client, 0xf000, 0x1001, 0, 3, f->ram_fd), EEXIST);
-    assert_int_equal(client_dma_map(&f->client, 0x1ffff, 1, 0, 3, -1), EEXIST);
-    assert_int_equal(client_dma_map(&f->client, 0, 0x100000, 0, 3, f->ram_fd), EEXIST);
-    assert_int_equal(client_dma_map(&f->client, 0x20000, 0x1000, 0, 3, f->ram_fd), 0);
-    assert_int_equal(client_dma_map(&f->client, 0xf000, 0x1000, 0, 3, f->ram_fd), 0);
-}
-
-static void dma_map_unreachable_recorded_but_not_for_nic(void **state)
-{
-    struct fixture *f = *state;
-    int other = memfd_create("other", MFD_CLOEXEC);
-
-    assert_int_equal(ftruncate(other, OTHER_FILE * 4096), 0);
-    assert_int_equal(client_dma_map(&f->client, 0xc0000, 0x1000, 0, 1, other), 0);
-    assert_int_equal(client_dma_map(&f->client, 0xd0000, 0x1000, 0, 3, -1), 0);
-    assert_int_equal(client_dma_map(&f->client, 0x0, 0x1000, 0x5000, 1, f->ram_fd), 0);
-    assert_int_equal(f->link.window_count, 1);
-    assert_int_equal(f->link.windows[0].target, 0x5000);
-    assert_int_equal(f->link.windows[0].flags, LINK_WINDOW_READ);
-    assert_int_equal(client_dma_unmap(&f->client, 0xc0000, 0x1000, 0), 0);
-    assert_int_equal(client_dma_unmap(&f->client, 0xd0000, 0x1000, 0), 0);
-    close(other);
-}
-
-static void dma_remap_low_memory_as_firmware_does(void **state)
-{
-    struct fixture *f = *state;
-
-    assert_int_equal(client_dma_map(&f->client, 0xc0000, 0x40000, 0xc0000, 1, f->ram_fd), 0);
-    for (uint32_t round = 0; round < 8; round++) {
-        assert_int_equal(client_dma_unmap(&f->client, 0xc0000, 0x40000, 0), 0);
-        for (uint32_t i = 0; i < 16; i++) {
-            assert_int_equal(client_dma_map(&f->client, 0xc0000 + i * 0x4000, 0x4000,
-                                            0xc0000 + i * 0x4000, i % 2 ? 1 : 3, f->ram_fd),
-                             0);
-        }
-        assert_int_equal(f->link.window_count, 16);
-        assert_int_equal(client_dma_unmap(&f->client, 0xc0000, 0x40000, 0), 0);
-        struct vfu_dma_unmap reply;
-        memcpy(&reply, f->client.payload, sizeof(reply));
-        assert_int_equal(reply.size, 0x40000);
-        assert_int_equal(client_dma_map(&f->client, 0xc0000, 0x40000, 0xc0000, 1, f->ram_fd), 0);
-    }
-}
-
-static void dma_map_table_full_refused_until_room(void **state)
-{
-    struct fixture *f = *state;
-
-    for (uint32_t i = 0; i < LIMIT_DMA_WINDOWS; i++) {
-        assert_int_equal(client_dma_map(&f->client, i * 0x2000, 0x1000, 0, 3, f->ram_fd), 0);
-    }
-    assert_int_equal(client_dma_map(&f->client, 0x900000, 0x1000, 0, 3, f->ram_fd), ENOSPC);
-    assert_int_equal(client_dma_unmap(&f->client, 0, 0x1000, 0), 0);
-    assert_int_equal(client_dma_map(&f->client, 0x900000, 0x1000, 0, 3, f->ram_fd), 0);
-    for (uint32_t i = 0; i < VFU_DMA_WINDOWS_MAX - LIMIT_DMA_WINDOWS; i++) {
-        assert_int_equal(client_dma_map(&f->client, 0x1000000 + i * 0x1000, 0x1000, 0, 3, -1), 0);
-    }
-    assert_int_equal(client_dma_map(&f->client, 0x8000000, 0x1000, 0, 3, -1), ENOSPC);
-}
-
-static void dma_unmap_wrong_ranges_refused(void **state)
-{
-    struct fixture *f = *state;
-
-    assert_int_equal(client_dma_map(&f->client, 0x10000, 0x10000, 0, 3, f->ram_fd), 0);
-    assert_int_equal(client_dma_unmap(&f->client, 0x10000, 0x8000, 0), EINVAL); /* cuts it */
-    assert_int_equal(client_dma_unmap(&f->client, 0x18000, 0x10000, 0), EINVAL);
-    assert_int_equal(client_dma_unmap(&f->client, 0, 0x18000, 0), EINVAL);
-    assert_int_equal(client_dma_unmap(&f->client, 0x20000, 0x1000, 0), ENOENT);
-    assert_int_equal(client_dma_unmap(&f->client, 0, 0, 0), EINVAL);
-    assert_int_equal(client_dma_unmap(&f->client, UINT64_MAX, 2, 0), EINVAL);
-    assert_int_equal(client_dma_unmap(&f->client, 0x10000, 0x10000, VFU_UNMAP_GET_DIRTY), ENOTSUP);
-    assert_int_equal(client_dma_unmap(&f->client, 0x10000, 0x10000, 8), EINVAL);
-    assert_int_equal(f->server.dma.count, 1);
-}
-
-static void dma_unmap_all_removes_all(void **state)
-{
-    struct fixture *f = *state;
-
-    for (uint32_t i = 0; i < 5; i++) {
-        assert_int_equal(client_dma_map(&f->client, i * 0x1000, 0x1000, 0, 3,
-                                        i % 2 ? f->ram_fd : -1),
-                         0);
-    }
-    assert_int_equal(client_dma_unmap(&f->client, 0, 0x1000, VFU_UNMAP_ALL), EINVAL);
-    assert_int_equal(client_dma_unmap(&f->client, 0, 0, VFU_UNMAP_ALL), 0);
-    assert_int_equal(f->server.dma.count, 0);
-    assert_int_equal(f->link.window_count, 0);
-}
-
-/* --- reconnect --------------------------------------------------------------------------------- */
+/* --- reconnect ---------------------------------------------------------------------------------
+ */
 
 static void disconnect_forgets_everything_and_next_is_served(void **state)
 {
@@ -916,13 +524,13 @@ static void disconnect_forgets_everything_and_next_is_served(void **state)
     assert_int_equal(client_write32(&f->client, 7, 4, 6), 0);
     assert_int_equal(client_write32(&f->client, 0, NVME_REG_CC, NVME_CC_EN), 0);
     close(f->client.fd);
-    serve(f);
+    rig_serve(f);
     assert_false(vfu_server_has_client(&f->server));
     assert_false(f->link.host_present);
     assert_int_equal(f->unmap_count, 1);
     assert_int_equal(f->vector_fd[0], -1);
 
-    adopt(f);
+    rig_adopt(f);
     assert_int_equal(client_version(&f->client, NULL), 0);
     assert_int_equal(client_read32(&f->client, 7, 4) & 0xffff, 0);
     assert_int_equal(client_read32(&f->client, 0, NVME_REG_CC), 0);
@@ -959,8 +567,8 @@ static void listen_replaces_dead_socket_not_a_served_one(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define S(name) cmocka_unit_test_setup_teardown(name, setup_silent, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+#define S(name) cmocka_unit_test_setup_teardown(name, rig_setup_silent, rig_teardown)
     const struct CMUnitTest tests[] = {
         S(version_without_json_accepted),
         S(version_wrong_major_answered_and_dropped),
@@ -993,17 +601,6 @@ int main(void)
         T(config_command_gates_bus_mastering),
         T(config_flr_resets_function_keeps_windows),
         T(device_reset_resets_function),
-        T(irq_info_only_msix_has_vectors),
-        T(irq_set_partial_range_set_and_cleared),
-        T(irq_set_wrong_combinations_invalid),
-        T(irq_set_trigger_none_and_bool),
-        T(dma_map_wrong_fields_refused),
-        T(dma_map_overlap_refused),
-        T(dma_map_unreachable_recorded_but_not_for_nic),
-        T(dma_remap_low_memory_as_firmware_does),
-        T(dma_map_table_full_refused_until_room),
-        T(dma_unmap_wrong_ranges_refused),
-        T(dma_unmap_all_removes_all),
         T(disconnect_forgets_everything_and_next_is_served),
         T(listen_replaces_dead_socket_not_a_served_one),
     };
