@@ -14,6 +14,10 @@
 /* Events and steps of one turn. */
 #define CONTROL_BATCH 16
 
+/* A host that changes its memory map takes a window away and gives it back in pieces (SeaBIOS does,
+ * with its NVMe driver at work). Queues that are out of reach rest that long before it is fatal. */
+#define LOST_GRACE_NS (UINT64_C(2) * NS_PER_S)
+
 /* --- registers ----------------------------------------------------------------------------- */
 
 static void reg32_publish(struct nvme_ep *ep, uint32_t offset, uint32_t value)
@@ -338,6 +342,7 @@ static enum nvme_ep_state state_draining(struct nvme_ep *ep)
     nvme_ctrl_disable(ep->ctrl);
     aers_free(ep);
     timer_cancel(&ep->scan_timer);
+    timer_cancel(&ep->lost_timer);
     memset(ep->sq_state, NVME_EP_QUEUE_FREE, sizeof(ep->sq_state));
     memset(ep->cq_state, NVME_EP_QUEUE_FREE, sizeof(ep->cq_state));
     ep->is_fatal = false;
@@ -472,6 +477,17 @@ static bool some_core_is_lost(const struct nvme_ep *ep)
     return false;
 }
 
+/* The queues stayed out of reach: no host that means to go on does that. */
+static void lost_for_long(struct timer *timer)
+{
+    struct nvme_ep *ep = CONTAINER_OF(timer, struct nvme_ep, lost_timer);
+
+    if (some_core_is_lost(ep)) {
+        ep->is_fatal = true;
+        nvme_ep_control_wake(ep);
+    }
+}
+
 /* The last core has answered. */
 static void fence_end(struct nvme_ep *ep)
 {
@@ -482,8 +498,10 @@ static void fence_end(struct nvme_ep *ep)
         ep->fence_is_event = false;
         pcie_ep_event_ack(ep->pcie, &ep->fence_event);
     }
-    if (some_core_is_lost(ep)) {
-        ep->is_fatal = true;
+    if (!some_core_is_lost(ep)) {
+        timer_cancel(&ep->lost_timer);
+    } else if (!timer_is_armed(&ep->lost_timer)) {
+        timer_arm(&ep->lost_timer, sched_now_ns() + LOST_GRACE_NS);
     }
     if (fence == NVME_EP_FENCE_DBBUF) {
         struct nvme_ep_cmd *cmd = ep->dbbuf_cmd;
@@ -564,6 +582,7 @@ void nvme_ep_control_start(struct nvme_ep *ep)
     ep->aqa = shm_load32(regs + NVME_REG_AQA);
     ep->asq = shm_load64(regs + NVME_REG_ASQ) & ~UINT64_C(0xfff);
     ep->acq = shm_load64(regs + NVME_REG_ACQ) & ~UINT64_C(0xfff);
+    timer_init(&ep->lost_timer, lost_for_long);
     ep->must_reconcile = true;
     ep->csts = 0;
     if ((cc & NVME_CC_EN) != 0 && (csts & NVME_CSTS_RDY) != 0) {

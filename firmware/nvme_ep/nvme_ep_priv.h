@@ -176,6 +176,7 @@ struct nvme_ep_core {
     uint32_t attend; /* NVME_EP_ATTEND_* */
     uint32_t sq_count;
     uint32_t burst;
+    uint32_t page_bytes;
     uint32_t dirty_count;
     uint32_t first;  /* where the next round starts: behind a queue that found a pool empty */
     uint64_t now_ns; /* of this turn */
@@ -183,7 +184,7 @@ struct nvme_ep_core {
     bool is_weighted;
     bool is_stopped;   /* a STOP fence has ended, no DRAIN since */
     bool is_suspended; /* queue memory is out of reach */
-    bool is_lost;      /* the same, and other memory is reachable: fatal */
+    bool is_lost;      /* the same, and other memory is reachable: fatal if it lasts */
     uint8_t fence;     /* enum nvme_ep_fence */
     bool fence_cancelled;
     uint8_t idle_shift;                     /* mapped doorbells: sleeps grow */
@@ -199,6 +200,7 @@ struct nvme_ep_core {
     uint32_t deleting_count;
     struct nvme_ep_pools io;
     struct nvme_ep_stats stats;
+    struct nvme_ep_traffic data[2]; /* mapped: from the host, to the host */
 
     uint32_t coalesce_threshold; /* entries */
     uint64_t coalesce_ns;        /* 0: off */
@@ -273,6 +275,7 @@ struct nvme_ep {
     uint8_t cq_sq_count[NVME_EP_QUEUES];
 
     struct timer scan_timer; /* doorbells of queues that do not exist */
+    struct timer lost_timer; /* queues are out of reach */
     struct nvme_ep_pools admin;
     struct nvme_ep_sq *admin_sq; /* &sqs[0] while enabled; its core is 0 */
 
