@@ -114,7 +114,10 @@ void nvme_events_ns_changed(struct nvme_ctrl *ctrl, uint32_t nsid)
 /* Requests that wait are dropped, not completed: the transport knows that they are gone. */
 void nvme_events_reset(struct nvme_ctrl *ctrl)
 {
-    while (list_pop_front(&ctrl->aers) != NULL) {
+    struct list *node;
+
+    while ((node = list_pop_front(&ctrl->aers)) != NULL) {
+        LIST_ENTRY(node, struct nvme_cmd, link)->step = NVME_STEP_CORE;
     }
     ctrl->aer_count = 0;
     memset(ctrl->events, 0, sizeof(ctrl->events));
