@@ -125,6 +125,12 @@ $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
+# The endpoint's benchmark as a plain program, for tools that count instructions.
+$(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/bench_ep.c $(FW_SRCS) \
+                        $(NATIVE_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(native_CC) $(native_CFLAGS) $^ -o $@
+
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
@@ -215,6 +221,16 @@ check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU boar
 demo: deps ## The main job, shown: a Linux host uses the SmartNIC's NVMe drive
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/demo.py
+
+BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep
+
+bench: deps ## Instructions per I/O against the budgets, sizes, rates
+	@$(MAKE) -j2 $(BENCH_NEEDS) build-all
+	$(Q)$(PY) tests/bench/run.py
+
+size: deps ## Sizes of the firmware against the budgets
+	@$(MAKE) -j2 $(FIRMWARE_IMAGES)
+	$(Q)$(PY) tests/bench/run.py size
 
 rack: deps ## Start the rack and leave it running
 	@$(MAKE) -j2 $(RACK_NEEDS)

@@ -135,12 +135,13 @@ def fuzz_jobs(programs, seconds):
 def script_suites():
     """Suites that start QEMU: each prints its own closing line. One after the other."""
     suites = []
-    for name, script, timeout_s in (('native', 'tests/native/run.py', 300),
+    for name, script, timeout_s, *words in (('native', 'tests/native/run.py', 300),
                                     ('emu', 'tests/emu/run.py', 600),
-                                    ('bench', 'tests/bench/check.py', 600),
+                                    ('bench', 'tests/bench/run.py', 600, 'check'),
                                     ('rack', 'tests/emu/rack.py', 1500)):
         if os.path.exists(os.path.join(ROOT, script)):
-            suites.append((name, [PY, os.path.join(ROOT, script)], timeout_s, count_closing_line))
+            suites.append((name, [PY, os.path.join(ROOT, script), *words], timeout_s,
+                           count_closing_line))
     return suites
 
 

@@ -20,6 +20,7 @@ PACKAGES = {
     "libcmocka-dev": "unit tests",
     "libfdt-dev": "unit tests of the device tree reader",
     "device-tree-compiler": "device trees of the tests",
+    "valgrind": "make bench: instructions of the native board",
     "xz-utils": "unpacks newlib's source",
     "debian-archive-keyring": "checks signatures of fetched packages",
     "git": "file lists for the style checks",

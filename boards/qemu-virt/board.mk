@@ -31,4 +31,11 @@ $(foreach c,qemu-virt qemu-virt-clang, \
 $(call qemu_virt_image,snic,$(APP_SRCS))
 $(call qemu_virt_image,selftest,$(SELFTEST_SRCS))
 $(call qemu_virt_image,bench,$(BENCH_SRCS))
+
+# The benchmark with stage marks (base/stage.h): where the instructions of an I/O go.
+$(eval $(call aarch64_gcc,qemu-virt-stages))
+qemu-virt-stages_CFLAGS += -DSTAGE_MARKS
+$(eval $(call aarch64_layout,qemu-virt-stages,$(QEMU_VIRT_LAYOUT),boards/qemu-virt/board.mk))
+$(if $(BENCH_SRCS),$(eval $(call aarch64_image,qemu-virt-stages,bench, \
+    $(QEMU_VIRT_SRCS) $(FW_SRCS) $(BENCH_SRCS))))
 FIRMWARE_IMAGES += $(B)/qemu-virt/snic.bin $(B)/qemu-virt/selftest.bin

@@ -1,0 +1,168 @@
+#!/usr/bin/python3
+"""Counts what an I/O costs, and prints it against the budgets of docs/BENCHMARKS.md.
+
+  run.py          everything: board under icount, native under callgrind, sizes, native rates
+  run.py check    the budgets alone, as tests: last line "N passed, N failed"
+
+Instructions are exact and repeatable; rates are of this machine at this moment and only shown.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, 'tests', 'emu'))
+import machine  # noqa: E402
+
+IMAGES = os.path.join(ROOT, 'build', 'qemu-virt')
+STAGES = os.path.join(ROOT, 'build', 'qemu-virt-stages', 'bench.elf')
+NATIVE = os.path.join(ROOT, 'build', 'native', 'bench_ep')
+TEXT_BUDGET_BYTES = 256 * 1024
+CALLGRIND_IOS = 2000
+
+
+def board_lines(image):
+    """Output of a bench image with exact instruction counts."""
+    with machine.Machine('', image=image, options=('-icount', 'shift=0')) as board:
+        code = board.wait()
+        if code != 0 or 'bench done' not in board.output:
+            raise RuntimeError(f'{image}: exit code {code}:\n{board.output[-2000:]}')
+        return board.output.splitlines()
+
+
+def board_cases():
+    """[(name, depth, bytes, instructions, budget)] and the cost of an empty turn."""
+    cases, idle = [], 0
+    for line in board_lines(os.path.join(IMAGES, 'bench.elf')):
+        if found := re.match(r'bench (.+?)\s+depth\s+(\d+) bytes\s+(\d+): (\d+) \(budget (\d+)\)', line):
+            cases.append((found[1], *map(int, found.groups()[1:])))
+        elif found := re.match(r'bench idle turn: (\d+)', line):
+            idle = int(found[1])
+    if not cases or not idle:
+        raise RuntimeError('the bench image printed no cases')
+    return cases, idle
+
+
+def stage_table():
+    """{(name, depth, bytes): [(stage, instructions)]}"""
+    table = {}
+    for line in board_lines(STAGES):
+        if found := re.match(r'stage (.+?)\s+depth\s+(\d+) bytes\s+(\d+) (\w+)\s+(\d+)', line):
+            key = (found[1], int(found[2]), int(found[3]))
+            table.setdefault(key, []).append((found[4], int(found[5])))
+    return table
+
+
+def verdict(value, budget):
+    if budget == 0:
+        return ''
+    return f'budget {budget}: ' + ('met' if value <= budget else 'MISSED')
+
+
+def show_board():
+    cases, idle = board_cases()
+    print('Instructions per I/O on aarch64 (cortex-a72, gcc -O2), endpoint + controller + device,')
+    print('counted by QEMU -icount; the host model is not in them.')
+    print(f'  {"case":<10} {"depth":>5} {"bytes":>7} {"instructions":>13}')
+    for name, depth, size, count, budget in cases:
+        print(f'  {name:<10} {depth:>5} {size:>7} {count:>13}   {verdict(count, budget)}')
+    print(f'  an empty turn of the reactor: {idle}')
+    print('\nWhere they go (a second build with stage marks; the marks are subtracted)')
+    table = stage_table()
+    names = [stage for stage, _ in next(iter(table.values()))]
+    print(f'  {"case":<10} {"depth":>5} {"bytes":>7} ' + ''.join(f'{n:>10}' for n in names))
+    for (name, depth, size), stages in table.items():
+        print(f'  {name:<10} {depth:>5} {size:>7} ' + ''.join(f'{c:>10}' for _, c in stages))
+
+
+def native_cases():
+    listing = subprocess.run([NATIVE], capture_output=True, text=True, check=True).stdout
+    return re.findall(r'^(\d+) (.+?) depth (\d+) bytes (\d+)', listing, re.M)
+
+
+def callgrind(case, count):
+    """Instructions of bench_turn() and what it calls, over `count` I/Os."""
+    done = subprocess.run(['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null',
+                           '--toggle-collect=bench_turn', NATIVE, case, str(count)],
+                          capture_output=True, text=True, check=True)
+    return int(re.search(r'Collected : (\d+)', done.stderr)[1])
+
+
+def show_native():
+    print('\nThe same natively (x86-64 instructions, gcc -O2, callgrind)')
+    if not shutil.which('valgrind'):
+        print('  valgrind is not installed: apt-get install valgrind')
+        return
+    for case, name, depth, size in native_cases():
+        once, twice = callgrind(case, CALLGRIND_IOS), callgrind(case, 2 * CALLGRIND_IOS)
+        print(f'  {name:<10} {depth:>5} {size:>7} {(twice - once) / CALLGRIND_IOS:>13.0f}')
+
+
+def sections(image):
+    """(text + rodata, data, bss) in bytes."""
+    lines = subprocess.run(['aarch64-linux-gnu-size', image], capture_output=True, text=True,
+                           check=True).stdout.splitlines()
+    return tuple(map(int, lines[1].split()[:3]))
+
+
+def show_size():
+    print('\nSizes in bytes')
+    for name in ('qemu-virt', 'qemu-virt-clang'):
+        text, data, bss = sections(os.path.join(ROOT, 'build', name, 'snic.elf'))
+        print(f'  {name:<16} text + rodata {text:>7} ({verdict(text, TEXT_BUDGET_BYTES)}), '
+              f'data {data}, bss {bss}')
+
+
+def show_rates():
+    print('\nRates: of this machine at this moment')
+    sys.stdout.flush()
+    subprocess.run([sys.executable, os.path.join(ROOT, 'tests/native/run.py'), 'bench'], check=True)
+    compare = os.path.join(ROOT, 'tests/native/compare_spdk.py')
+    if os.path.exists(compare):
+        subprocess.run([sys.executable, compare], check=True)
+
+
+def check():
+    passed = failed = 0
+
+    def judge(name, good):
+        nonlocal passed, failed
+        print(f'{"ok  " if good else "FAIL"} {name}')
+        passed, failed = passed + good, failed + (not good)
+
+    cases, _ = board_cases()
+    for name, depth, size, count, budget in cases:
+        if budget:
+            judge(f'{name}, depth {depth}, {size} bytes: {count} instructions, budget {budget}',
+                  count <= budget)
+    again, _ = board_cases()
+    judge('a second run counts the same', cases == again)
+    for name in ('qemu-virt', 'qemu-virt-clang'):
+        text = sections(os.path.join(ROOT, 'build', name, 'snic.elf'))[0]
+        judge(f'{name}: {text} bytes of text and rodata, budget {TEXT_BUDGET_BYTES}',
+              text <= TEXT_BUDGET_BYTES)
+    print(f'{passed} passed, {failed} failed')
+    return 0 if failed == 0 and passed else 1
+
+
+def main():
+    what = sys.argv[1:]
+    if what == ['check']:
+        return check()
+    if what == ['size']:
+        show_size()
+        return 0
+    if what:
+        print(__doc__)
+        return 2
+    show_board()
+    show_native()
+    show_size()
+    show_rates()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
