@@ -88,10 +88,10 @@ _Static_assert(LINK_OFFSET_BAR + LINK_DOORBELL_OFFSET + LINK_DOORBELL_BYTES <= L
 #define LINK_CORES 8u /* room in the format, not what a board has */
 _Static_assert(LIMIT_CORES <= LINK_CORES, "each core needs an arm word");
 
-/* link_host_page.flags */
-#define LINK_FLAG_TRAPPED (1u << 0) /* doorbell writes wake armed cores; else stores of the host \
-                                     */
-#define LINK_FLAG_CHEAP_POLL (1u << 1) /* polling host memory costs no bus round trip */
+/* link_host_page.flags. Trapped: a doorbell write wakes armed cores; else doorbells are plain
+ * stores of the host. Cheap poll: polling host memory costs no bus round trip. */
+#define LINK_FLAG_TRAPPED    (1u << 0)
+#define LINK_FLAG_CHEAP_POLL (1u << 1)
 
 struct link_host_page {
     uint64_t magic;

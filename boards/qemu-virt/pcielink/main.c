@@ -25,9 +25,12 @@ static void usage(void)
         stderr,
         "usage: pcielink --dir RUN_DIR --ram FILE --ram-size BYTES\n"
         "                [--doorbells mapped|trapped] [--dstrd 0..%u] [--host-poll cheap|dear]\n"
+        "                [--fence-ms N]\n"
         "  The endpoint controller between a host's QEMU (vfio-user at RUN_DIR/cntrl) and a NIC's\n"
         "  (ivshmem-doorbell at RUN_DIR/ivshmem.sock, vectors=%u). FILE is the host's RAM, shared\n"
-        "  by all three. Commands: RUN_DIR/ctl (status, flr, link down, link up, quit).\n",
+        "  by all three. --fence-ms: how long the NIC may take to let go of host memory before it "
+        "is\n"
+        "  killed (1000). Commands: RUN_DIR/ctl (status, flr, link down, link up, quit).\n",
         LINK_DSTRD_MAX, LINK_IVSHMEM_VECTORS);
     exit(2);
 }
@@ -66,13 +69,10 @@ static bool parse_choice(const char *text, const char *yes, const char *no)
 static struct pcielink_options parse_options(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"dir", required_argument, NULL, 'd'},
-        {"ram", required_argument, NULL, 'r'},
-        {"ram-size", required_argument, NULL, 's'},
-        {"doorbells", required_argument, NULL, 'b'},
-        {"dstrd", required_argument, NULL, 't'},
-        {"host-poll", required_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0},
+        {"dir", required_argument, NULL, 'd'},      {"ram", required_argument, NULL, 'r'},
+        {"ram-size", required_argument, NULL, 's'}, {"doorbells", required_argument, NULL, 'b'},
+        {"dstrd", required_argument, NULL, 't'},    {"host-poll", required_argument, NULL, 'p'},
+        {"fence-ms", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0},
     };
     struct pcielink_options options = {.dstrd = LINK_DSTRD_MAX};
     int option;
@@ -96,6 +96,9 @@ static struct pcielink_options parse_options(int argc, char **argv)
             break;
         case 'p':
             options.cheap_poll = parse_choice(optarg, "cheap", "dear");
+            break;
+        case 'f':
+            options.fence_ns = (parse_bytes(optarg) & UINT32_MAX) * 1000000;
             break;
         default:
             usage();

@@ -171,6 +171,7 @@ static int open_link(struct pcielink *p)
         .cheap_poll = p->options.cheap_poll,
         .dstrd = p->options.dstrd,
         .host_ram_bytes = p->options.ram_bytes,
+        .fence_timeout_ns = p->options.fence_ns,
     };
     return vfu_link_init(&p->link, &config);
 }

@@ -102,6 +102,7 @@ struct pcielink_options {
     bool trapped;
     bool cheap_poll;
     uint8_t dstrd;
+    uint64_t fence_ns; /* 0: a second */
 };
 
 struct pcielink {
