@@ -6,22 +6,25 @@
 
 #include <stddef.h>
 
-#define ALWAYS_INLINE   static inline __attribute__((always_inline))
-#define NOINLINE        __attribute__((noinline))
-#define COLD            __attribute__((cold))
-#define NORETURN        __attribute__((noreturn))
-#define MUST_USE        __attribute__((warn_unused_result))
-#define UNUSED          __attribute__((unused))
-#define USED            __attribute__((used))
-#define WEAK            __attribute__((weak))
-#define PACKED          __attribute__((packed))
-#define ALIGNED(bytes)  __attribute__((aligned(bytes)))
-#define SECTION(name)   __attribute__((section(name)))
+#define ALWAYS_INLINE     static inline __attribute__((always_inline))
+#define NOINLINE          __attribute__((noinline))
+#define COLD              __attribute__((cold))
+#define NORETURN          __attribute__((noreturn))
+#define MUST_USE          __attribute__((warn_unused_result))
+#define UNUSED            __attribute__((unused))
+#define USED              __attribute__((used))
+#define WEAK              __attribute__((weak))
+#define PACKED            __attribute__((packed))
+#define ALIGNED(bytes)    __attribute__((aligned(bytes)))
+#define SECTION(name)     __attribute__((section(name)))
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
-#define FALLTHROUGH     __attribute__((fallthrough))
+#define FALLTHROUGH       __attribute__((fallthrough))
 
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* 16 bytes that are copied as a whole; may lie over any type. */
+typedef unsigned __int128 word128 __attribute__((may_alias));
 
 /* Asks for a line that will be read soon. */
 #define PREFETCH_READ(p)  __builtin_prefetch((p), 0)
@@ -30,7 +33,7 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The object of `type` whose field `member` is at `ptr`. */
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Data that one core writes often stands alone on its cache lines. */
 #define CACHE_LINE_BYTES 64

@@ -79,10 +79,15 @@ bool nvme_ep_cq_refill(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
 
 /* --- ends of commands ---------------------------------------------------------------------- */
 
-ALWAYS_INLINE void cmd_free(struct nvme_ep_cmd *cmd)
+ALWAYS_INLINE void cmd_free_to(struct nvme_ep_cmd *cmd, struct nvme_ep_pools *pools)
 {
     cmd->nvme.state = NVME_EP_CMD_FREE;
-    pool_put(&cmd->sq->pools->cmds, cmd);
+    pool_put(&pools->cmds, cmd);
+}
+
+static void cmd_free(struct nvme_ep_cmd *cmd)
+{
+    cmd_free_to(cmd, cmd->sq->pools);
 }
 
 /* Tells the Abort command that waits for us (5.1: dword 0 bit 0 is 0 when we were aborted). */
@@ -142,18 +147,20 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
 void nvme_ep_complete(struct nvme_cmd *nvme)
 {
     struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(nvme);
-    struct nvme_ep_cq *cq = cmd->sq->cq;
+    struct nvme_ep_sq *sq = cmd->sq;
+    struct nvme_ep_cq *cq = sq->cq;
+    struct nvme_ep_pools *pools = sq->pools;
 
     STAGE_ENTER(COMPLETE);
     TRACE(cmd->core->index, IO_DONE, nvme->blk.fn, (uint32_t)nvme->sq_id << 16 | nvme->cid,
           nvme->blk.status, cmd->core->now_ns - nvme->start_ns);
-    if (LIKELY(nvme->state == NVME_EP_CMD_ACTIVE && cq->room != 0)) {
-        cq_post(cq, cmd->sq, nvme);
-        cq_mark_dirty(cmd->core, cq);
-        cmd_free(cmd);
-    } else {
+    if (UNLIKELY(nvme->state != NVME_EP_CMD_ACTIVE || cq->room == 0)) {
         complete_slow(cmd);
+        return;
     }
+    cq_post(cq, sq, nvme);
+    cq_mark_dirty(cmd->core, cq);
+    cmd_free_to(cmd, pools);
     STAGE_ENTER(FETCH);
 }
 

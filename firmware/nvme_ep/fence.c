@@ -146,6 +146,7 @@ static void settings_take(struct nvme_ep_core *core)
     uint64_t time = FIELD_GET(NVME_COALESCING_TIME, ep->coalescing);
     uint64_t threshold = FIELD_GET(NVME_COALESCING_THRESHOLD, ep->coalescing);
 
+    core->page_bytes = ep->page_bytes;
     core->burst = burst == FIELD_MASK(NVME_ARBITRATION_BURST) ? NVME_EP_BATCH
                                                               : min_u32(1u << burst, NVME_EP_BATCH);
     core->is_weighted = FIELD_GET(NVME_CC_AMS, ep->cc) == NVME_CC_AMS_WRR;

@@ -110,6 +110,7 @@ static void core_init(struct nvme_ep *ep, uint32_t index)
     core->ep = ep;
     core->index = (uint8_t)index;
     core->burst = 1;
+    core->page_bytes = 4096;
     core->coalesce_due_ns = UINT64_MAX;
     core->poller.name = "nvme_ep";
     core->poller.run = index == 0 ? nvme_ep_poll_control : nvme_ep_poll_io;
@@ -208,8 +209,6 @@ static void stats_add(struct nvme_ep_stats *sum, const struct nvme_ep_stats *par
     sum->cqe_count += part->cqe_count;
     sum->irq_count += part->irq_count;
     traffic_add(&sum->list_reads, &part->list_reads);
-    traffic_add(&sum->data_to_host, &part->data_to_host);
-    traffic_add(&sum->data_from_host, &part->data_from_host);
     sum->staged_bytes += part->staged_bytes;
     sum->doorbell_error_count += part->doorbell_error_count;
     sum->bad_address_count += part->bad_address_count;
@@ -227,6 +226,8 @@ struct nvme_ep_stats nvme_ep_stats(const struct nvme_ep *ep, uint32_t core)
     for (uint32_t i = 0; i < LIMIT_CORES; i++) {
         if (core == NVME_EP_ALL_CORES || core == i) {
             stats_add(&sum, &ep->cores[i].stats);
+            traffic_add(&sum.data_from_host, &ep->cores[i].data[0]);
+            traffic_add(&sum.data_to_host, &ep->cores[i].data[1]);
         }
     }
     /* One access each; not counted apart on the way. */

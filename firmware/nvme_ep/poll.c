@@ -20,14 +20,6 @@
 
 /* --- fetching ------------------------------------------------------------------------------ */
 
-/* Copies an SQE out of host memory, each byte once; from here on only the copy exists. */
-ALWAYS_INLINE void sqe_copy(struct nvme_sqe *to, const struct nvme_sqe *from)
-{
-    *to = *from;
-    /* The compiler must not look at `from` again. */
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
 static COLD NOINLINE void tail_is_bad(struct nvme_ep_core *core, struct nvme_ep_sq *sq,
                                       uint32_t tail)
 {
@@ -80,7 +72,7 @@ ALWAYS_INLINE uint32_t sq_fetch_to(struct nvme_ep_core *core, struct nvme_ep_sq 
             break;
         }
         STAGE_ENTER(FETCH);
-        sqe_copy(&cmd->nvme.blk.cmd, &sq->base[head]);
+        shm_copy64(&cmd->nvme.blk.cmd, &sq->base[head]); /* from here on only the copy exists */
         if (UNLIKELY(++head == sq->size)) {
             head = 0;
         }

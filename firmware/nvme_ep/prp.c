@@ -43,8 +43,8 @@ static COLD nvme_status_t builder_grow(struct nvme_ep_builder *builder)
     return NVME_SC_SUCCESS;
 }
 
-nvme_status_t nvme_ep_builder_add(struct nvme_ep_builder *builder, uint64_t bus_addr,
-                                  uint32_t len_bytes)
+ALWAYS_INLINE nvme_status_t builder_add(struct nvme_ep_builder *builder, uint64_t bus_addr,
+                                        uint32_t len_bytes)
 {
     if (builder->count != 0) {
         struct mem_seg *last = &builder->segs[builder->count - 1];
@@ -65,6 +65,12 @@ nvme_status_t nvme_ep_builder_add(struct nvme_ep_builder *builder, uint64_t bus_
     return NVME_SC_SUCCESS;
 }
 
+nvme_status_t nvme_ep_builder_add(struct nvme_ep_builder *builder, uint64_t bus_addr,
+                                  uint32_t len_bytes)
+{
+    return builder_add(builder, bus_addr, len_bytes);
+}
+
 nvme_status_t nvme_ep_bad_address(struct nvme_ep_cmd *cmd, uint64_t host_addr, uint32_t len_bytes)
 {
     cmd->core->stats.bad_address_count++;
@@ -82,23 +88,28 @@ nvme_status_t nvme_ep_builder_add_host(struct nvme_ep_builder *builder, uint64_t
     if (UNLIKELY(bus_addr == PCIE_EP_NO_ADDR)) {
         return nvme_ep_bad_address(builder->cmd, host_addr, len_bytes);
     }
-    return nvme_ep_builder_add(builder, bus_addr, len_bytes);
+    return builder_add(builder, bus_addr, len_bytes);
 }
 
-void nvme_ep_builder_finish(struct nvme_ep_builder *builder, uint32_t len_bytes)
+/* The data is at `segs`: says so, and counts it. */
+ALWAYS_INLINE void data_set(struct nvme_ep_cmd *cmd, const struct mem_seg *segs, uint32_t seg_count,
+                            uint32_t len_bytes, bool for_write)
 {
-    struct nvme_ep_cmd *cmd = builder->cmd;
     struct mem_ref *data = &cmd->nvme.blk.data;
-    struct nvme_ep_traffic *traffic =
-        builder->for_write ? &cmd->core->stats.data_to_host : &cmd->core->stats.data_from_host;
+    struct nvme_ep_traffic *traffic = &cmd->core->data[for_write];
 
-    data->segs = builder->segs;
+    data->segs = segs;
     data->len_bytes = len_bytes;
-    data->seg_count = (uint16_t)builder->count;
+    data->seg_count = (uint16_t)seg_count;
     data->space = MEM_SPACE_HOST;
     cmd->is_mapped = true;
     traffic->count++;
     traffic->bytes += len_bytes;
+}
+
+void nvme_ep_builder_finish(struct nvme_ep_builder *builder, uint32_t len_bytes)
+{
+    data_set(builder->cmd, builder->segs, builder->count, len_bytes, builder->for_write);
 }
 
 /* --- PRP lists ----------------------------------------------------------------------------- */
@@ -115,7 +126,7 @@ static nvme_status_t prp_list_open(struct prp_list *list, struct nvme_ep_cmd *cm
                                    uint64_t host_addr, uint32_t entry_count)
 {
     struct nvme_ep_core *core = cmd->core;
-    uint32_t page_bytes = core->ep->page_bytes;
+    uint32_t page_bytes = core->page_bytes;
     uint32_t room = (page_bytes - (uint32_t)(host_addr & (page_bytes - 1))) / 8;
     uint32_t len_bytes = min_u32(room, entry_count) * 8;
     uint64_t bus_addr = pcie_ep_map(&core->view, host_addr, len_bytes, false);
@@ -130,35 +141,110 @@ static nvme_status_t prp_list_open(struct prp_list *list, struct nvme_ep_cmd *cm
     return NVME_SC_SUCCESS;
 }
 
+/* Host addresses from `w->host_addr` on, below this offset, hold a whole page; 0: none does. */
+static uint64_t window_page_limit(const struct pcie_ep_window *w, uint32_t page_bytes,
+                                  bool for_write)
+{
+    bool is_allowed = for_write ? w->writable : w->readable;
+
+    return is_allowed && w->len_bytes >= page_bytes ? w->len_bytes - page_bytes + 1 : 0;
+}
+
+/* The page at `entry` on the bus; PCIE_EP_NO_ADDR. Moves on to the window that it is in. */
+static NOINLINE uint64_t prp_page_search(struct nvme_ep_builder *builder, uint64_t entry,
+                                         const struct pcie_ep_window **w, uint64_t *limit)
+{
+    struct nvme_ep_core *core = builder->cmd->core;
+    uint64_t bus_addr =
+        pcie_ep_map_search(&core->view, entry, core->page_bytes, builder->for_write);
+
+    *w = &core->view.windows[core->view.last_hit];
+    *limit = window_page_limit(*w, core->page_bytes, builder->for_write);
+    return bus_addr;
+}
+
+/* Adds `count` whole pages that the list names. PRP1 has made a segment already. */
+static nvme_status_t prp_list_add(struct nvme_ep_builder *builder, const uint64_t *entries,
+                                  uint32_t count)
+{
+    const struct pcie_ep_view *view = &builder->cmd->core->view;
+    const struct pcie_ep_window *w = &view->windows[view->last_hit];
+    uint32_t page_bytes = builder->cmd->core->page_bytes;
+    uint64_t limit = window_page_limit(w, page_bytes, builder->for_write);
+    struct mem_seg *seg = &builder->segs[builder->count - 1];
+    const struct mem_seg *last = &builder->segs[builder->limit - 1];
+    uint64_t seg_end = seg->bus_addr + seg->len_bytes;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t entry = shm_load64(&entries[i]);
+        uint64_t bus_addr = w->bus_addr + (entry - w->host_addr);
+        if (UNLIKELY((entry & (page_bytes - 1)) != 0)) { /* only PRP1 and PRP2 have offsets */
+            return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
+        }
+        if (UNLIKELY(entry - w->host_addr >= limit)) {
+            bus_addr = prp_page_search(builder, entry, &w, &limit);
+            if (bus_addr == PCIE_EP_NO_ADDR) {
+                return nvme_ep_bad_address(builder->cmd, entry, page_bytes);
+            }
+        }
+        if (bus_addr == seg_end) {
+            seg->len_bytes += page_bytes;
+        } else {
+            if (UNLIKELY(seg == last)) {
+                nvme_status_t status = builder_grow(builder);
+                if (status != NVME_SC_SUCCESS) {
+                    return status;
+                }
+                seg = &builder->segs[LIMIT_INLINE_SEGS - 1];
+                last = &builder->segs[builder->limit - 1];
+            }
+            seg++;
+            seg->bus_addr = bus_addr;
+            seg->len_bytes = page_bytes;
+        }
+        seg_end = bus_addr + page_bytes;
+    }
+    builder->count = (uint32_t)(seg - builder->segs) + 1;
+    return NVME_SC_SUCCESS;
+}
+
 /* All pages behind the first come from a list. */
 static nvme_status_t prp_list_walk(struct nvme_ep_builder *builder, uint64_t list_addr,
                                    uint32_t left_bytes)
 {
-    uint32_t page_bytes = builder->cmd->core->ep->page_bytes;
-    uint32_t page_count = (left_bytes + page_bytes - 1) / page_bytes;
-    struct prp_list list;
-    nvme_status_t status;
+    uint32_t page_bytes = builder->cmd->core->page_bytes;
+    uint32_t whole_count = left_bytes / page_bytes;
+    uint32_t rest_bytes = left_bytes % page_bytes;
+    struct prp_list list = {0};
 
     if (UNLIKELY((list_addr & 7) != 0)) { /* 4.3: a list starts qword aligned, at any offset */
         return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
     }
-    status = prp_list_open(&list, builder->cmd, list_addr, page_count);
-    while (status == NVME_SC_SUCCESS && left_bytes > 0) {
-        uint64_t entry = shm_load64(list.entries++);
-        if (UNLIKELY((entry & (page_bytes - 1)) != 0)) { /* only PRP1 and PRP2 have offsets */
+    for (;;) {
+        uint32_t entry_count = whole_count + (rest_bytes != 0);
+        nvme_status_t status = prp_list_open(&list, builder->cmd, list_addr, entry_count);
+        if (UNLIKELY(status != NVME_SC_SUCCESS)) {
+            return status;
+        }
+        bool has_chain = entry_count > list.left; /* then the last slot points on */
+        uint32_t run = min_u32(whole_count, has_chain ? list.left - 1 : list.left);
+        status = prp_list_add(builder, list.entries, run);
+        if (UNLIKELY(status != NVME_SC_SUCCESS)) {
+            return status;
+        }
+        whole_count -= run;
+        if (LIKELY(!has_chain && rest_bytes == 0)) {
+            return NVME_SC_SUCCESS;
+        }
+        uint64_t entry = shm_load64(&list.entries[run]);
+        if (UNLIKELY((entry & (page_bytes - 1)) != 0)) {
             return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
         }
-        if (UNLIKELY(list.left == 1 && page_count > 1)) {
-            status = prp_list_open(&list, builder->cmd, entry, page_count);
-            continue;
+        if (!has_chain) {
+            return nvme_ep_builder_add_host(builder, entry, rest_bytes);
         }
-        uint32_t len_bytes = min_u32(left_bytes, page_bytes);
-        status = nvme_ep_builder_add_host(builder, entry, len_bytes);
-        left_bytes -= len_bytes;
-        list.left--;
-        page_count--;
+        list_addr = entry;
     }
-    return status;
 }
 
 /* More than what PRP1 alone can say. `first_bytes` lie in its page. */
@@ -167,7 +253,7 @@ static nvme_status_t prp_map_pages(struct nvme_ep_cmd *cmd, uint32_t len_bytes,
 {
     const struct nvme_sqe *sqe = &cmd->nvme.blk.cmd;
     uint64_t prp2 = sqe->prp2;
-    uint32_t page_bytes = cmd->core->ep->page_bytes;
+    uint32_t page_bytes = cmd->core->page_bytes;
     uint32_t left_bytes = len_bytes - first_bytes;
     struct nvme_ep_builder builder;
 
@@ -177,7 +263,9 @@ static nvme_status_t prp_map_pages(struct nvme_ep_cmd *cmd, uint32_t len_bytes,
         cmd->nvme.error_location = LOCATION_PRP1;
         return status;
     }
-    if (left_bytes > page_bytes) {
+    if (left_bytes == 0) {
+        status = NVME_SC_SUCCESS; /* PRP2 is reserved */
+    } else if (left_bytes > page_bytes) {
         status = prp_list_walk(&builder, prp2, left_bytes);
     } else if (UNLIKELY((prp2 & (page_bytes - 1)) != 0)) {
         status = NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
@@ -194,46 +282,54 @@ static nvme_status_t prp_map_pages(struct nvme_ep_cmd *cmd, uint32_t len_bytes,
 
 /* --- ops->map ------------------------------------------------------------------------------ */
 
-/* The commonest case by itself: all data in the page of PRP1. */
-ALWAYS_INLINE nvme_status_t prp_map(struct nvme_ep_cmd *cmd, uint32_t len_bytes)
+/* Everything that is not the case below. */
+static NOINLINE nvme_status_t prp_map(struct nvme_ep_cmd *cmd, uint32_t len_bytes)
 {
-    struct nvme_ep_core *core = cmd->core;
     uint64_t prp1 = cmd->nvme.blk.cmd.prp1;
-    uint32_t page_bytes = core->ep->page_bytes;
+    uint32_t page_bytes = cmd->core->page_bytes;
     uint32_t first_bytes = page_bytes - (uint32_t)(prp1 & (page_bytes - 1));
 
-    if (UNLIKELY((prp1 & 3) != 0)) { /* 4.3: PRP1 is dword aligned */
+    if ((prp1 & 3) != 0) { /* 4.3: PRP1 is dword aligned */
         cmd->nvme.error_location = LOCATION_PRP1;
         return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
     }
-    if (UNLIKELY(len_bytes > first_bytes)) {
-        return prp_map_pages(cmd, len_bytes, first_bytes);
-    }
-    bool for_write = cmd->nvme.blk.dir == NVME_DIR_FROM_CONTROLLER;
-    uint64_t bus_addr = pcie_ep_map(&core->view, prp1, len_bytes, for_write);
-    if (UNLIKELY(bus_addr == PCIE_EP_NO_ADDR)) {
-        cmd->nvme.error_location = LOCATION_PRP1;
-        return nvme_ep_bad_address(cmd, prp1, len_bytes);
-    }
-    struct nvme_ep_builder builder = {
-        .cmd = cmd, .segs = cmd->segs, .count = 1, .for_write = for_write};
-    cmd->segs[0].bus_addr = bus_addr;
-    cmd->segs[0].len_bytes = len_bytes;
-    nvme_ep_builder_finish(&builder, len_bytes);
-    return NVME_SC_SUCCESS;
+    return prp_map_pages(cmd, len_bytes, min_u32(first_bytes, len_bytes));
 }
 
-nvme_status_t nvme_ep_map(struct nvme_cmd *nvme, uint32_t len_bytes)
+static NOINLINE nvme_status_t map_general(struct nvme_ep_cmd *cmd, uint32_t len_bytes)
 {
-    struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(nvme);
     nvme_status_t status;
 
-    STAGE_ENTER(MAP);
-    if (LIKELY((nvme->blk.cmd.flags >> NVME_SQE_PSDT_SHIFT) == NVME_PSDT_PRP)) {
+    if ((cmd->nvme.blk.cmd.flags >> NVME_SQE_PSDT_SHIFT) == NVME_PSDT_PRP) {
         status = prp_map(cmd, len_bytes);
     } else {
         status = nvme_ep_sgl_map(cmd, len_bytes);
     }
     STAGE_ENTER(DECODE);
     return status;
+}
+
+/* The commonest case by itself, without a call: PRPs, all data in the page of PRP1, in the window
+ * of the command before. */
+nvme_status_t nvme_ep_map(struct nvme_cmd *nvme, uint32_t len_bytes)
+{
+    struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(nvme);
+    struct nvme_ep_core *core = cmd->core;
+    uint64_t prp1 = nvme->blk.cmd.prp1;
+    uint32_t offset = (uint32_t)prp1 & (core->page_bytes - 1);
+    bool for_write = nvme->blk.dir == NVME_DIR_FROM_CONTROLLER;
+
+    uint64_t bus_addr;
+
+    STAGE_ENTER(MAP);
+    if (UNLIKELY(!pcie_ep_map_last(&core->view, prp1, len_bytes, for_write, &bus_addr) ||
+                 (prp1 & 3) != 0 || offset + len_bytes > core->page_bytes ||
+                 (nvme->blk.cmd.flags >> NVME_SQE_PSDT_SHIFT) != NVME_PSDT_PRP)) {
+        return map_general(cmd, len_bytes);
+    }
+    cmd->segs[0].bus_addr = bus_addr;
+    cmd->segs[0].len_bytes = len_bytes;
+    data_set(cmd, cmd->segs, 1, len_bytes, for_write);
+    STAGE_ENTER(DECODE);
+    return NVME_SC_SUCCESS;
 }
