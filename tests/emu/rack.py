@@ -1,0 +1,51 @@
+#!/usr/bin/python3
+"""The rack's tests: an unmodified Linux host uses the firmware's NVMe function in every way it can.
+
+    rack.py [PATTERN...]          all, or those whose suite/name contains a pattern
+    rack.py --list
+    rack.py --board native        against the firmware as a process; reference: QEMU's own NVMe
+
+Each suite starts one rack; its tests run one after the other on it. Logs: build/rack/test-<suite>/.
+"""
+import os
+import sys
+
+sys.dont_write_bytecode = True
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "boards", "qemu-virt"))
+
+# pylint: disable=wrong-import-position
+import rack_admin
+import rack_doorbells
+import rack_io
+import rack_life
+import rack_reset
+from rack import RackConfig
+from rack.testing import Suite, main
+from rack_common import HOST_ARGS, NAMESPACES
+
+
+def config(**changes):
+    return RackConfig(namespaces=NAMESPACES, host_args=HOST_ARGS, **changes)
+
+
+SHORT = [rack_admin.test_probe_finds_all_namespaces, rack_io.test_fio_mixed_sizes_with_sgls,
+         rack_io.test_fio_unaligned_buffers, rack_reset.test_controller_reset_loop_under_load]
+
+SUITES = [
+    Suite("linux-6.12", config(),
+          rack_admin.TESTS + rack_io.TESTS + rack_reset.TESTS + rack_life.TESTS),
+    # two NIC cores, doorbells that pcielink traps and Linux shadows
+    Suite("trapped", config(doorbells="trapped", nic_cores=2),
+          [rack_admin.test_probe_finds_all_namespaces] + rack_doorbells.TESTS + [
+              rack_life.test_idle_nic_uses_little_cpu, rack_io.test_fio_mixed_sizes_with_prps,
+              rack_io.test_fio_several_jobs, rack_reset.test_controller_reset_loop_under_load,
+              rack_reset.test_function_level_reset_under_load,
+              rack_life.test_nic_restart_while_the_host_waits]),
+    # the older kernel, and a drive with large blocks
+    Suite("linux-6.1", config(guest="guest-6.1", nic_drive_lba_bytes=4096),
+          SHORT),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(SUITES))

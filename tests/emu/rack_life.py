@@ -1,0 +1,151 @@
+"""Lives and deaths: the NIC, the host and the link between them go away and come back."""
+import os
+import time
+
+from rack.errors import RackError
+
+from rack_common import (IO_TIMEOUT_S, Load, drive_with_canary, require, require_canary,
+                         wait_until_live)
+
+RECOVERY_S = 90
+NIC_UP_S = 20
+
+
+def _link_status(rack):
+    """{name: value} of pcielink's status lines."""
+    lines = rack.link.control("status").splitlines()
+    return dict(line.split(" ", 1) for line in lines if " " in line)
+
+
+def _recover(rack):
+    """The host's driver gets the controller going: by itself after its time-out, or, when it has
+    given up, by a reset through PCI, as an administrator would do it."""
+    try:
+        return wait_until_live(rack, 4 * IO_TIMEOUT_S)
+    except RackError:
+        rack.host.run("for d in /sys/bus/pci/drivers/nvme/0*; do echo 1 > $d/reset; done", 60, False)
+        return wait_until_live(rack, RECOVERY_S)
+
+
+def test_link_status_is_up(rack):
+    status = _link_status(rack)
+    expected = {"link": "up", "host": "connected", "nic": "ready", "bus_master": "1"}
+    for name, value in expected.items():
+        require(status[name] == value, f"{name} is {status[name]}, not {value}")
+    require(int(status["message_errors"]) == 0, f"vfio-user errors: {status['message_errors']}")
+    require("error" in rack.link.control("nonsense"), "pcielink takes any command")
+
+
+def test_nic_restart_while_the_host_waits(rack):
+    """Power cut at the NIC under load. The host's commands hang until its time-out; then it resets a
+    controller that has come back meanwhile, sends them again, and no byte is lost on the drive."""
+    device = drive_with_canary(rack)
+    with Load(rack, device) as load:
+        rack.nic.stop()
+        require(_wait_for(lambda: _link_status(rack)["nic"] == "none", 5), "pcielink keeps a dead NIC")
+        time.sleep(1)
+        rack.nic.start()
+        rack.nic.wait_until_up(NIC_UP_S)
+        _recover(rack)
+        runs_before = rack.host.run("sleep 2")
+    require(load.runs > 0, f"fio has not ended a run {runs_before.out}")
+    require_canary(rack)
+
+
+def test_warm_reset_of_the_nic(rack):
+    """system_reset of the NIC's machine under load: no record of a crash, and the host recovers."""
+    device = drive_with_canary(rack)
+    with Load(rack, device):
+        rack.nic.reset()
+        rack.nic.wait_until_up(NIC_UP_S)
+        require("asked for on the console" not in rack.nic.log(), "a crash is told that was none")
+        _recover(rack)
+    require_canary(rack)
+
+
+def test_panic_leaves_its_record(rack):
+    """A panic resets the NIC, whose next start tells what happened; the host recovers."""
+    device = drive_with_canary(rack)
+    with Load(rack, device):
+        start = len(rack.nic.log())
+        rack.nic.type("panic")
+        require(_wait_for(lambda: "app: serving" in rack.nic.log()[start:], NIC_UP_S),
+                "the NIC does not serve after a panic")
+        dump, again, rest = rack.nic.log()[start:].partition("snic: start at")
+        require("*** panic" in dump and "backtrace" in dump, f"no dump:\n{dump}")
+        require(again and "asked for on the console" in rest, f"the next start tells nothing:\n{rest}")
+        _recover(rack)
+    require_canary(rack)
+
+
+def test_host_power_cut_and_start(rack):
+    """The host VM dies under load; NIC and pcielink go on and serve the next boot."""
+    device = drive_with_canary(rack)
+    pids = [process.popen.pid for process in (rack.nic.process, rack.link.process)]
+    Load(rack, device, may_fail=True).__enter__()
+    rack.host.stop()
+    require(_wait_for(lambda: _link_status(rack)["host"] == "none", 10), "pcielink keeps a dead host")
+    rack.host.start()
+    rack.host.wait_until_up()
+    require(pids == [process.popen.pid for process in (rack.nic.process, rack.link.process)],
+            "NIC or pcielink has been started anew")
+    require_canary(rack)
+
+
+def test_host_reset_button(rack):
+    """Reset of the running host under load, as by its button: bus reset, firmware, boot."""
+    device = drive_with_canary(rack)
+    Load(rack, device, may_fail=True).__enter__()
+    rack.host.reboot()
+    require_canary(rack)
+
+
+def test_link_down_and_up(rack):
+    """The link goes down under load; the host loses the drive's answers, then gets them back."""
+    device = drive_with_canary(rack)
+    with Load(rack, device):
+        rack.link.control("link down")
+        require(_link_status(rack)["link"] == "down", "the link is not down")
+        time.sleep(1)
+        rack.link.control("link up")
+        _recover(rack)
+    require_canary(rack)
+
+
+def _wait_for(condition, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+# --- at rest -------------------------------------------------------------------------------------
+
+IDLE_S = 4
+IDLE_LIMIT = {"mapped": 0.30, "trapped": 0.10}  # of one processor of this machine
+
+
+def _cpu_seconds(process):
+    with open(f"/proc/{process.popen.pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_idle_nic_uses_little_cpu(rack):
+    """With an idle host the NIC sleeps: at once with trapped doorbells, in naps with mapped ones."""
+    rack.host.run("sync; sleep 1")
+    processes = (rack.nic.process, rack.link.process)
+    before = [_cpu_seconds(process) for process in processes]
+    time.sleep(IDLE_S)
+    used = [(_cpu_seconds(process) - start) / IDLE_S for process, start in zip(processes, before)]
+    limit = IDLE_LIMIT[rack.config.doorbells]
+    require(used[0] <= limit, f"the idle NIC uses {used[0]:.0%} of a processor; limit {limit:.0%}")
+    require(used[1] <= 0.05, f"the idle pcielink uses {used[1]:.0%} of a processor")
+
+
+TESTS = [test_link_status_is_up, test_idle_nic_uses_little_cpu,
+         test_nic_restart_while_the_host_waits, test_warm_reset_of_the_nic,
+         test_panic_leaves_its_record, test_link_down_and_up, test_host_power_cut_and_start,
+         test_host_reset_button]
