@@ -82,7 +82,7 @@ void nvme_submit_admin(struct nvme_cmd *cmd)
     op->run(cmd);
 }
 
-/* --- ends ------------------------------------------------------------------------------------- */
+/* --- ends ----------------------------------------------------------------------------------- */
 
 /* Entered by transports and by our own handlers: the last word on an admin command. */
 void nvme_admin_done(struct nvme_cmd *cmd, nvme_status_t status, uint32_t dw0)
@@ -138,8 +138,7 @@ bool nvme_admin_reply(struct nvme_cmd *cmd, uint32_t offset_bytes, uint32_t vali
     return true;
 }
 
-/* --- queue commands: the transport's ------------------------------------------------------------
- */
+/* --- queue commands: the transport's -------------------------------------------------------- */
 
 void nvme_admin_create_cq(struct nvme_cmd *cmd)
 {
@@ -166,8 +165,7 @@ void nvme_admin_doorbell_buffers(struct nvme_cmd *cmd)
     cmd->ctrl->ops->doorbell_buffers(cmd);
 }
 
-/* --- Abort (5.1)
- * ---------------------------------------------------------------------------------- */
+/* --- Abort (5.1) ---------------------------------------------------------------------------- */
 
 void nvme_admin_abort(struct nvme_cmd *cmd)
 {
@@ -187,8 +185,7 @@ void nvme_admin_abort(struct nvme_cmd *cmd)
     ctrl->ops->abort(cmd, sq_id, cid);
 }
 
-/* --- Keep Alive (5.18, 7.12)
- * ------------------------------------------------------------------------ */
+/* --- Keep Alive (5.18, 7.12) ---------------------------------------------------------------- */
 
 void nvme_admin_keep_alive(struct nvme_cmd *cmd)
 {

@@ -10,7 +10,7 @@
 
 #define SUBNQN_BYTES_MAX 223
 
-/* --- made ------------------------------------------------------------------------------------- */
+/* --- made ----------------------------------------------------------------------------------- */
 
 /* Copies a string and pads it with `pad`. INVALID: it is missing, empty, too long, or not printable
  * ASCII. */
@@ -45,6 +45,7 @@ static bool is_valid(const struct nvme_ctrl_config *config)
 }
 
 static void shutdown_timed_out(struct timer *timer);
+static void shutdown_again(struct msg *msg);
 
 enum status nvme_ctrl_init(struct nvme_ctrl_memory *memory, const struct nvme_ctrl_config *config,
                            struct nvme_ctrl **out)
@@ -71,6 +72,7 @@ enum status nvme_ctrl_init(struct nvme_ctrl_memory *memory, const struct nvme_ct
     ctrl->psdt_allowed = BIT32(NVME_PSDT_PRP) | (config->sgl ? BIT32(NVME_PSDT_SGL_MPTR) : 0);
     ctrl->start_ns = clock_now_ns();
     timer_init(&ctrl->shutdown.timer, shutdown_timed_out);
+    ctrl->shutdown.msg.fn = shutdown_again;
     nvme_keep_alive_init(ctrl);
     nvme_events_init(ctrl);
     nvme_io_init(ctrl);
@@ -85,8 +87,7 @@ void *nvme_ctrl_transport(struct nvme_ctrl *ctrl)
     return ctrl->config.transport;
 }
 
-/* --- enabled and disabled (3.1.5, 7.3) -----------------------------------------------------------
- */
+/* --- enabled and disabled (3.1.5, 7.3) ------------------------------------------------------ */
 
 void nvme_ctrl_enable(struct nvme_ctrl *ctrl)
 {
@@ -112,8 +113,7 @@ void nvme_ctrl_disable(struct nvme_ctrl *ctrl)
     }
 }
 
-/* --- shutdown (7.6.2)
- * ------------------------------------------------------------------------------ */
+/* --- shutdown (7.6.2) ----------------------------------------------------------------------- */
 
 static void shutdown_answer(struct nvme_ctrl *ctrl)
 {
@@ -149,6 +149,19 @@ static void shutdown_start(struct nvme_ctrl *ctrl)
     nvme_flush_all(cmd);
 }
 
+/* In a turn of its own, not inside the end of the flush that was given up. */
+static void shutdown_again(struct msg *msg)
+{
+    struct nvme_shutdown *shutdown = CONTAINER_OF(msg, struct nvme_shutdown, msg);
+    struct nvme_ctrl *ctrl = CONTAINER_OF(shutdown, struct nvme_ctrl, shutdown);
+
+    shutdown->busy = false;
+    if (shutdown->again) {
+        shutdown->again = false;
+        shutdown_start(ctrl);
+    }
+}
+
 void nvme_ctrl_shutdown(struct nvme_ctrl *ctrl, void (*done)(void *arg), void *arg)
 {
     ctrl->shutdown.done = done;
@@ -172,15 +185,14 @@ void nvme_flush_all_done(struct nvme_cmd *cmd, nvme_status_t status)
     }
     ctrl->shutdown.busy = false;
     if (ctrl->shutdown.again) {
-        ctrl->shutdown.again = false;
-        shutdown_start(ctrl); /* at most once: only a new call sets `again` */
+        ctrl->shutdown.busy = true; /* until the message arrives */
+        msg_send(0, &ctrl->shutdown.msg);
         return;
     }
     shutdown_answer(ctrl);
 }
 
-/* --- cancel
- * --------------------------------------------------------------------------------------- */
+/* --- cancel --------------------------------------------------------------------------------- */
 
 void nvme_cancel(struct nvme_cmd *cmd)
 {

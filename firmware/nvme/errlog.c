@@ -87,8 +87,7 @@ void nvme_ctrl_log_error(struct nvme_ctrl *ctrl, uint16_t sq_id, uint16_t cid, n
     nvme_error_log_add(ctrl, 0, &entry);
 }
 
-/* --- ends of commands ---------------------------------------------------------------------------
- */
+/* --- ends of commands ----------------------------------------------------------------------- */
 
 /* What the host asked for itself is no error. */
 static bool is_worth_logging(nvme_status_t status)

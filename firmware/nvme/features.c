@@ -35,8 +35,7 @@ static const struct feature *feature_find(const struct nvme_ctrl *ctrl, uint32_t
     return &features[fid];
 }
 
-/* --- values -------------------------------------------------------------------------------------
- */
+/* --- values --------------------------------------------------------------------------------- */
 
 static uint32_t initial_value(const struct nvme_ctrl *ctrl, uint32_t fid, uint32_t cdw11)
 {
@@ -115,8 +114,7 @@ void nvme_features_reset(struct nvme_ctrl *ctrl)
     write_through_set(ctrl, false);
 }
 
-/* --- checks that Get and Set share
- * ------------------------------------------------------------------ */
+/* --- checks that Get and Set share ---------------------------------------------------------- */
 
 /* Selectors within cdw11 name something that exists. */
 static bool selector_is_valid(const struct nvme_ctrl *ctrl, uint32_t fid, uint32_t cdw11, bool set)
@@ -135,8 +133,7 @@ static bool selector_is_valid(const struct nvme_ctrl *ctrl, uint32_t fid, uint32
     }
 }
 
-/* --- Get Features
- * ------------------------------------------------------------------------------------- */
+/* --- Get Features --------------------------------------------------------------------------- */
 
 static void timestamp_fill(struct nvme_ctrl *ctrl, bool current)
 {
@@ -226,8 +223,7 @@ void nvme_admin_get_features(struct nvme_cmd *cmd)
     }
 }
 
-/* --- Set Features
- * ------------------------------------------------------------------------------------- */
+/* --- Set Features --------------------------------------------------------------------------- */
 
 /* What a setter found: the status and where it lies, or the dw0 of a success. */
 struct outcome {

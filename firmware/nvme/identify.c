@@ -13,8 +13,7 @@ _Static_assert(sizeof(struct nvme_identify_ctrl) == sizeof(((struct nvme_ctrl *)
                    sizeof(struct nvme_identify_ns) == sizeof(((struct nvme_ctrl *)0)->scratch),
                "every structure fills the scratch buffer");
 
-/* --- controller ---------------------------------------------------------------------------------
- */
+/* --- controller ----------------------------------------------------------------------------- */
 
 /* ONCS bits 0 to 3 and 7 promise for every namespace: what all that are active now can do. A
  * namespace that comes later and cannot answers Invalid Opcode. Dataset Management is advisory:
@@ -68,8 +67,7 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     memcpy(id->subnqn, ctrl->subnqn, sizeof(ctrl->subnqn));
 }
 
-/* --- namespaces ----------------------------------------------------------------------------------
- */
+/* --- namespaces ----------------------------------------------------------------------------- */
 
 static bool is_zero(const uint8_t *bytes, size_t len_bytes)
 {
@@ -184,8 +182,7 @@ static void identify_ctrl_list(struct nvme_ctrl *ctrl, uint32_t from_cntlid)
     memcpy(ctrl->scratch, list, sizeof(list));
 }
 
-/* --- the command
- * ----------------------------------------------------------------------------------- */
+/* --- the command ---------------------------------------------------------------------------- */
 
 static bool nsid_is_valid(const struct nvme_ctrl *ctrl, uint32_t nsid)
 {

@@ -48,7 +48,7 @@ static void ns_put(struct nvme_cmd *cmd)
     atomic_store_explicit(in_flight, counter_get(in_flight) - 1, memory_order_release);
 }
 
-/* --- the short path -------------------------------------------------------------------------- */
+/* --- the short path ------------------------------------------------------------------------- */
 
 static void io_fail_held(struct nvme_cmd *cmd, nvme_status_t status)
 {
@@ -125,7 +125,7 @@ void nvme_submit_io(struct nvme_cmd *cmd)
     blk_submit(ns->dev, req);
 }
 
-/* --- the general path ------------------------------------------------------------------------ */
+/* --- the general path ----------------------------------------------------------------------- */
 
 static void io_general(struct nvme_cmd *cmd)
 {
@@ -229,8 +229,7 @@ static void io_run(struct nvme_cmd *cmd, blk_done_fn *done)
     blk_submit(cmd->ns->dev, &cmd->blk);
 }
 
-/* --- Force Unit Access where the device has a cache but no FUA ---------------------------------
- */
+/* --- Force Unit Access where the device has a cache but no FUA ------------------------------ */
 
 static void io_forced_flush(struct nvme_cmd *cmd, blk_done_fn *done)
 {
@@ -325,7 +324,7 @@ void nvme_io_flush(struct nvme_cmd *cmd)
     io_run(cmd, io_done);
 }
 
-/* --- flush of every namespace ----------------------------------------------------------------- */
+/* --- flush of every namespace --------------------------------------------------------------- */
 
 static void flush_all_next(struct nvme_cmd *cmd);
 
@@ -387,14 +386,15 @@ void nvme_flush_all(struct nvme_cmd *cmd)
     flush_all_next(cmd);
 }
 
-/* --- Dataset Management (6.7) ------------------------------------------------------------------
- */
+/* --- Dataset Management (6.7) --------------------------------------------------------------- */
 
 /* The range list is copied out of host memory once; the copy is checked, and the device gets the
  * copy: what the host writes there meanwhile changes nothing. */
 
 static void dsm_run(struct nvme_cmd *cmd, uint32_t index);
 
+/* Bounded recursion: a command that ends at once comes back here, finds dsm_draining set, returns.
+ */
 static void dsm_put_buffer(struct nvme_core *core, uint32_t index)
 {
     core->dsm_free |= BIT32(index);

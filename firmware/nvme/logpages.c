@@ -10,8 +10,7 @@
 #include "hal/clock.h"
 #include "nvme/nvme_priv.h"
 
-/* --- pages: each fills the zeroed scratch buffer -------------------------------------------------
- */
+/* --- pages: each fills the zeroed scratch buffer -------------------------------------------- */
 
 static void fill_error(struct nvme_ctrl *ctrl)
 {
@@ -103,8 +102,7 @@ static void fill_effects(struct nvme_ctrl *ctrl)
     }
 }
 
-/* --- the command
- * ------------------------------------------------------------------------------------ */
+/* --- the command ---------------------------------------------------------------------------- */
 
 struct log_page {
     void (*fill)(struct nvme_ctrl *ctrl);

@@ -10,8 +10,7 @@
 #include "base/assert.h"
 #include "nvme/nvme_priv.h"
 
-/* --- looking up ----------------------------------------------------------------------------------
- */
+/* --- looking up ----------------------------------------------------------------------------- */
 
 struct nvme_ns *nvme_ns_find(struct nvme_ctrl *ctrl, uint32_t nsid)
 {
@@ -60,8 +59,7 @@ uint32_t nvme_ns_common_features(struct nvme_ctrl *ctrl)
     return features;
 }
 
-/* --- opening -------------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------------- */
 
 static uint32_t ns_index(const struct nvme_ns_slot *slot)
 {
@@ -128,8 +126,7 @@ static void publish(struct nvme_ns_slot *slot)
                           memory_order_release);
 }
 
-/* --- closing
- * -------------------------------------------------------------------------------------- */
+/* --- closing -------------------------------------------------------------------------------- */
 
 static void stats_retire(struct blk_stats *to, const struct blk_stats *from)
 {
@@ -265,8 +262,7 @@ static void close_down(struct nvme_ns_slot *slot, enum nvme_ns_state state)
     }
 }
 
-/* --- the device speaks up
- * --------------------------------------------------------------------------- */
+/* --- the device speaks up ------------------------------------------------------------------- */
 
 static void device_changed(struct blk_dev *dev, void *ctx)
 {
@@ -294,8 +290,7 @@ static void device_changed(struct blk_dev *dev, void *ctx)
     nvme_events_ns_changed(slot->ctrl, ns_index(slot) + 1);
 }
 
-/* --- the application's calls
- * -------------------------------------------------------------------------- */
+/* --- the application's calls ---------------------------------------------------------------- */
 
 enum status nvme_ns_attach(struct nvme_ctrl *ctrl, uint32_t nsid, struct blk_dev *dev)
 {

@@ -26,7 +26,7 @@
 struct nvme_ctrl;
 struct nvme_cmd;
 
-/* --- commands ------------------------------------------------------------------------------ */
+/* --- commands ------------------------------------------------------------------------------- */
 
 /* One command from fetch to completion. Belongs to the transport, which embeds it in its own;
  * between nvme_submit() and ops->complete() the core works with it. */
@@ -50,7 +50,7 @@ struct nvme_cmd {
     uint32_t cursor;         /* commands of several device requests: what comes next */
 };
 
-/* --- transport ----------------------------------------------------------------------------- */
+/* --- transport ------------------------------------------------------------------------------ */
 
 /* What a transport does for the core. "Core x": the core that submitted the command. */
 struct nvme_transport_ops {
@@ -85,7 +85,7 @@ struct nvme_transport_ops {
     void (*fatal)(struct nvme_ctrl *ctrl);
 };
 
-/* --- namespaces ---------------------------------------------------------------------------- */
+/* --- namespaces ----------------------------------------------------------------------------- */
 
 /* What commands find: one load tells whether the short path is enough. */
 enum nvme_ns_access {
@@ -110,7 +110,7 @@ struct nvme_ns {
     } core[LIMIT_CORES]; /* each core writes its own: base/counter.h */
 };
 
-/* --- controller ---------------------------------------------------------------------------- */
+/* --- controller ----------------------------------------------------------------------------- */
 
 /* Fixed when the controller is made. Strings are space padded by the core. */
 struct nvme_ctrl_config {

@@ -13,7 +13,7 @@
 #include "spec/nvme_identify.h"
 #include "spec/nvme_log.h"
 
-/* --- what this controller says of itself ----------------------------------------------------- */
+/* --- what this controller says of itself ---------------------------------------------------- */
 
 #define NVME_ACL                       3  /* zeroes based: Abort commands at a time */
 #define NVME_ERROR_ENTRIES             64 /* ELPE is one less */
@@ -22,7 +22,7 @@
 #define NVME_DSM_BUFFERS               4 /* range lists under way per core; more wait */
 #define NVME_SHUTDOWN_MS               5000
 #define NVME_DRAIN_POLL_NS             UINT64_C(1000000)
-#define NVME_WCTEMP_KELVIN             343 /* nonzero since 1.2; there is no sensor that could reach it */
+#define NVME_WCTEMP_KELVIN             343 /* nonzero since 1.2; no sensor can reach it */
 #define NVME_CCTEMP_KELVIN             358
 #define NVME_ARBITRATION_BURST_DEFAULT 4 /* 16 commands; RAB is the same */
 
@@ -36,7 +36,7 @@ enum nvme_step {
     NVME_STEP_EVENT,   /* an Asynchronous Event Request in ctrl->aers */
 };
 
-/* --- commands: the tables -------------------------------------------------------------------- */
+/* --- commands: the tables ------------------------------------------------------------------- */
 
 /* Rules for NSID (4.2, figures 139 and 346). */
 #define NVME_OP_NSID_UNUSED BIT32(0) /* has to be 0 */
@@ -91,7 +91,7 @@ void nvme_io_flush(struct nvme_cmd *cmd);
 void nvme_io_range(struct nvme_cmd *cmd);
 void nvme_io_dsm(struct nvme_cmd *cmd);
 
-/* --- features: the table --------------------------------------------------------------------- */
+/* --- features: the table -------------------------------------------------------------------- */
 
 #define NVME_FEATURE_PER_NS    BIT32(0)
 #define NVME_FEATURE_TRANSPORT BIT32(1) /* the transport acts on it: ops->feature_changed */
@@ -127,7 +127,7 @@ struct nvme_feature_values {
     uint8_t host_acre;
 };
 
-/* --- error log ------------------------------------------------------------------------------- */
+/* --- error log ------------------------------------------------------------------------------ */
 
 /* Each core keeps the newest entries of its own, so that nobody waits for anybody; a reader merges
  * them by error_count. Word 0 is that count, 0 while the entry is being written. */
@@ -135,7 +135,7 @@ struct nvme_error_slot {
     _Atomic uint64_t word[sizeof(struct nvme_error_entry) / 8];
 };
 
-/* --- namespaces ------------------------------------------------------------------------------ */
+/* --- namespaces ----------------------------------------------------------------------------- */
 
 enum nvme_ns_state {
     NVME_NS_STATE_FREE,     /* not allocated */
@@ -172,7 +172,7 @@ struct nvme_grace {
     struct timer timer;
 };
 
-/* --- asynchronous events --------------------------------------------------------------------- */
+/* --- asynchronous events -------------------------------------------------------------------- */
 
 struct nvme_event_state {
     uint32_t pending;     /* by information, 0..31 */
@@ -181,7 +181,7 @@ struct nvme_event_state {
     uint8_t masked_log_page;
 };
 
-/* --- controller ------------------------------------------------------------------------------ */
+/* --- controller ----------------------------------------------------------------------------- */
 
 struct nvme_dsm_buffer {
     struct nvme_dsm_range ranges[NVME_DSM_RANGES];
@@ -203,6 +203,7 @@ struct nvme_shutdown {
     void (*done)(void *arg);
     void *arg;
     struct timer timer;
+    struct msg msg;
     bool busy;  /* `cmd` is under way, perhaps for a shutdown that was given up */
     bool again; /* start anew when it ends */
 };
@@ -243,7 +244,7 @@ struct nvme_ctrl {
 _Static_assert(sizeof(struct nvme_ctrl) <= NVME_CTRL_BYTES, "NVME_CTRL_BYTES is too small");
 _Static_assert(_Alignof(struct nvme_ctrl) <= 64, "struct nvme_ctrl_memory aligns to 64");
 
-/* --- calls between the files ------------------------------------------------------------------ */
+/* --- calls between the files ---------------------------------------------------------------- */
 
 /* Byte and bit of a command where an error lies (figure 193, Parameter Error Location). */
 #define NVME_AT_OPCODE NVME_ERROR_LOCATION(0, 0)

@@ -102,8 +102,7 @@ static void admin_queue_commands_go_to_the_transport(void **state)
     assert_refused(admin(NVME_ADMIN_DELETE_CQ), NVME_SC_INVALID_QUEUE_ID);
 }
 
-/* --- 5.1 Abort
- * ------------------------------------------------------------------------------------ */
+/* --- 5.1 Abort ------------------------------------------------------------------------------ */
 
 static void abort_hands_queue_and_cid_over(void **state)
 {
@@ -139,8 +138,7 @@ static void abort_beyond_acl_is_refused(void **state)
     }
 }
 
-/* --- 5.18 and 7.12 Keep Alive
- * ------------------------------------------------------------------------ */
+/* --- 5.18 and 7.12 Keep Alive --------------------------------------------------------------- */
 
 static void keep_alive_set(uint32_t kato_ms)
 {

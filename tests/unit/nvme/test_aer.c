@@ -25,8 +25,7 @@ static const uint32_t *changed_list(bool rae)
     return rig_log_page(NVME_LOG_CHANGED_NS, 4096, rae);
 }
 
-/* --- 5.2
- * ------------------------------------------------------------------------------------------ */
+/* --- 5.2 ------------------------------------------------------------------------------------ */
 
 /* AERL is zeroes based. */
 static void aer_beyond_the_limit_is_refused(void **state)
@@ -143,8 +142,7 @@ static void aer_cancelled_ends_aborted(void **state)
     assert_event(second, 0x010000);
 }
 
-/* --- namespace attribute notices, changed namespace list
- * ----------------------------------------------- */
+/* --- namespace attribute notices, changed namespace list ------------------------------------ */
 
 static void ns_notice_follows_attach_detach_and_growth(void **state)
 {

@@ -16,8 +16,7 @@ static struct nvme_sqe fua(uint8_t opcode)
     return sqe;
 }
 
-/* --- 6.8 Flush
- * -------------------------------------------------------------------------------------- */
+/* --- 6.8 Flush ------------------------------------------------------------------------------ */
 
 static void flush_of_one_namespace_reaches_its_device(void **state)
 {
@@ -89,9 +88,7 @@ static void flush_all_cancelled_visits_no_further_device(void **state)
     assert_int_equal(rig.devs[1].request_count, 0);
 }
 
-/* --- FUA
- * ------------------------------------------------------------------------------------------------
- */
+/* --- FUA ------------------------------------------------------------------------------------ */
 
 static void fua_is_passed_to_a_device_that_has_it(void **state)
 {
@@ -190,8 +187,7 @@ static void fua_cancelled_starts_no_second_step(void **state)
     }
 }
 
-/* --- 6.7 Dataset Management
- * ----------------------------------------------------------------------------------- */
+/* --- 6.7 Dataset Management ----------------------------------------------------------------- */
 
 static struct nvme_dsm_range *ranges(void)
 {

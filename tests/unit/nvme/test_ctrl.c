@@ -70,8 +70,7 @@ static void ctrl_namespaces_stay_over_a_reset(void **state)
     assert_ended(rig_io(rig_rw(NVME_IO_READ, 1, 0, 1)), NVME_SC_SUCCESS);
 }
 
-/* --- 7.6.2 shutdown
- * ----------------------------------------------------------------------------------- */
+/* --- 7.6.2 shutdown ------------------------------------------------------------------------- */
 
 static void shutdown_begin(void)
 {
@@ -143,6 +142,7 @@ static void shutdown_after_one_that_was_given_up_flushes_anew(void **state)
     assert_int_equal(rig.devs[0].request_count, 1);
     rig_dev_release(&rig.devs[0], NVME_SC_SUCCESS);
     assert_int_equal(rig.shutdown_count, 0);
+    rig_turns(4);
     assert_int_equal(rig.devs[0].request_count, 2);
     rig_dev_release(&rig.devs[0], NVME_SC_SUCCESS);
     assert_int_equal(rig.shutdown_count, 1);

@@ -43,8 +43,7 @@ static const uint8_t plain[] = {NVME_FEATURE_ARBITRATION,
                                 NVME_FEATURE_KEEP_ALIVE,
                                 NVME_FEATURE_TEMPERATURE_THRESHOLD};
 
-/* --- figure 275: what there is ------------------------------------------------------------------
- */
+/* --- figure 275: what there is -------------------------------------------------------------- */
 
 static void features_unknown_are_invalid_fields(void **state)
 {
@@ -71,8 +70,7 @@ static void features_without_keep_alive_have_no_timer_feature(void **state)
     assert_refused(get(NVME_FEATURE_KEEP_ALIVE, 0, 0, 0), NVME_SC_INVALID_FIELD);
 }
 
-/* --- figure 183, 185: Select
- * ---------------------------------------------------------------------- */
+/* --- figure 183, 185: Select ---------------------------------------------------------------- */
 
 static void features_select_tells_current_default_saved_and_capabilities(void **state)
 {
@@ -115,8 +113,7 @@ static void features_of_the_controller_refuse_a_namespace(void **state)
     assert_ended(set_ns(NVME_FEATURE_ARBITRATION, NVME_NSID_ALL, 3), NVME_SC_SUCCESS);
 }
 
-/* --- 7.8: enable brings the defaults back
- * ------------------------------------------------------------- */
+/* --- 7.8: enable brings the defaults back --------------------------------------------------- */
 
 static void features_are_at_their_defaults_after_enable(void **state)
 {
@@ -144,8 +141,7 @@ static void features_are_at_their_defaults_after_enable(void **state)
     assert_int_equal(rig.fatal_count, 0); /* nor does the old timer run */
 }
 
-/* --- 5.21.1.1, .8, .9: what the transport acts on
- * ------------------------------------------------------- */
+/* --- 5.21.1.1, .8, .9: what the transport acts on ------------------------------------------- */
 
 static void features_of_the_transport_reach_it(void **state)
 {
@@ -182,8 +178,7 @@ static void features_interrupt_vector_is_kept_per_vector(void **state)
     assert_refused_at(get(NVME_FEATURE_INTERRUPT_VECTOR, 0, 0, 0xffff), NVME_SC_INVALID_FIELD, 44);
 }
 
-/* --- 5.21.1.2, .4, .5
- * -------------------------------------------------------------------------------------- */
+/* --- 5.21.1.2, .4, .5 ----------------------------------------------------------------------- */
 
 static void features_power_state_beyond_npss_is_an_invalid_field(void **state)
 {
@@ -238,8 +233,7 @@ static void features_error_recovery_checks_nsid(void **state)
     assert_refused(set_ns(fid, LIMIT_NAMESPACES + 1, 0), NVME_SC_INVALID_NS_OR_FORMAT);
 }
 
-/* --- 5.21.1.7 Number of Queues
- * ---------------------------------------------------------------------------------- */
+/* --- 5.21.1.7 Number of Queues -------------------------------------------------------------- */
 
 static void features_queues_allocates_at_most_what_is_offered(void **state)
 {
@@ -277,8 +271,7 @@ static void features_queues_after_a_queue_was_created_is_a_sequence_error(void *
     assert_ended(set(NVME_FEATURE_QUEUES, 2), NVME_SC_SUCCESS);
 }
 
-/* --- 5.21.1.6 Volatile Write Cache
- * ---------------------------------------------------------------------------------- */
+/* --- 5.21.1.6 Volatile Write Cache ---------------------------------------------------------- */
 
 static void features_write_cache_off_flushes_and_forces_writes(void **state)
 {
@@ -309,8 +302,7 @@ static void features_write_cache_flush_that_fails_is_told(void **state)
     assert_ended(set(NVME_FEATURE_VOLATILE_WRITE_CACHE, 0), NVME_SC_WRITE_FAULT);
 }
 
-/* --- 5.21.1.11 Asynchronous Event Configuration
- * -------------------------------------------------------------------------- */
+/* --- 5.21.1.11 Asynchronous Event Configuration --------------------------------------------- */
 
 static void features_async_event_config_refuses_what_oaes_does_not_offer(void **state)
 {
@@ -323,8 +315,7 @@ static void features_async_event_config_refuses_what_oaes_does_not_offer(void **
     assert_int_equal(current(NVME_FEATURE_ASYNC_EVENT), 0x1ff);
 }
 
-/* --- 5.21.1.14 Timestamp, 5.21.1.22 Host Behavior Support
- * -------------------------------------------------------------------- */
+/* --- 5.21.1.14 Timestamp, 5.21.1.22 Host Behavior Support ----------------------------------- */
 
 static uint64_t timestamp(uint32_t select)
 {
@@ -381,8 +372,7 @@ static void features_bad_data_pointer_ends_with_its_status(void **state)
     assert_refused(get(NVME_FEATURE_HOST_BEHAVIOR, 0, 0, 0), NVME_SC_INVALID_PRP_OFFSET);
 }
 
-/* --- 5.21.1.15 Keep Alive Timer, 7.12
- * ------------------------------------------------------------------------------------------ */
+/* --- 5.21.1.15 Keep Alive Timer, 7.12 ------------------------------------------------------- */
 
 static void features_keep_alive_is_rounded_up(void **state)
 {

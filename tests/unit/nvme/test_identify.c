@@ -32,8 +32,7 @@ static void assert_zeroes(void)
     }
 }
 
-/* --- 5.15.2.1 and figure 247: controller -------------------------------------------------------
- */
+/* --- 5.15.2.1 and figure 247: controller ---------------------------------------------------- */
 
 static void identify_ctrl_names_are_space_padded(void **state)
 {
@@ -113,8 +112,7 @@ static void identify_ctrl_oncs_is_what_all_namespaces_can_do(void **state)
     assert_int_equal(identify_ctrl()->oncs, always);
 }
 
-/* --- 5.15.2.2 and figure 245: namespace ----------------------------------------------------------
- */
+/* --- 5.15.2.2 and figure 245: namespace ----------------------------------------------------- */
 
 static void identify_ns_active_has_size_and_format(void **state)
 {
@@ -195,8 +193,7 @@ static void identify_ns_allocated_and_active_is_the_same(void **state)
     assert_int_equal(identify_ns(NVME_CNS_ALLOCATED_NS, 1)->nsze, 1000);
 }
 
-/* --- figure 244, CNS 02h and 10h: lists
- * ------------------------------------------------------------ */
+/* --- figure 244, CNS 02h and 10h: lists ----------------------------------------------------- */
 
 static void identify_list_is_ascending_and_above_nsid(void **state)
 {
@@ -227,8 +224,7 @@ static void identify_list_of_the_last_two_nsids_is_refused(void **state)
     assert_refused(identify(NVME_CNS_ALLOCATED_NS_LIST, 0xffffffff), NVME_SC_INVALID_NS_OR_FORMAT);
 }
 
-/* --- 5.15.2.3 and figure 249: descriptors
- * ------------------------------------------------------------ */
+/* --- 5.15.2.3 and figure 249: descriptors --------------------------------------------------- */
 
 static void identify_descriptors_are_those_of_the_device(void **state)
 {
@@ -281,8 +277,7 @@ static void identify_descriptors_without_namespace_are_refused(void **state)
     assert_refused(identify(NVME_CNS_NS_DESCRIPTORS, 1), NVME_SC_INVALID_FIELD);
 }
 
-/* --- 4.9, CNS 12h and 13h: controller lists
- * ------------------------------------------------------------ */
+/* --- 4.9, CNS 12h and 13h: controller lists ------------------------------------------------- */
 
 static void identify_ctrl_list_starts_at_cntid(void **state)
 {
@@ -300,8 +295,7 @@ static void identify_ctrl_list_starts_at_cntid(void **state)
     assert_zeroes();
 }
 
-/* --- the command itself
- * ------------------------------------------------------------------------------- */
+/* --- the command itself --------------------------------------------------------------------- */
 
 /* Figure 244: 04h, 14h to 17h and reserved values are not offered. */
 static void identify_other_cns_is_an_invalid_field(void **state)

@@ -10,8 +10,7 @@ static bool moves_data(uint8_t opcode)
     return opcode == NVME_IO_READ || opcode == NVME_IO_WRITE || opcode == NVME_IO_COMPARE;
 }
 
-/* --- to the device and back ---------------------------------------------------------------------
- */
+/* --- to the device and back ----------------------------------------------------------------- */
 
 static void io_command_reaches_the_device_as_it_is(void **state)
 {
@@ -77,8 +76,7 @@ static void io_device_status_is_passed_on(void **state)
     }
 }
 
-/* --- 6.1, figure 105: NSID
- * ------------------------------------------------------------------------ */
+/* --- 6.1, figure 105: NSID ------------------------------------------------------------------ */
 
 static void io_nsid_is_checked(void **state)
 {
@@ -102,8 +100,7 @@ static void io_nsid_is_checked(void **state)
     assert_int_equal(rig.devs[0].request_count, 0);
 }
 
-/* --- figure 346: opcodes
- * ---------------------------------------------------------------------------- */
+/* --- figure 346: opcodes -------------------------------------------------------------------- */
 
 static void io_unknown_opcode_is_refused(void **state)
 {
@@ -128,8 +125,7 @@ static void io_opcode_that_the_device_lacks_is_refused(void **state)
     assert_ended(rig_io(rig_rw(NVME_IO_READ, 1, 0, 1)), NVME_SC_SUCCESS);
 }
 
-/* --- 6.2 and figure 104: FUSE, PSDT
- * ------------------------------------------------------------------- */
+/* --- 6.2 and figure 104: FUSE, PSDT --------------------------------------------------------- */
 
 static void io_fused_is_an_invalid_field(void **state)
 {
@@ -167,8 +163,7 @@ static void io_psdt_is_what_identify_offers(void **state)
     }
 }
 
-/* --- LBA range, MDTS
- * ------------------------------------------------------------------------------------ */
+/* --- LBA range, MDTS ------------------------------------------------------------------------ */
 
 static void io_range_beyond_the_namespace_is_refused(void **state)
 {
@@ -227,8 +222,7 @@ static void io_range_follows_a_namespace_that_grows(void **state)
     assert_ended(rig_io(rig_rw(NVME_IO_READ, 1, 1000, 1)), NVME_SC_SUCCESS);
 }
 
-/* --- other fields
- * ---------------------------------------------------------------------------------------- */
+/* --- other fields --------------------------------------------------------------------------- */
 
 /* Figure 376: without protection information PRINFO has no meaning. LR is a hint. */
 static void io_prinfo_and_limited_retry_are_ignored(void **state)
@@ -283,9 +277,7 @@ static void io_bad_data_pointer_ends_with_its_status(void **state)
     assert_int_equal(rig.devs[0].request_count, 0);
 }
 
-/* --- cancel
- * ------------------------------------------------------------------------------------------------
- */
+/* --- cancel --------------------------------------------------------------------------------- */
 
 static void io_cancelled_ends_once_by_its_device(void **state)
 {

@@ -10,8 +10,7 @@ static struct rig_cmd *get_log(struct nvme_sqe sqe)
 
 #define DWORDS(bytes) (((bytes) / 4 - 1) << NVME_LOG_NUMDL_SHIFT)
 
-/* --- the command
- * ---------------------------------------------------------------------------------- */
+/* --- the command ---------------------------------------------------------------------------- */
 
 /* Figure 128, Invalid Log Page: also for reserved ones. */
 static void log_page_unknown_is_refused(void **state)
@@ -96,8 +95,7 @@ static void log_page_bad_data_pointer_ends_with_its_status(void **state)
                  NVME_SC_DATA_TRANSFER_ERROR);
 }
 
-/* --- 5.14.1.1 Error Information
- * -------------------------------------------------------------------- */
+/* --- 5.14.1.1 Error Information ------------------------------------------------------------- */
 
 static void error_log_names_queue_command_status_place_block_and_namespace(void **state)
 {
@@ -194,8 +192,7 @@ static void error_log_takes_what_no_command_ended_by(void **state)
     assert_int_equal(entry.cid, 0xffff);
 }
 
-/* --- 5.14.1.2 SMART
- * --------------------------------------------------------------------------------- */
+/* --- 5.14.1.2 SMART ------------------------------------------------------------------------- */
 
 static const struct nvme_smart_log *smart(void)
 {
@@ -268,8 +265,7 @@ static void smart_tells_hours_errors_and_no_warning(void **state)
     assert_int_equal(log->temperature_sensor_kelvin[0], 0);
 }
 
-/* --- 5.14.1.3 Firmware Slot, 5.14.1.5 Effects
- * -------------------------------------------------------- */
+/* --- 5.14.1.3 Firmware Slot, 5.14.1.5 Effects ----------------------------------------------- */
 
 static void firmware_log_has_one_active_slot(void **state)
 {

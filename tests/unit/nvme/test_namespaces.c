@@ -19,8 +19,7 @@ static void pass_ms(uint32_t ms)
     rig_turns(4);
 }
 
-/* --- attach
- * ----------------------------------------------------------------------------------------- */
+/* --- attach --------------------------------------------------------------------------------- */
 
 static void attach_takes_every_nsid_once(void **state)
 {
@@ -78,8 +77,7 @@ static void attach_of_unknown_geometry_becomes_active_when_known(void **state)
     assert_int_equal(read_status(1), NVME_SC_SUCCESS);
 }
 
-/* --- detach
- * ------------------------------------------------------------------------------------------- */
+/* --- detach --------------------------------------------------------------------------------- */
 
 static void detach_of_an_idle_namespace_ends_in_a_later_turn(void **state)
 {
@@ -183,8 +181,7 @@ static void detach_waits_for_every_core(void **state)
     assert_int_equal(rig.detached_count, 2);
 }
 
-/* --- geometry that changes under way
- * -------------------------------------------------------------------- */
+/* --- geometry that changes under way -------------------------------------------------------- */
 
 /* Another block size: nothing may be checked by the old and executed by the new one. */
 static void geometry_change_drains_then_opens_again(void **state)
