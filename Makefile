@@ -42,7 +42,7 @@ unit_CFLAGS        = $(HOST_CFLAGS) -O1 $(SANITIZE) -Itests/unit
 unit-clang_CC     := $(CLANG)
 unit-clang_CFLAGS  = $(HOST_CFLAGS) -O2 -Itests/unit
 unit-tsan_CC      := $(GCC)
-unit-tsan_CFLAGS   = $(HOST_CFLAGS) -O1 -fsanitize=thread -Itests/unit
+unit-tsan_CFLAGS   = $(HOST_CFLAGS) -O1 -fsanitize=thread -Wno-tsan -Itests/unit
 native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
@@ -144,7 +144,7 @@ $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
 	$$(call say,AR,$$@)
 	$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach c,unit unit-clang unit-tsan,$(eval $(call unit_rules,$(c))))
+$(foreach c,unit unit-clang unit-tsan fuzz,$(eval $(call unit_rules,$(c))))
 
 # $(1) configuration, $(2) module/test_file, $(3) module
 define unit_program
@@ -178,7 +178,7 @@ FUZZ_SHARED := $(filter-out tests/fuzz/fuzz_%,$(wildcard tests/fuzz/*.c))
 FUZZ_SECONDS ?= 600
 
 define fuzz_program
-$(B)/fuzz/bin/$(1): $$(call objects,fuzz,tests/fuzz/$(1).c $(FUZZ_SHARED) $(UNIT_LIB_SRCS))
+$(B)/fuzz/bin/$(1): $$(call objects,fuzz,tests/fuzz/$(1).c $(FUZZ_SHARED)) $(B)/fuzz/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ -o $$@
