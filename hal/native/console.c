@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <unistd.h>
 #include "hal/native/native.h"
 
@@ -40,11 +41,17 @@ void console_write(const char *bytes, size_t len_bytes)
 
 int console_read(void)
 {
+    static bool has_ended; /* end of file is told again and again */
     struct pollfd ready = {.fd = STDIN_FILENO, .events = POLLIN};
     unsigned char byte;
 
-    if (poll(&ready, 1, 0) <= 0 || read(STDIN_FILENO, &byte, 1) != 1) {
+    if (has_ended || poll(&ready, 1, 0) <= 0) {
         return -1;
     }
-    return byte;
+    ssize_t count = read(STDIN_FILENO, &byte, 1);
+    if (count == 1) {
+        return byte;
+    }
+    has_ended = count == 0;
+    return -1;
 }
