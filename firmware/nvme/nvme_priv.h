@@ -46,32 +46,39 @@ enum nvme_step {
 #define NVME_OP_WRITES   BIT32(3) /* changes blocks: refused when write protected */
 #define NVME_OP_NSID_ALL BIT32(4) /* FFFFFFFFh is allowed */
 
-/*    opcode            handler                  flags                 effects (5.14.1.5) */
-#define NVME_ADMIN_OPS(X)                                          \
-    X(DELETE_SQ, nvme_admin_delete_sq, NVME_OP_NSID_UNUSED, 0)     \
-    X(CREATE_SQ, nvme_admin_create_sq, NVME_OP_NSID_UNUSED, 0)     \
-    X(GET_LOG_PAGE, nvme_admin_get_log_page, 0, 0)                 \
-    X(DELETE_CQ, nvme_admin_delete_cq, NVME_OP_NSID_UNUSED, 0)     \
-    X(CREATE_CQ, nvme_admin_create_cq, NVME_OP_NSID_UNUSED, 0)     \
-    X(IDENTIFY, nvme_admin_identify, 0, 0)                         \
-    X(ABORT, nvme_admin_abort, NVME_OP_NSID_UNUSED, 0)             \
-    X(SET_FEATURES, nvme_admin_set_features, 0, 0)                 \
-    X(GET_FEATURES, nvme_admin_get_features, 0, 0)                 \
-    X(ASYNC_EVENT, nvme_admin_async_event, NVME_OP_NSID_UNUSED, 0) \
-    X(KEEP_ALIVE, nvme_admin_keep_alive, NVME_OP_NSID_UNUSED, 0)   \
+/* Effects (5.14.1.5) are those beside CSUPP. */
+/* clang-format off */
+#define NVME_ADMIN_OPS(X)                                                                       \
+    /* opcode               handler                      flags                effects */       \
+    X(DELETE_SQ,              nvme_admin_delete_sq,        NVME_OP_NSID_UNUSED, 0)              \
+    X(CREATE_SQ,              nvme_admin_create_sq,        NVME_OP_NSID_UNUSED, 0)              \
+    X(GET_LOG_PAGE,           nvme_admin_get_log_page,     0,                   0)              \
+    X(DELETE_CQ,              nvme_admin_delete_cq,        NVME_OP_NSID_UNUSED, 0)              \
+    X(CREATE_CQ,              nvme_admin_create_cq,        NVME_OP_NSID_UNUSED, 0)              \
+    X(IDENTIFY,               nvme_admin_identify,         0,                   0)              \
+    X(ABORT,                  nvme_admin_abort,            NVME_OP_NSID_UNUSED, 0)              \
+    X(SET_FEATURES,           nvme_admin_set_features,     0,                   0)              \
+    X(GET_FEATURES,           nvme_admin_get_features,     0,                   0)              \
+    X(ASYNC_EVENT,            nvme_admin_async_event,      NVME_OP_NSID_UNUSED, 0)              \
+    X(KEEP_ALIVE,             nvme_admin_keep_alive,       NVME_OP_NSID_UNUSED, 0)              \
     X(DOORBELL_BUFFER_CONFIG, nvme_admin_doorbell_buffers, NVME_OP_NSID_UNUSED, 0)
 
-/*    opcode        handler          device must have          flags          effects */
-#define NVME_IO_OPS(X)                                                                       \
-    X(FLUSH, nvme_io_flush, 0, NVME_OP_NSID_ALL, 0)                                          \
-    X(WRITE, nvme_io_range, 0, NVME_OP_DATA | NVME_OP_RANGE | NVME_OP_WRITES,                \
-      NVME_EFFECT_BLOCK_CONTENT)                                                             \
-    X(READ, nvme_io_range, 0, NVME_OP_DATA | NVME_OP_RANGE, 0)                               \
-    X(COMPARE, nvme_io_range, BLK_FEATURE_COMPARE, NVME_OP_DATA | NVME_OP_RANGE, 0)          \
-    X(WRITE_ZEROES, nvme_io_range, BLK_FEATURE_WRITE_ZEROES, NVME_OP_RANGE | NVME_OP_WRITES, \
-      NVME_EFFECT_BLOCK_CONTENT)                                                             \
-    X(DSM, nvme_io_dsm, 0, NVME_OP_WRITES, NVME_EFFECT_BLOCK_CONTENT)                        \
-    X(VERIFY, nvme_io_range, BLK_FEATURE_VERIFY, NVME_OP_RANGE, 0)
+#define NVME_OP_READ_DATA  (NVME_OP_DATA | NVME_OP_RANGE)
+#define NVME_OP_WRITE_DATA (NVME_OP_DATA | NVME_OP_RANGE | NVME_OP_WRITES)
+
+#define NVME_IO_OPS(X)                                                                          \
+    /* opcode     handler        device must have          flags         effects */             \
+    X(FLUSH,        nvme_io_flush, 0,                        NVME_OP_NSID_ALL,   0)             \
+    X(WRITE,        nvme_io_range, 0,                        NVME_OP_WRITE_DATA,                \
+      NVME_EFFECT_BLOCK_CONTENT)                                                                \
+    X(READ,         nvme_io_range, 0,                        NVME_OP_READ_DATA,  0)             \
+    X(COMPARE,      nvme_io_range, BLK_FEATURE_COMPARE,      NVME_OP_READ_DATA,  0)             \
+    X(WRITE_ZEROES, nvme_io_range, BLK_FEATURE_WRITE_ZEROES, NVME_OP_RANGE | NVME_OP_WRITES,    \
+      NVME_EFFECT_BLOCK_CONTENT)                                                                \
+    X(DSM,          nvme_io_dsm,   0,                        NVME_OP_WRITES,                    \
+      NVME_EFFECT_BLOCK_CONTENT)                                                                \
+    X(VERIFY,       nvme_io_range, BLK_FEATURE_VERIFY,       NVME_OP_RANGE,      0)
+/* clang-format on */
 
 struct nvme_op {
     void (*run)(struct nvme_cmd *cmd); /* NULL: no such command */
@@ -98,22 +105,24 @@ void nvme_io_dsm(struct nvme_cmd *cmd);
 #define NVME_FEATURE_DATA      BIT32(2) /* the value is in a data buffer, not in cdw11 */
 #define NVME_FEATURE_CHECKED   BIT32(3) /* bits outside of `mask` are refused, not ignored */
 
-/* None can be saved; all can be changed.
- *    feature               mask of cdw11  default                          flags */
-#define NVME_FEATURES(X)                                                                \
-    X(ARBITRATION, 0xffffff07u, NVME_ARBITRATION_BURST_DEFAULT, NVME_FEATURE_TRANSPORT) \
-    X(POWER_MANAGEMENT, 0x000000ffu, 0, 0)                                              \
-    X(TEMPERATURE_THRESHOLD, 0x003fffffu, NVME_WCTEMP_KELVIN, 0)                        \
-    X(ERROR_RECOVERY, 0x0001ffffu, 0, NVME_FEATURE_PER_NS)                              \
-    X(VOLATILE_WRITE_CACHE, 0x00000001u, NVME_WRITE_CACHE_ENABLE, 0)                    \
-    X(QUEUES, 0xffffffffu, 0 /* by configuration */, NVME_FEATURE_TRANSPORT)            \
-    X(INTERRUPT_COALESCING, 0x0000ffffu, 0, NVME_FEATURE_TRANSPORT)                     \
-    X(INTERRUPT_VECTOR, 0x0001ffffu, 0 /* by vector */, NVME_FEATURE_TRANSPORT)         \
-    X(WRITE_ATOMICITY, 0x00000001u, 0, 0)                                               \
-    X(ASYNC_EVENT, 0x000001ffu, NVME_AEC_NS_ATTRIBUTE, NVME_FEATURE_CHECKED)            \
-    X(TIMESTAMP, 0, 0, NVME_FEATURE_DATA)                                               \
-    X(KEEP_ALIVE, 0xffffffffu, 0, 0)                                                    \
-    X(HOST_BEHAVIOR, 0, 0, NVME_FEATURE_DATA)
+/* None can be saved; all can be changed. */
+/* clang-format off */
+#define NVME_FEATURES(X)                                                                        \
+    /* feature            mask of cdw11  default                     flags */                   \
+    X(ARBITRATION,          0xffffff07u, NVME_ARBITRATION_BURST_DEFAULT, NVME_FEATURE_TRANSPORT)\
+    X(POWER_MANAGEMENT,     0x000000ffu, 0,                          0)                         \
+    X(TEMPERATURE_THRESHOLD, 0x003fffffu, NVME_WCTEMP_KELVIN,        0)                         \
+    X(ERROR_RECOVERY,       0x0001ffffu, 0,                          NVME_FEATURE_PER_NS)       \
+    X(VOLATILE_WRITE_CACHE, 0x00000001u, NVME_WRITE_CACHE_ENABLE,    0)                         \
+    X(QUEUES,               0xffffffffu, 0 /* by configuration */,   NVME_FEATURE_TRANSPORT)    \
+    X(INTERRUPT_COALESCING, 0x0000ffffu, 0,                          NVME_FEATURE_TRANSPORT)    \
+    X(INTERRUPT_VECTOR,     0x0001ffffu, 0 /* by vector */,          NVME_FEATURE_TRANSPORT)    \
+    X(WRITE_ATOMICITY,      0x00000001u, 0,                          0)                         \
+    X(ASYNC_EVENT,          0x000001ffu, NVME_AEC_NS_ATTRIBUTE,      NVME_FEATURE_CHECKED)      \
+    X(TIMESTAMP,            0,           0,                          NVME_FEATURE_DATA)         \
+    X(KEEP_ALIVE,           0xffffffffu, 0,                          0)                         \
+    X(HOST_BEHAVIOR,        0,           0,                          NVME_FEATURE_DATA)
+/* clang-format on */
 
 #define NVME_FEATURE_SLOTS (NVME_FEATURE_HOST_BEHAVIOR + 1)
 

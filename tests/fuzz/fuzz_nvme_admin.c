@@ -1,0 +1,533 @@
+/*
+ * Bytes -> a history of the NVMe controller core: admin and I/O commands, devices that answer late
+ * or badly, namespaces that come and go, resets, shutdowns, time.
+ *
+ * Found here: crashes, sanitizer reports, a command that ends twice or never, a data pointer mapped
+ * twice, a device that gets what its geometry does not allow, or anything after its detach.
+ * Input: a row of steps, each one opcode byte and its arguments; see enum step.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "hal/clock.h"
+#include "hal/native/native.h"
+#include "nvme/nvme.h"
+#include "spec/nvme_log.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum step {
+    STEP_ADMIN,   /* an admin command */
+    STEP_IO,      /* an I/O command */
+    STEP_IO_RW,   /* one that is likely to be right */
+    STEP_CANCEL,  /* which */
+    STEP_RELEASE, /* device, status: it answers what it holds */
+    STEP_DEVICE,  /* device, how it behaves from now on */
+    STEP_ATTACH,  /* device, namespace, geometry */
+    STEP_DETACH,  /* namespace */
+    STEP_CHANGE,  /* device, its new geometry */
+    STEP_MAP,     /* the n-th map fails */
+    STEP_EVENT,   /* an asynchronous event */
+    STEP_TIME,    /* passes */
+    STEP_RESET,
+    STEP_SHUTDOWN,
+    STEP_COUNT,
+};
+
+#define STEPS_MAX 300
+#define CMDS      64
+#define DEVS      4
+#define NSIDS     8
+
+struct input {
+    const uint8_t *at;
+    const uint8_t *end;
+};
+
+struct fuzz_cmd {
+    struct nvme_cmd nvme;
+    struct mem_seg segs[2];
+    bool used;
+    bool mapped;
+    bool at_transport; /* a transport op has it */
+    bool is_aer;
+};
+
+struct fuzz_dev {
+    struct blk_dev dev;
+    struct list held;
+    bool attached; /* until detached() */
+    uint32_t nsid;
+    bool hold;
+    bool deaf; /* to cancels */
+    uint8_t fail_every;
+    uint32_t request_count;
+};
+
+static struct {
+    struct nvme_ctrl_memory memory;
+    struct nvme_ctrl *ctrl;
+    struct fuzz_cmd cmds[CMDS];
+    struct fuzz_dev devs[DEVS];
+    uint8_t data[LIMIT_TRANSFER_BYTES];
+    uint32_t map_fail_after;
+    struct input in;
+} t;
+
+#define CHECK(condition)    \
+    do {                    \
+        if (!(condition)) { \
+            abort();        \
+        }                   \
+    } while (0)
+
+static uint8_t take8(void)
+{
+    return t.in.at < t.in.end ? *t.in.at++ : 0;
+}
+
+static uint32_t take32(void)
+{
+    uint32_t value = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        value |= (uint32_t)take8() << (8 * i);
+    }
+    return value;
+}
+
+/* --- transport ------------------------------------------------------------------------------ */
+
+static struct fuzz_cmd *of(struct nvme_cmd *nvme)
+{
+    return CONTAINER_OF(nvme, struct fuzz_cmd, nvme);
+}
+
+static nvme_status_t map(struct nvme_cmd *nvme, uint32_t len_bytes)
+{
+    struct fuzz_cmd *cmd = of(nvme);
+
+    CHECK(cmd->used && !cmd->mapped);
+    CHECK(len_bytes != 0 && len_bytes <= LIMIT_TRANSFER_BYTES);
+    CHECK(nvme->blk.dir == NVME_DIR_TO_CONTROLLER || nvme->blk.dir == NVME_DIR_FROM_CONTROLLER);
+    cmd->mapped = true;
+    if (t.map_fail_after != 0 && --t.map_fail_after == 0) {
+        return NVME_SC_INVALID_PRP_OFFSET | NVME_STATUS_DNR;
+    }
+    uint32_t first = len_bytes / 2;
+    cmd->segs[0] = (struct mem_seg){.bus_addr = (uintptr_t)t.data, .len_bytes = first};
+    cmd->segs[1] =
+        (struct mem_seg){.bus_addr = (uintptr_t)t.data + first, .len_bytes = len_bytes - first};
+    nvme->blk.data = (struct mem_ref){
+        .segs = cmd->segs, .len_bytes = len_bytes, .seg_count = 2, .space = MEM_SPACE_HOST};
+    return NVME_SC_SUCCESS;
+}
+
+static void complete(struct nvme_cmd *nvme)
+{
+    struct fuzz_cmd *cmd = of(nvme);
+
+    CHECK(cmd->used);
+    memset(cmd, 0x5a, sizeof(*cmd)); /* it is the transport's again */
+    cmd->used = false;
+}
+
+static void transport_op(struct nvme_cmd *nvme)
+{
+    uint8_t how = take8();
+
+    if ((how & 1) != 0) {
+        of(nvme)->at_transport = true;
+        return;
+    }
+    nvme_admin_done(nvme, (how & 2) != 0 ? NVME_SC_INVALID_QUEUE_ID : NVME_SC_SUCCESS, how);
+}
+
+static void transport_abort(struct nvme_cmd *nvme, uint16_t sq_id, uint16_t cid)
+{
+    (void)sq_id;
+    struct fuzz_cmd *target = &t.cmds[cid % CMDS];
+
+    if (target->used && !target->at_transport && &target->nvme != nvme) {
+        nvme_cancel(&target->nvme);
+    }
+    transport_op(nvme);
+}
+
+static void feature_changed(struct nvme_ctrl *ctrl, uint8_t fid, uint32_t cdw11)
+{
+    (void)nvme_ctrl_feature(ctrl, fid, cdw11);
+}
+
+static void fatal(struct nvme_ctrl *ctrl)
+{
+    CHECK(ctrl == t.ctrl);
+}
+
+static const struct nvme_transport_ops ops = {
+    .map = map,
+    .complete = complete,
+    .create_cq = transport_op,
+    .create_sq = transport_op,
+    .delete_cq = transport_op,
+    .delete_sq = transport_op,
+    .doorbell_buffers = transport_op,
+    .abort = transport_abort,
+    .feature_changed = feature_changed,
+    .fatal = fatal,
+};
+
+/* --- devices --------------------------------------------------------------------------------- */
+
+/* What a device may rely on. */
+static void request_check(const struct fuzz_dev *dev, const struct blk_req *req)
+{
+    const struct blk_geometry *geometry = &dev->dev.geometry;
+    uint32_t lba_count = nvme_rw_lba_count(&req->cmd);
+    uint32_t needs = 0;
+
+    CHECK(dev->attached && req->cmd.flags != 0xff);
+    switch (req->cmd.opcode) {
+    case NVME_IO_FLUSH:
+        CHECK(req->data.space == MEM_SPACE_NONE && req->dir == NVME_DIR_NONE);
+        return;
+    case NVME_IO_DSM: {
+        struct nvme_dsm_range range;
+        CHECK(req->data.space == MEM_SPACE_NIC && (geometry->features & BLK_FEATURE_DSM) != 0);
+        for (uint32_t at = 0; at < req->data.len_bytes; at += sizeof(range)) {
+            CHECK(mem_ref_read(&req->data, at, &range, sizeof(range)) == sizeof(range));
+            CHECK(range_fits(range.slba, range.lba_count, geometry->lba_count));
+        }
+        return;
+    }
+    case NVME_IO_COMPARE:
+        needs = BLK_FEATURE_COMPARE;
+        FALLTHROUGH;
+    case NVME_IO_READ:
+    case NVME_IO_WRITE:
+        CHECK(req->dir == (req->cmd.opcode & 3));
+        CHECK(req->data.len_bytes == lba_count << geometry->lba_shift);
+        break;
+    case NVME_IO_WRITE_ZEROES:
+        needs = BLK_FEATURE_WRITE_ZEROES;
+        CHECK(req->data.space == MEM_SPACE_NONE);
+        break;
+    case NVME_IO_VERIFY:
+        needs = BLK_FEATURE_VERIFY;
+        CHECK(req->data.space == MEM_SPACE_NONE);
+        break;
+    default:
+        CHECK(false);
+    }
+    CHECK((needs & ~geometry->features) == 0);
+    CHECK(range_fits(nvme_rw_slba(&req->cmd), lba_count, geometry->lba_count));
+    CHECK((geometry->features & BLK_FEATURE_READ_ONLY) == 0 ||
+          (req->cmd.opcode != NVME_IO_WRITE && req->cmd.opcode != NVME_IO_WRITE_ZEROES));
+}
+
+static void dev_submit(struct blk_dev *blk, struct blk_req *req)
+{
+    struct fuzz_dev *dev = CONTAINER_OF(blk, struct fuzz_dev, dev);
+
+    request_check(dev, req);
+    dev->request_count++;
+    if (dev->hold) {
+        list_push_back(&dev->held, &req->link);
+        return;
+    }
+    bool fails = dev->fail_every != 0 && dev->request_count % dev->fail_every == 0;
+    blk_complete(req, fails ? NVME_SC_UNRECOVERED_READ : NVME_SC_SUCCESS);
+}
+
+static void dev_cancel(struct blk_dev *blk, struct blk_req *req)
+{
+    if (!CONTAINER_OF(blk, struct fuzz_dev, dev)->deaf) {
+        list_remove(&req->link);
+        blk_complete(req, NVME_SC_ABORT_REQUESTED);
+    }
+}
+
+static const struct blk_ops dev_ops = {.submit = dev_submit, .cancel = dev_cancel};
+
+/* Only what is held now: an end may start the next request. */
+static void dev_release(struct fuzz_dev *dev, nvme_status_t status)
+{
+    struct list now;
+
+    list_init(&now);
+    struct list *node;
+    while ((node = list_pop_front(&dev->held)) != NULL) {
+        list_push_back(&now, node);
+    }
+    while ((node = list_pop_front(&now)) != NULL) {
+        blk_complete(LIST_ENTRY(node, struct blk_req, link), status);
+    }
+}
+
+static void geometry_take(struct blk_geometry *geometry)
+{
+    uint8_t how = take8();
+
+    geometry->known = (how & 1) == 0;
+    geometry->lba_shift = (how & 2) != 0 ? 12 : (how & 0xc0) == 0xc0 ? 10 : 9;
+    geometry->features = take8() & 0x7f;
+    geometry->lba_count = (how & 4) != 0 ? take32() : take8();
+    geometry->max_transfer_bytes = (how & 8) != 0 ? (uint32_t)take8() << 12 : 0;
+}
+
+static void detached(void *arg)
+{
+    struct fuzz_dev *dev = arg;
+
+    CHECK(dev->attached);
+    dev->attached = false;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+static struct fuzz_cmd *cmd_new(void)
+{
+    for (uint32_t i = 0; i < CMDS; i++) {
+        struct fuzz_cmd *cmd = &t.cmds[i];
+        if (!cmd->used) {
+            memset(cmd, 0xa5, sizeof(*cmd));
+            cmd->used = true;
+            cmd->mapped = false;
+            cmd->at_transport = false;
+            cmd->is_aer = false;
+            cmd->nvme.ctrl = t.ctrl;
+            cmd->nvme.cid = (uint16_t)i;
+            cmd->nvme.blk.owner_core = 0;
+            cmd->nvme.blk.fn = 0;
+            memset(&cmd->nvme.blk.cmd, 0, sizeof(cmd->nvme.blk.cmd));
+            return cmd;
+        }
+    }
+    return NULL;
+}
+
+static uint32_t take_nsid(void)
+{
+    static const uint32_t nsids[] = {0, 1, 2, 3, NSIDS, NSIDS + 1, 0xfffffffe, NVME_NSID_ALL};
+    return nsids[take8() % ARRAY_SIZE(nsids)];
+}
+
+static void step_command(bool admin, bool plain)
+{
+    struct fuzz_cmd *cmd = cmd_new();
+    if (cmd == NULL) {
+        return;
+    }
+    struct nvme_sqe *sqe = &cmd->nvme.blk.cmd;
+    sqe->opcode = plain ? NVME_IO_WRITE + (take8() & 1) : take8();
+    sqe->flags = plain ? 0 : take8();
+    sqe->nsid = take_nsid();
+    sqe->cdw10 = plain ? take8() : take32();
+    sqe->cdw11 = plain ? 0 : take32();
+    sqe->cdw12 = plain ? take8() & 7 : take32();
+    sqe->cdw13 = plain ? 0 : take8();
+    cmd->nvme.sq_id = admin ? 0 : 1;
+    cmd->is_aer = admin && sqe->opcode == NVME_ADMIN_ASYNC_EVENT;
+    if (admin) {
+        nvme_submit_admin(&cmd->nvme);
+    } else {
+        nvme_submit_io(&cmd->nvme);
+    }
+}
+
+/* As the transport does it: everything but AERs has ended before. */
+static void quiesce(void)
+{
+    for (uint32_t i = 0; i < DEVS; i++) {
+        t.devs[i].hold = false;
+    }
+    for (uint32_t i = 0; i < CMDS; i++) {
+        struct fuzz_cmd *cmd = &t.cmds[i];
+        if (cmd->used && cmd->at_transport) {
+            nvme_admin_done(&cmd->nvme, NVME_SC_ABORT_SQ_DELETION, 0);
+        }
+    }
+    for (uint32_t i = 0; i < DEVS; i++) {
+        dev_release(&t.devs[i], NVME_SC_ABORT_REQUESTED);
+    }
+    for (uint32_t i = 0; i < CMDS; i++) {
+        CHECK(!t.cmds[i].used || t.cmds[i].is_aer);
+    }
+}
+
+static void step_reset(void)
+{
+    quiesce();
+    nvme_ctrl_disable(t.ctrl);
+    for (uint32_t i = 0; i < CMDS; i++) {
+        t.cmds[i].used = false; /* AERs are dropped */
+    }
+    nvme_ctrl_enable(t.ctrl);
+}
+
+static void step_attach(void)
+{
+    struct fuzz_dev *dev = &t.devs[take8() % DEVS];
+    uint32_t nsid = take_nsid();
+
+    if (!dev->attached) {
+        geometry_take(&dev->dev.geometry);
+        dev->attached = nvme_ns_attach(t.ctrl, nsid, &dev->dev) == STATUS_OK;
+        dev->nsid = nsid;
+    }
+}
+
+/* Under way already: EXISTS. */
+static void dev_detach(struct fuzz_dev *dev)
+{
+    if (dev->attached) {
+        enum status status = nvme_ns_detach(t.ctrl, dev->nsid, detached, dev);
+        CHECK(status == STATUS_OK || status == STATUS_EXISTS);
+    }
+}
+
+/* The contract: a device changes its geometry only when it has no request that relies on it. */
+static void step_change(void)
+{
+    struct fuzz_dev *dev = &t.devs[take8() % DEVS];
+
+    if (!dev->attached || !list_is_empty(&dev->held)) {
+        return;
+    }
+    geometry_take(&dev->dev.geometry);
+    if (dev->dev.changed != NULL) {
+        dev->dev.changed(&dev->dev, dev->dev.changed_ctx);
+    }
+}
+
+static void step_cancel(void)
+{
+    struct fuzz_cmd *cmd = &t.cmds[take8() % CMDS];
+
+    if (!cmd->used) {
+        return;
+    }
+    if (cmd->at_transport) {
+        cmd->at_transport = false;
+        nvme_admin_done(&cmd->nvme, NVME_SC_ABORT_REQUESTED, 0);
+        return;
+    }
+    nvme_cancel(&cmd->nvme);
+}
+
+static void shutdown_done(void *arg)
+{
+    CHECK(arg == &t);
+}
+
+static void run_step(enum step step)
+{
+    struct fuzz_dev *dev = &t.devs[0];
+
+    switch (step) {
+    case STEP_ADMIN:
+    case STEP_IO:
+        step_command(step == STEP_ADMIN, false);
+        break;
+    case STEP_IO_RW:
+        step_command(false, true);
+        break;
+    case STEP_CANCEL:
+        step_cancel();
+        break;
+    case STEP_RELEASE:
+        dev = &t.devs[take8() % DEVS];
+        dev_release(dev, (take8() & 1) != 0 ? NVME_SC_INTERNAL_ERROR : NVME_SC_SUCCESS);
+        break;
+    case STEP_DEVICE:
+        dev = &t.devs[take8() % DEVS];
+        dev->hold = (take8() & 1) != 0;
+        dev->deaf = (take8() & 1) != 0;
+        dev->fail_every = take8() % 4;
+        break;
+    case STEP_ATTACH:
+        step_attach();
+        break;
+    case STEP_DETACH:
+        dev_detach(&t.devs[take8() % DEVS]);
+        break;
+    case STEP_CHANGE:
+        step_change();
+        break;
+    case STEP_MAP:
+        t.map_fail_after = take8() % 4;
+        break;
+    case STEP_EVENT:
+        nvme_ctrl_event(t.ctrl, take8() % 3, take8() % 3, (uint8_t)(NVME_LOG_ERROR + take8() % 5));
+        break;
+    case STEP_TIME:
+        native_clock_advance((uint64_t)take8() * 50 * NS_PER_MS);
+        (void)sched_turn();
+        break;
+    case STEP_RESET:
+        step_reset();
+        break;
+    case STEP_SHUTDOWN:
+        nvme_ctrl_shutdown(t.ctrl, shutdown_done, &t);
+        break;
+    case STEP_COUNT:
+        break;
+    }
+}
+
+static void start(uint8_t how)
+{
+    struct nvme_ctrl_config config = {
+        .ops = &ops,
+        .transport = &t,
+        .serial = "F",
+        .model = "fuzz",
+        .firmware = "1",
+        .subnqn = "nqn.2026-11.org.snic:fuzz",
+        .io_queue_count = 4,
+        .vector_count = 5,
+        .namespace_count = NSIDS,
+        .mdts = (uint8_t)(1 + how % LIMIT_MDTS),
+        .doorbell_buffers = (how & 0x10) != 0,
+        .sgl = (how & 0x20) != 0,
+        .keep_alive = (how & 0x40) != 0,
+    };
+    native_clock_set(NS_PER_S);
+    sched_init(1, SCHED_IDLE_POLL);
+    memset(t.cmds, 0, sizeof(t.cmds));
+    t.map_fail_after = 0;
+    for (uint32_t i = 0; i < DEVS; i++) {
+        t.devs[i] = (struct fuzz_dev){.dev = {.ops = &dev_ops, .name = "fuzz"}};
+        list_init(&t.devs[i].held);
+    }
+    CHECK(nvme_ctrl_init(&t.memory, &config, &t.ctrl) == STATUS_OK);
+    nvme_ctrl_enable(t.ctrl);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    t.in = (struct input){.at = data, .end = data + size};
+    memset(t.data, 0, 4096);
+    memcpy(t.data, data, min_u64(size, 4096)); /* what data pointers lead to */
+    start(take8());
+    for (uint32_t i = 0; i < STEPS_MAX && t.in.at < t.in.end; i++) {
+        run_step((enum step)(take8() % STEP_COUNT));
+        (void)sched_turn();
+    }
+    step_reset();
+    for (uint32_t i = 0; i < DEVS; i++) {
+        dev_detach(&t.devs[i]);
+    }
+    for (uint32_t i = 0; i < 8; i++) {
+        native_clock_advance(2 * NS_PER_MS);
+        (void)sched_turn();
+    }
+    for (uint32_t i = 0; i < DEVS; i++) {
+        CHECK(!t.devs[i].attached);
+        CHECK(list_is_empty(&t.devs[i].held));
+    }
+    return 0;
+}
