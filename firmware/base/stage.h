@@ -6,14 +6,14 @@
 #ifndef BASE_STAGE_H
 #define BASE_STAGE_H
 
-#define STAGE_LIST(X)                                    \
-    X(POLL, "look at doorbells, arbitration")            \
-    X(FETCH, "copy the SQE, set the command up")         \
-    X(DECODE, "opcode, namespace, LBA and field checks") \
-    X(MAP, "PRP or SGL to bus addresses")                \
-    X(BACKEND, "the block device")                       \
-    X(COMPLETE, "CQE and release of the command")        \
-    X(IRQ, "interrupts and coalescing, once per batch")  \
+#define STAGE_LIST(X)                                         \
+    X(POLL, "look at doorbells, arbitration")                 \
+    X(FETCH, "copy the SQE, set the command up")              \
+    X(DECODE, "opcode, namespace, LBA and field checks")      \
+    X(MAP, "PRP or SGL to bus addresses")                     \
+    X(BACKEND, "the block device, and accounting of its end") \
+    X(COMPLETE, "CQE and release of the command")             \
+    X(IRQ, "interrupts and coalescing, once per batch")       \
     X(OTHER, "scheduler, host model")
 
 enum stage {

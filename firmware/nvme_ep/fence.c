@@ -147,8 +147,10 @@ static void settings_take(struct nvme_ep_core *core)
     uint64_t threshold = FIELD_GET(NVME_COALESCING_THRESHOLD, ep->coalescing);
 
     core->page_bytes = ep->page_bytes;
-    core->burst = burst == FIELD_MASK(NVME_ARBITRATION_BURST) ? NVME_EP_BATCH
-                                                              : min_u32(1u << burst, NVME_EP_BATCH);
+    core->burst_setting = burst == FIELD_MASK(NVME_ARBITRATION_BURST)
+                              ? NVME_EP_BATCH
+                              : min_u32(1u << burst, NVME_EP_BATCH);
+    nvme_ep_burst_update(core);
     core->is_weighted = FIELD_GET(NVME_CC_AMS, ep->cc) == NVME_CC_AMS_WRR;
     core->weight[NVME_EP_CLASS_HIGH] = weight_of(FIELD_GET(NVME_ARBITRATION_HIGH, ep->arbitration));
     core->weight[NVME_EP_CLASS_MEDIUM] =

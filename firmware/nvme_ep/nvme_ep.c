@@ -110,6 +110,7 @@ static void core_init(struct nvme_ep *ep, uint32_t index)
     core->ep = ep;
     core->index = (uint8_t)index;
     core->burst = 1;
+    core->burst_setting = 1;
     core->page_bytes = 4096;
     core->coalesce_due_ns = UINT64_MAX;
     core->poller.name = "nvme_ep";

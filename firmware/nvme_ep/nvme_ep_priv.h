@@ -175,7 +175,8 @@ struct nvme_ep_core {
     CACHE_ALIGNED struct nvme_ep *ep;
     uint32_t attend; /* NVME_EP_ATTEND_* */
     uint32_t sq_count;
-    uint32_t burst;
+    uint32_t burst; /* commands of one queue at a time */
+    uint32_t burst_setting;
     uint32_t page_bytes;
     uint32_t dirty_count;
     uint32_t first;  /* where the next round starts: behind a queue that found a pool empty */
@@ -355,6 +356,7 @@ MUST_USE bool nvme_ep_cq_map(struct nvme_ep_core *core, struct nvme_ep_cq *cq);
 uint32_t nvme_ep_poll_control(void *ctx); /* core 0 */
 uint32_t nvme_ep_poll_io(void *ctx);      /* other cores */
 uint64_t nvme_ep_arm(void *ctx, bool armed);
+void nvme_ep_burst_update(struct nvme_ep_core *core);
 /* Sorts a queue in by its class, or takes it out. Owner core. */
 void nvme_ep_sq_attach(struct nvme_ep_core *core, struct nvme_ep_sq *sq);
 void nvme_ep_sq_detach(struct nvme_ep_core *core, struct nvme_ep_sq *sq);

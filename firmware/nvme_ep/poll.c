@@ -197,6 +197,12 @@ ALWAYS_INLINE uint32_t fetch_round(struct nvme_ep_core *core)
     return round_robin(core, 0, core->sq_count, &core->first, NVME_EP_BATCH * LIMIT_IO_QUEUES);
 }
 
+/* The arbitration burst is for queues among each other: one alone takes a whole batch. */
+void nvme_ep_burst_update(struct nvme_ep_core *core)
+{
+    core->burst = core->sq_count <= 1 ? NVME_EP_BATCH : core->burst_setting;
+}
+
 void nvme_ep_sq_attach(struct nvme_ep_core *core, struct nvme_ep_sq *sq)
 {
     uint32_t class = core->is_weighted ? sq->priority : NVME_EP_CLASS_URGENT;
@@ -213,6 +219,7 @@ void nvme_ep_sq_attach(struct nvme_ep_core *core, struct nvme_ep_sq *sq)
     if (sq->has_merged_tail) {
         core->attend |= NVME_EP_ATTEND_MERGE;
     }
+    nvme_ep_burst_update(core);
 }
 
 void nvme_ep_sq_detach(struct nvme_ep_core *core, struct nvme_ep_sq *sq)
@@ -234,6 +241,7 @@ void nvme_ep_sq_detach(struct nvme_ep_core *core, struct nvme_ep_sq *sq)
             core->class_end[c]--;
         }
     }
+    nvme_ep_burst_update(core);
 }
 
 /* --- the pollers --------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /*
- * A host that changes its memory map while the controller is enabled: QEMU takes the window away and
- * gives it back in pieces, and the queues lie outside of all windows meanwhile.
+ * A host that changes its memory map while the controller is enabled: QEMU takes the window away
+ * and gives it back in pieces, and the queues lie outside of all windows meanwhile.
  */
 #include <setjmp.h>
 #include <stdarg.h>

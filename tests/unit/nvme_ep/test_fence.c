@@ -1,0 +1,423 @@
+/*
+ * Fences: after CSTS.RDY = 0, an acknowledged reset or window change, or a deleted queue, nothing
+ * touches host memory on its behalf. The rig poisons what must not be touched.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "tests/unit/nvme_ep/rig.h"
+
+static struct rig_queue io;
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_start(NULL);
+    rig_enable();
+    rig_create_pair(&io, 1, 64);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_stop();
+    return 0;
+}
+
+static void start_slow(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 2, i, 1, rig_alloc(4096), 0);
+        rig_push(&io, &sqe);
+    }
+    rig_ring(&io);
+    rig_turn(3);
+    assert_int_equal(rig.slow.held_count, count);
+}
+
+static uint32_t pop_status(uint16_t code)
+{
+    struct nvme_cqe cqe;
+    uint32_t count = 0;
+
+    while (rig_pop(&io, &cqe)) {
+        assert_int_equal(NVME_STATUS_CODE(rig_status(&cqe)), code);
+        count++;
+    }
+    return count;
+}
+
+/* The same RAM without its last page: something is revoked, but nothing that is in use. */
+static void revoke_last_page(void)
+{
+    struct pcie_ep_window window = rig.windows[0];
+
+    window.len_bytes -= 4096;
+    rig_windows_set(&window, 1, true);
+}
+
+/* --- windows ------------------------------------------------------------------------------- */
+
+static void windows_added_are_there_at_once(void **state)
+{
+    (void)state;
+    struct pcie_ep_window windows[2] = {rig.windows[0], rig.windows[0]};
+    windows[1].host_addr = 0x5000000000;
+    windows[1].len_bytes = 4096;
+    start_slow(1);
+    uint32_t acks = rig.ack_count;
+    rig_windows_set(windows, 2, false);
+    rig_turn(4);
+    assert_int_equal(rig.ack_count, acks + 1); /* without waiting for the command */
+    struct nvme_cqe cqe;
+    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 8, 0x5000000000, 0);
+    assert_int_equal(rig_do(&io, &sqe, &cqe), 0);
+}
+
+static void windows_revoked_wait_for_what_refers_to_them(void **state)
+{
+    (void)state;
+    start_slow(3);
+    uint32_t acks = rig.ack_count;
+    revoke_last_page();
+    rig_turn(5);
+    assert_int_equal(rig.ack_count, acks);
+    rig_advance_ms(100); /* before the deadline nobody is cancelled */
+    assert_int_equal(rig.slow.cancel_count, 0);
+    rig_slow_release(&rig.slow, 0);
+    rig_slow_release(&rig.slow, 0);
+    rig_turn(3);
+    assert_int_equal(rig.ack_count, acks);
+    rig_slow_release(&rig.slow, 0);
+    rig_turn(3);
+    assert_int_equal(rig.ack_count, acks + 1);
+    assert_int_equal(pop_status(0), 3);
+}
+
+static void windows_revoked_fetch_nothing_meanwhile_and_go_on(void **state)
+{
+    (void)state;
+    start_slow(1);
+    revoke_last_page();
+    rig_turn(3);
+    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
+    rig_push(&io, &sqe);
+    rig_ring(&io);
+    rig_turn(5);
+    assert_int_equal(pop_status(0), 0);
+    rig_slow_release(&rig.slow, 0);
+    rig_turn(5);
+    assert_int_equal(pop_status(0), 2);
+}
+
+static void windows_revoked_cancel_after_the_deadline(void **state)
+{
+    (void)state;
+    start_slow(4);
+    uint32_t acks = rig.ack_count;
+    revoke_last_page();
+    rig_advance_ms(495);
+    assert_int_equal(rig.ack_count, acks);
+    rig_advance_ms(20);
+    assert_int_equal(rig.slow.cancel_count, 4);
+    assert_int_equal(rig.ack_count, acks + 1);
+    assert_int_equal(pop_status(NVME_SC_ABORT_REQUESTED), 4);
+}
+
+static void windows_are_not_acknowledged_while_a_device_still_has_a_command(void **state)
+{
+    (void)state;
+    rig.slow.obeys_cancel = false;
+    start_slow(1);
+    uint32_t acks = rig.ack_count;
+    revoke_last_page();
+    rig_advance_ms(3000);
+    assert_int_equal(rig.ack_count, acks); /* the other end takes the link down after 1 s */
+    assert_int_equal(rig.slow.cancel_count, 1);
+    rig_slow_release(&rig.slow, 0);
+    rig_turn(3);
+    assert_int_equal(rig.ack_count, acks + 1);
+}
+
+static void windows_revoked_leave_commands_without_data_alone(void **state)
+{
+    (void)state;
+    struct nvme_sqe flush = {.opcode = NVME_IO_FLUSH, .nsid = 2};
+    rig_push(&io, &flush);
+    rig_ring(&io);
+    rig_turn(3);
+    assert_int_equal(rig.slow.held_count, 1);
+    uint32_t acks = rig.ack_count;
+    revoke_last_page();
+    rig_turn(4);
+    assert_int_equal(rig.ack_count, acks + 1);
+    rig_slow_release(&rig.slow, 0);
+    rig_turn(2);
+    assert_int_equal(pop_status(0), 1);
+}
+
+static void bus_master_off_rests_and_on_goes_on(void **state)
+{
+    (void)state;
+    start_slow(2);
+    uint32_t acks = rig.ack_count;
+    rig_bus_master_set(false);
+    rig_turn(3);
+    assert_int_equal(rig.ack_count, acks);
+    rig_slow_release_all(&rig.slow);
+    rig_turn(3);
+    assert_int_equal(rig.ack_count, acks + 1);
+    assert_int_equal(pop_status(0), 2);
+    assert_false(nvme_ep_snapshot(rig.ep).bus_master);
+    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
+    rig_push(&io, &sqe);
+    rig_ring(&io);
+    rig_advance_ms(5000);
+    assert_int_equal(rig_csts(), NVME_CSTS_RDY); /* that is no error */
+    assert_int_equal(pop_status(0), 0);
+    rig_bus_master_set(true);
+    rig_turn(4);
+    assert_int_equal(pop_status(0), 1);
+}
+
+static void bus_master_off_then_reset_and_enable(void **state)
+{
+    (void)state;
+    start_slow(2);
+    rig_bus_master_set(false);
+    rig_advance_ms(600);
+    rig_disable();
+    assert_int_equal(rig_csts(), 0);
+    assert_true(rig_pools_are_full());
+    rig_bus_master_set(true);
+    rig_turn(3);
+    rig_enable();
+}
+
+/* --- disable and reset --------------------------------------------------------------------- */
+
+static void disable_cancels_at_once_and_posts_nothing(void **state)
+{
+    (void)state;
+    start_slow(5);
+    rig_disable();
+    assert_int_equal(rig_csts(), 0);
+    assert_int_equal(rig.slow.cancel_count, 5);
+    struct nvme_cqe cqe;
+    assert_false(rig_pop(&io, &cqe));
+    assert_true(rig_pools_are_full());
+    assert_int_equal(nvme_ep_stats(rig.ep, 0).dropped_count, 5);
+}
+
+static void disable_waits_for_a_device_that_cannot_cancel(void **state)
+{
+    (void)state;
+    rig.slow.obeys_cancel = false;
+    start_slow(1);
+    rig_disable();
+    rig_advance_ms(2000);
+    assert_int_equal(rig_csts(), NVME_CSTS_RDY);
+    rig_slow_release(&rig.slow, 0);
+    rig_turn(4);
+    assert_int_equal(rig_csts(), 0);
+    struct nvme_cqe cqe;
+    assert_false(rig_pop(&io, &cqe));
+}
+
+static void disable_with_outstanding_events_forgets_them(void **state)
+{
+    (void)state;
+    struct nvme_sqe event = {.opcode = NVME_ADMIN_ASYNC_EVENT};
+    for (uint32_t i = 0; i < LIMIT_AERS; i++) {
+        rig_push(&rig_admin_queue, &event);
+    }
+    rig_ring(&rig_admin_queue);
+    rig_turn(2);
+    rig_disable();
+    assert_int_equal(rig_csts(), 0);
+    assert_true(rig_pools_are_full());
+    rig_enable();
+    struct nvme_sqe sqe = rig_identify(rig_alloc(4096));
+    assert_int_equal(rig_admin(&sqe, NULL), 0);
+}
+
+static void reset_takes_the_memory_away_for_good(void **state)
+{
+    (void)state;
+    start_slow(3);
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig.bus_master = false; /* from the acknowledgement on nothing may be touched */
+    rig_turn(6);
+    assert_int_equal(rig.last_ack.type, PCIE_EP_EVENT_RESET);
+    rig_push(&io, &(struct nvme_sqe){0});
+    rig_ring(&io);
+    rig_turn(10);
+    assert_int_equal(rig_csts(), 0);
+    rig.bus_master = true;
+    rig_event(PCIE_EP_EVENT_BUS_MASTER, 1, false);
+    rig_turn(3);
+    rig_enable();
+}
+
+static void reset_while_deleting_a_queue_ends_both(void **state)
+{
+    (void)state;
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_DELETE_SQ, .cdw10 = 1};
+    rig.slow.obeys_cancel = false;
+    start_slow(2);
+    rig_push(&rig_admin_queue, &sqe);
+    rig_ring(&rig_admin_queue);
+    rig_turn(3);
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig_turn(5);
+    assert_int_equal(rig.ack_count, 0);
+    rig_slow_release_all(&rig.slow);
+    rig_turn(6);
+    assert_int_equal(rig.ack_count, 1);
+    assert_true(rig_pools_are_full());
+}
+
+static void reset_behind_a_running_fence_is_answered_after_it(void **state)
+{
+    (void)state;
+    start_slow(1);
+    revoke_last_page();
+    rig_turn(2);
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig_advance_ms(520);
+    assert_int_equal(rig.ack_count, 2);
+    assert_int_equal(rig.last_ack.type, PCIE_EP_EVENT_RESET);
+    assert_int_equal(rig_csts(), 0);
+}
+
+/* --- at every moment ----------------------------------------------------------------------- */
+
+/* One step of a life with I/O, deletion and abort; the same for the same seed. */
+static void live(uint64_t *seed, struct rig_queue *queues, uint32_t count)
+{
+    uint32_t r = rig_random(seed);
+    struct rig_queue *queue = &queues[r / 16 % count];
+    struct nvme_sqe sqe;
+    struct nvme_cqe cqe;
+
+    switch (r % 8) {
+    case 0:
+        sqe = (struct nvme_sqe){.opcode = NVME_ADMIN_ABORT,
+                                .cdw10 = (uint32_t)(queue->next_cid - 1) << 16 | queue->id};
+        rig_push(&rig_admin_queue, &sqe);
+        rig_ring(&rig_admin_queue);
+        break;
+    case 1:
+        rig_slow_release(&rig.slow, 0);
+        break;
+    case 2:
+        sqe = (struct nvme_sqe){.opcode = r % 3 == 0 ? NVME_ADMIN_DELETE_SQ : NVME_ADMIN_IDENTIFY,
+                                .prp1 = RIG_HOST_BASE,
+                                .cdw10 = r % 3 == 0 ? queue->id : 1};
+        rig_push(&rig_admin_queue, &sqe);
+        rig_ring(&rig_admin_queue);
+        break;
+    default:
+        sqe = rig_rw(r % 2 != 0 ? NVME_IO_READ : NVME_IO_WRITE, 1 + r % 2, 0, 1,
+                     RIG_HOST_BASE + (1 << 20), 0);
+        rig_push(queue, &sqe);
+        rig_ring(queue);
+        break;
+    }
+    if (r % 3 == 0) {
+        while (rig_pop(queue, &cqe)) {
+            rig_ring_head(queue);
+        }
+        while (rig_pop(&rig_admin_queue, &cqe)) {
+            rig_ring_head(&rig_admin_queue);
+        }
+    }
+}
+
+/* After `at` steps comes `event`; whatever is going on, it is answered, and nothing is left over.
+ */
+static void end_after(uint32_t at, enum pcie_ep_event_type event, uint32_t cores)
+{
+    struct rig_queue queues[4];
+    uint64_t seed = at * 7919 + 1;
+
+    rig_stop();
+    rig_start(&(struct rig_config){.core_count = cores, .io_queue_count = 8});
+    rig_alloc(2 << 20); /* data */
+    rig_enable();
+    for (uint16_t i = 0; i < 4; i++) {
+        rig_create_pair(&queues[i], (uint16_t)(i + 1), 16);
+    }
+    for (uint32_t i = 0; i < at; i++) {
+        live(&seed, queues, 4);
+        if (rig_random(&seed) % 2 != 0) {
+            rig_turn(1);
+        }
+    }
+    uint32_t acks = rig.ack_count;
+    if (event == PCIE_EP_EVENT_REG_WRITE) {
+        rig_write32(NVME_REG_CC, 0);
+    } else if (event == PCIE_EP_EVENT_WINDOWS) {
+        revoke_last_page();
+    } else {
+        rig_event(event, 0, true);
+    }
+    rig_advance_ms(520);
+    if (event == PCIE_EP_EVENT_REG_WRITE) {
+        assert_int_equal(rig_csts(), 0);
+    } else {
+        assert_int_equal(rig.ack_count, acks + 1);
+    }
+    if (event != PCIE_EP_EVENT_WINDOWS) {
+        assert_true(rig_pools_are_full());
+        assert_int_equal(rig.slow.held_count, 0);
+    }
+}
+
+static void fence_at_every_moment_of_one_core(void **state)
+{
+    (void)state;
+    for (uint32_t at = 0; at < 60; at++) {
+        end_after(at, PCIE_EP_EVENT_RESET, 1);
+        end_after(at, PCIE_EP_EVENT_REG_WRITE, 1);
+        end_after(at, PCIE_EP_EVENT_WINDOWS, 1);
+    }
+}
+
+static void fence_at_every_moment_of_three_cores(void **state)
+{
+    (void)state;
+    for (uint32_t at = 0; at < 60; at++) {
+        end_after(at, PCIE_EP_EVENT_RESET, 3);
+        end_after(at, PCIE_EP_EVENT_REG_WRITE, 3);
+        end_after(at, PCIE_EP_EVENT_LINK, 3);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        T(windows_added_are_there_at_once),
+        T(windows_revoked_wait_for_what_refers_to_them),
+        T(windows_revoked_fetch_nothing_meanwhile_and_go_on),
+        T(windows_revoked_cancel_after_the_deadline),
+        T(windows_are_not_acknowledged_while_a_device_still_has_a_command),
+        T(windows_revoked_leave_commands_without_data_alone),
+        T(bus_master_off_rests_and_on_goes_on),
+        T(bus_master_off_then_reset_and_enable),
+        T(disable_cancels_at_once_and_posts_nothing),
+        T(disable_waits_for_a_device_that_cannot_cancel),
+        T(disable_with_outstanding_events_forgets_them),
+        T(reset_takes_the_memory_away_for_good),
+        T(reset_while_deleting_a_queue_ends_both),
+        T(reset_behind_a_running_fence_is_answered_after_it),
+        T(fence_at_every_moment_of_one_core),
+        T(fence_at_every_moment_of_three_cores),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
