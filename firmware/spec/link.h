@@ -30,9 +30,9 @@
  * Barriers, by the names used in the code of both ends:
  *   EVENT     release store of event_head after the record | acquire load before reading records
  *   TAIL      release store of event_tail after reading    | acquire load before reusing a record
- *   FENCE     full system barrier, release store of fence_ack | acquire load before answering the
- * host ARM       armed = 1, full barrier, look at doorbells   | store doorbell, full barrier, look
- * at armed HELLO     release stores of hello, hello_seen, ready   | acquire loads of the same
+ *   FENCE     full system barrier, release of fence_ack    | acquire load before the host's answer
+ *   ARM       armed = 1, full barrier, look at doorbells   | store doorbell, full barrier, armed?
+ *   HELLO     release stores of hello, hello_seen, ready   | acquire loads of the same
  */
 #ifndef SPEC_LINK_H
 #define SPEC_LINK_H
@@ -141,7 +141,7 @@ ASSERT_OFFSET(struct link_nic_page, event_tail, 64);
 ASSERT_OFFSET(struct link_nic_page, fence_ack, 128);
 ASSERT_OFFSET(struct link_nic_page, core, 192);
 
-/* --- windows: empty while bus mastering is off or the link is down -------------------------------
+/* --- windows: empty while bus mastering is off, the link is down or no NIC is ready -------------
  */
 
 #define LINK_WINDOW_READ  (1u << 0) /* the NIC may read host memory there */
@@ -178,8 +178,10 @@ struct link_vector_table {
 ASSERT_SIZE(struct link_vector_table, 48);
 _Static_assert(LIMIT_VECTORS <= 8 * 32, "a bit per vector");
 
-/* ivshmem identities of the rack: NIC, host side (vector 0: notification; 1 + v: MSI-X vector v,
- * which the host side passes on), and from LINK_PEER_FIRST on tables of the host's own eventfds. */
+/* ivshmem identities of the rack: NIC, host side, and from LINK_PEER_FIRST on tables of the host's
+ * own eventfds, which the NIC signals without a detour. Vectors of the host side: 0 is the NIC's
+ * notification; 1 + v is MSI-X vector v, which the host side passes on, used only once the last
+ * peer id is spent (the host has changed its vectors 65,533 times in one life of the NIC). */
 #define LINK_PEER_NIC        0u
 #define LINK_PEER_HOST       1u
 #define LINK_PEER_FIRST      2u

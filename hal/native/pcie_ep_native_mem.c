@@ -24,7 +24,6 @@ static bool window_cut(struct native_mem_window *w)
     long now = syscall(SYS_mmap, addr, (size_t)atomic_load(&w->len_bytes), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0L);
 
-    atomic_store(&w->cut, true);
     return now == (long)addr;
 }
 
@@ -158,7 +157,8 @@ void native_mem_unmap(struct native_mem *mem, uint64_t target)
         if (!atomic_load(&w->cut)) {
             munmap((void *)(uintptr_t)target, (size_t)atomic_load(&w->len_bytes));
         }
-        /* Cut: the firmware may still hold the address, so the range is never given out again. */
+        /* Cut: the firmware did not answer a fence and may still hold the address, so the range is
+         * never given out again. */
         return;
     }
 }
@@ -168,6 +168,7 @@ void native_mem_cut_all(struct native_mem *mem)
     for (uint32_t i = 0; i < LIMIT_DMA_WINDOWS; i++) {
         if (atomic_load(&mem->windows[i].addr) != 0) {
             window_cut(&mem->windows[i]);
+            atomic_store(&mem->windows[i].cut, true);
         }
     }
 }

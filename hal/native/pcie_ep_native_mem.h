@@ -16,7 +16,7 @@
 struct native_mem_window {
     _Atomic uintptr_t addr; /* 0: free */
     _Atomic uint64_t len_bytes;
-    _Atomic bool cut; /* anonymous memory stands there now, for good */
+    _Atomic bool cut; /* by native_mem_cut_all(): anonymous memory stands there now, for good */
 };
 
 struct native_mem {

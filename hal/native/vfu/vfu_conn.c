@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 void vfu_conn_open(struct vfu_conn *conn, int fd)
@@ -144,6 +145,27 @@ static void attach_fd(struct msghdr *msg, void *control, size_t control_bytes, i
     memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Waits until the client reads. The limit is for the whole message (*deadline_ms is 0 at first):
+ * who takes it in small bites would hold us up for ever. */
+static bool wait_for_room(const struct vfu_conn *conn, int64_t *deadline_ms)
+{
+    struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
+
+    if (*deadline_ms == 0) {
+        *deadline_ms = now_ms() + VFU_CONN_SEND_MS;
+    }
+    int64_t left_ms = *deadline_ms - now_ms();
+    int ready = left_ms > 0 ? poll(&wait, 1, (int)left_ms) : 0;
+    return ready > 0 || (ready < 0 && errno == EINTR);
+}
+
 /* Drops `bytes` from the front of the vectors. */
 static void advance(struct msghdr *msg, size_t bytes)
 {
@@ -173,6 +195,7 @@ bool vfu_conn_send(struct vfu_conn *conn, const struct vfu_header *header, const
     };
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 3};
     size_t left_bytes = sizeof(*header) + head_bytes + body_bytes;
+    int64_t deadline_ms = 0;
 
     if (fd >= 0) {
         attach_fd(&msg, control.bytes, sizeof(control.bytes), fd);
@@ -185,8 +208,7 @@ bool vfu_conn_send(struct vfu_conn *conn, const struct vfu_header *header, const
             msg.msg_control = NULL; /* went with the first byte */
             msg.msg_controllen = 0;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
-            if (poll(&wait, 1, VFU_CONN_SEND_MS) <= 0) {
+            if (!wait_for_room(conn, &deadline_ms)) {
                 return false; /* a client that does not read its replies */
             }
         } else if (errno != EINTR) {

@@ -31,10 +31,13 @@ void vfu_link_wake(struct vfu_link *link, uint32_t core_mask)
 /* --- NIC comes and goes
  * --------------------------------------------------------------------------- */
 
+/* 0 means "nothing to acknowledge"; odd and even take turns, since they name the window table. */
 static uint32_t next_generation(uint32_t generation)
 {
-    return generation == UINT32_MAX ? 1 : generation + 1; /* 0 means "nothing to acknowledge" */
+    return generation == UINT32_MAX ? 2 : generation + 1;
 }
+
+static void windows_publish(struct vfu_link *link);
 
 void vfu_link_nic_gone(struct vfu_link *link)
 {
@@ -56,6 +59,7 @@ static void nic_hello(struct vfu_link *link, uint32_t hello)
     link->hello_seen = hello;
     link->epoch = next_generation(link->epoch);
     shm_store32(&link->host->epoch, link->epoch);
+    windows_publish(link); /* empty: no fence waits for a NIC that is not ready */
     /* HELLO */
     shm_store32_release(&link->host->hello_seen, hello);
 }
@@ -165,7 +169,8 @@ static void windows_publish(struct vfu_link *link)
     uint32_t generation = next_generation(link->window_generation);
     struct link_window_table *table =
         block_at(link, LINK_OFFSET_WINDOWS + (generation & 1) * LINK_PAGE_BYTES);
-    uint32_t count = link->bus_master && vfu_link_is_up(link) ? link->window_count : 0;
+    bool reachable = link->nic_ready && link->bus_master && vfu_link_is_up(link);
+    uint32_t count = reachable ? link->window_count : 0;
 
     shm_store32_release(&table->generation, 0); /* not valid while it is written */
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -245,6 +250,19 @@ static void nic_becomes_ready(struct vfu_link *link)
     vfu_link_wake(link, 1);
 }
 
+/* A NIC that failed and cannot restart answered at last. It still has the controller of a host that
+ * is gone: it must have reset that before the next host's memory comes within its reach. */
+static void nic_revive(struct vfu_link *link)
+{
+    link->config.ops->log(link->config.ctx, "the NIC acknowledged late and is back");
+    link->nic_attached = true;
+    link->nic_ready = true;
+    fence(link, LINK_EVENT_RESET, LINK_EVENT_REVOKES);
+    if (link->nic_ready) {
+        nic_becomes_ready(link);
+    }
+}
+
 void vfu_link_poll(struct vfu_link *link)
 {
     look_for_hello(link);
@@ -255,9 +273,7 @@ void vfu_link_poll(struct vfu_link *link)
     if (link->failed && link->config.revive && !link->nic_attached && !link->host_present &&
         shm_load32_acquire(&link->nic->fence_ack) == link->fence_generation &&
         shm_load32_acquire(&link->nic->event_tail) == link->head) {
-        link->config.ops->log(link->config.ctx, "the NIC acknowledged late and is back");
-        link->nic_attached = true;
-        nic_becomes_ready(link);
+        nic_revive(link);
     }
 }
 

@@ -110,7 +110,8 @@ void vfu_link_set_bus_master(struct vfu_link *link, bool on);
 void vfu_link_set_windows(struct vfu_link *link, const struct link_window *windows,
                           uint32_t window_count, bool revokes);
 
-/* BAR0 without the MSI-X table and PBA: offset + len_bytes <= LINK_MSIX_TABLE_OFFSET. */
+/* BAR0 without the MSI-X table and PBA: offset + len_bytes <= LINK_MSIX_TABLE_OFFSET. A write that
+ * goes beyond, or is of a width that NVMe does not have, changes nothing. */
 void vfu_link_read(struct vfu_link *link, uint32_t offset, uint8_t *to, uint32_t len_bytes);
 void vfu_link_write(struct vfu_link *link, uint32_t offset, const uint8_t *from,
                     uint32_t len_bytes);

@@ -211,7 +211,8 @@ void vfu_link_write(struct vfu_link *link, uint32_t offset, const uint8_t *from,
     if (link->failed || link->admin_down) {
         return;
     }
-    if ((len_bytes != 4 && len_bytes != 8) || !is_aligned(offset, 4)) {
+    if ((len_bytes != 4 && len_bytes != 8) || !is_aligned(offset, 4) ||
+        !range_fits(offset, len_bytes, LINK_MSIX_TABLE_OFFSET)) {
         link->stats.reg_bad_count++; /* 3.1: other widths are not defined; nothing happens */
         return;
     }
