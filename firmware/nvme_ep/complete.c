@@ -67,7 +67,7 @@ bool nvme_ep_cq_refill(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
     uint32_t used = distance(cq->head, cq->tail, cq->size);
     if (head < cq->size && distance(cq->head, head, cq->size) <= used) {
         cq->head = head;
-        cq->head_bad = UINT32_MAX;
+        cq->head_bad = head;
     } else if (head != cq->head_bad) { /* 5.2: out of range, or ahead of what was posted */
         cq->head_bad = head;
         nvme_ep_doorbell_error(core, cq->id, NVME_EVENT_ERROR_INVALID_DOORBELL_VALUE, head);

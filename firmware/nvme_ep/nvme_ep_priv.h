@@ -95,7 +95,7 @@ struct nvme_ep_sq {
     uint32_t tail_merged; /* the further of both doorbells, for drivers that may ring either */
     uint32_t mmio_seen;
     uint32_t shadow_seen;
-    uint32_t tail_bad; /* last invalid value, reported once */
+    uint32_t tail_bad; /* last invalid value, reported once; 0, which is always valid: none */
     uint64_t host_addr;
     struct nvme_ep_cmd *delete_cmd;
 };
@@ -123,7 +123,7 @@ struct nvme_ep_cq {
     uint32_t shadow_seen;
     bool is_shadowed;      /* the host rings the shadow */
     uint32_t head;         /* as last read and valid */
-    uint32_t head_bad;     /* last invalid value, reported once */
+    uint32_t head_bad;     /* last invalid value, reported once; equal to head: none */
     uint32_t signalled;    /* tail when entries were last counted */
     uint32_t carried;      /* entries counted since the last interrupt or decision about it */
     uint64_t aggregate_ns; /* when the first of them has to be signalled */

@@ -336,11 +336,13 @@ static void sq_arm(struct nvme_ep_sq *sq)
 static void queues_arm(struct nvme_ep_core *core)
 {
     struct nvme_ep_sq *admin = core->index == 0 ? core->ep->admin_sq : NULL;
+    /* After a shutdown the buffers may be the host's own memory again (7.6.2). */
+    bool is_fetching = (core->attend & NVME_EP_ATTEND_STOPPED) == 0;
 
-    for (uint32_t i = 0; i < core->sq_count; i++) {
+    for (uint32_t i = 0; i < core->sq_count && is_fetching; i++) {
         sq_arm(core->sqs[i]);
     }
-    if (admin != NULL) {
+    if (admin != NULL && is_fetching) {
         sq_arm(admin);
     }
     for (uint32_t i = 0; i < core->cq_count; i++) {
@@ -351,6 +353,18 @@ static void queues_arm(struct nvme_ep_core *core)
     }
 }
 
+/* A head that was not looked at yet, for completions that wait for it. */
+static bool cq_has_work(struct nvme_ep_cq *cq)
+{
+    uint32_t head;
+
+    if (cq->held_count == 0 || cq->base == NULL) {
+        return false;
+    }
+    head = nvme_ep_cq_head_read(cq);
+    return head != cq->head && head != cq->head_bad;
+}
+
 static bool queues_have_work(struct nvme_ep_core *core)
 {
     struct nvme_ep_sq *admin = core->index == 0 ? core->ep->admin_sq : NULL;
@@ -358,17 +372,16 @@ static bool queues_have_work(struct nvme_ep_core *core)
     if ((core->attend & NVME_EP_ATTEND_MERGE) != 0) {
         nvme_ep_doorbell_merge(core);
     }
-    if ((core->attend & NVME_EP_ATTEND_STOPPED) != 0) {
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        if (cq_has_work(core->cqs[i])) { /* posted while nothing is fetched, too */
+            return true;
+        }
+    }
+    if ((core->attend & (NVME_EP_ATTEND_FENCE | NVME_EP_ATTEND_STOPPED)) != 0) {
         return false;
     }
     for (uint32_t i = 0; i < core->sq_count; i++) {
         if (sq_has_work(core->sqs[i])) {
-            return true;
-        }
-    }
-    for (uint32_t i = 0; i < core->cq_count; i++) {
-        struct nvme_ep_cq *cq = core->cqs[i];
-        if (cq->held_count != 0 && cq->base != NULL && nvme_ep_cq_head_read(cq) != cq->head) {
             return true;
         }
     }

@@ -44,15 +44,13 @@ static void cq_fill(struct nvme_ep_cq *cq, uint16_t id, uint64_t host_addr, uint
                               .host_addr = host_addr,
                               .size = size,
                               .room = size - 1,
-                              .phase = (uint64_t)NVME_CQE_PHASE << 32,
-                              .head_bad = UINT32_MAX};
+                              .phase = (uint64_t)NVME_CQE_PHASE << 32};
     list_init(&cq->held);
 }
 
 static void sq_fill(struct nvme_ep_sq *sq, uint16_t id, uint64_t host_addr, uint32_t size)
 {
-    *sq =
-        (struct nvme_ep_sq){.id = id, .host_addr = host_addr, .size = size, .tail_bad = UINT32_MAX};
+    *sq = (struct nvme_ep_sq){.id = id, .host_addr = host_addr, .size = size};
 }
 
 /* Takes a CQ into service. Its core. */
