@@ -46,7 +46,8 @@ void nvme_ctrl_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info, uint8_t
     ASSERT(type < NVME_EVENT_TYPES && info < 32 && is_known_log(log_page));
     uint32_t aec = ctrl->features.value[NVME_FEATURE_ASYNC_EVENT];
 
-    if (!ctrl->enabled) {
+    /* 7.6.2: once the shutdown is complete the host may take the queues' memory back. */
+    if (!ctrl->enabled || ctrl->is_shut_down) {
         return;
     }
     if (type == NVME_EVENT_NOTICE && info == NVME_EVENT_NOTICE_NS_ATTRIBUTE &&

@@ -92,6 +92,7 @@ void *nvme_ctrl_transport(struct nvme_ctrl *ctrl)
 void nvme_ctrl_enable(struct nvme_ctrl *ctrl)
 {
     ctrl->enabled = true;
+    ctrl->is_shut_down = false;
     ctrl->io_queue_created = false;
     ctrl->abort_count = 0;
     nvme_features_reset(ctrl);
@@ -164,6 +165,7 @@ static void shutdown_again(struct msg *msg)
 
 void nvme_ctrl_shutdown(struct nvme_ctrl *ctrl, void (*done)(void *arg), void *arg)
 {
+    ctrl->is_shut_down = true;
     ctrl->shutdown.done = done;
     ctrl->shutdown.arg = arg;
     timer_arm(&ctrl->shutdown.timer, sched_now_ns() + NVME_SHUTDOWN_MS * NS_PER_MS);

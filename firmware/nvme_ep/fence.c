@@ -1,6 +1,6 @@
 /*
  * Fences: every core is told, does its part between two turns, and answers; when all have answered,
- * core 0 may tell the host.
+ * core 0 may tell the host. Core 0 begins where it decides, the others when the message comes.
  *
  * Fences that take host memory away stop fetching and wait for the commands that refer to it. After
  * fence_cancel_ms these are asked to end early. A command that does not end at all keeps the fence
@@ -293,11 +293,15 @@ void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence)
 {
     ASSERT(ep->fence == NVME_EP_FENCE_NONE && ep->fence_left == 0);
     ep->fence = fence;
-    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+    ep->fence_left = 1; /* core 0, which is always in the mask */
+    for (uint32_t core = 1; core < LIMIT_CORES; core++) {
         if ((ep->core_mask & BIT32(core)) != 0) {
             ep->fence_left++;
             ep->cores[core].fence_msg.fn = fence_begin;
             msg_send(core, &ep->cores[core].fence_msg);
         }
     }
+    /* At once, not by message: an admin command that is fetched in the rest of this turn could send
+     * an errand behind the fence, and the queue that it creates would outlive a reset. */
+    fence_begin(&ep->cores[0].fence_msg);
 }
