@@ -31,6 +31,7 @@ class RackConfig:
     nic_drive_lba_bytes: int = 512
     namespaces: str = ""           # the default: a drive (native: RAM) of 256 MiB, and 64 MiB of RAM
     doorbells: str = "mapped"      # or "trapped"
+    host_poll: str = "cheap"       # host RAM is shared memory here; "dear": as over a real bus
     link_args: list = field(default_factory=list)  # more arguments of pcielink
     idle: str = "adaptive"
     firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")

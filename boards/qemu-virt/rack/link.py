@@ -18,7 +18,8 @@ class Link:
 
     def start(self):
         argv = [PROGRAM, "--dir", ".", "--ram", f"/proc/self/fd/{self.ram_fd}",
-                "--ram-size", str(self.config.host_ram_bytes), "--doorbells", self.config.doorbells]
+                "--ram-size", str(self.config.host_ram_bytes), "--doorbells", self.config.doorbells,
+                "--host-poll", self.config.host_poll]
         argv += self.config.link_args
         self.process = Process("pcielink", argv, self.folder, pass_fds=[self.ram_fd])
         self.process.wait_for_output("pcielink: ready", 10)
