@@ -147,6 +147,7 @@ ASSERT_OFFSET(struct link_nic_page, core, 192);
 #define LINK_WINDOW_READ  (1u << 0) /* the NIC may read host memory there */
 #define LINK_WINDOW_WRITE (1u << 1)
 
+/* In whole pages of LINK_PAGE_BYTES: what is aligned by host address is aligned for the NIC. */
 struct link_window {
     uint64_t host_addr;
     uint64_t len_bytes;

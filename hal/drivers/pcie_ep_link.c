@@ -28,10 +28,13 @@ static void *block_at(const struct pcie_ep_link *link, uint32_t offset)
 /* --- windows -----------------------------------------------------------------------------------
  */
 
-/* True if the window lies in the host's address space and, as bus address, in what we were given.
- */
+/* True if the window has whole pages and lies in the host's address space and, as bus address, in
+ * what we were given. */
 static bool window_is_sound(const struct pcie_ep_link *link, const struct link_window *w)
 {
+    if (!is_aligned(w->host_addr | w->len_bytes | w->target, LINK_PAGE_BYTES)) {
+        return false;
+    }
     if (w->len_bytes == 0 || w->host_addr > UINT64_MAX - w->len_bytes ||
         w->target > UINT64_MAX - w->len_bytes) {
         return false;

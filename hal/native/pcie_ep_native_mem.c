@@ -4,12 +4,15 @@
 #include "hal/native/pcie_ep_native_mem.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "base/bits.h"
 
 /* What the signal handler searches. Entries are set before the handler can need them. */
 static struct native_mem *_Atomic open_mems[LIMIT_FUNCTIONS];
@@ -118,6 +121,15 @@ void native_mem_close(struct native_mem *mem)
     mem->is_open = false;
 }
 
+/* What mappings of `fd` come in. The files that have larger pages are those of hugetlbfs. */
+static uint64_t page_bytes_of(int fd)
+{
+    struct statfs info;
+    bool is_huge = fstatfs(fd, &info) == 0 && info.f_type == HUGETLBFS_MAGIC && info.f_bsize > 0;
+
+    return is_huge ? (uint64_t)info.f_bsize : (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 int native_mem_map(struct native_mem *mem, int fd, uint64_t offset, uint64_t len_bytes,
                    bool writable, uint64_t *target)
 {
@@ -134,15 +146,20 @@ int native_mem_map(struct native_mem *mem, int fd, uint64_t offset, uint64_t len
         (uint64_t)info.st_size - offset < len_bytes) {
         return -EINVAL;
     }
-    void *memory = mmap(NULL, (size_t)len_bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                        MAP_SHARED, fd, (off_t)offset);
+    /* A window may be a part of a huge page; no sum wraps: the file has that many bytes. */
+    uint64_t page_bytes = page_bytes_of(fd);
+    uint64_t start = align_down(offset, page_bytes);
+    uint64_t map_bytes = align_up(offset + len_bytes - start, page_bytes);
+    void *memory = mmap(NULL, (size_t)map_bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                        MAP_SHARED, fd, (off_t)start);
     if (memory == MAP_FAILED) {
         return -errno;
     }
+    w->target = (uint64_t)(uintptr_t)memory + (offset - start);
     atomic_store(&w->cut, false);
-    atomic_store(&w->len_bytes, len_bytes);
+    atomic_store(&w->len_bytes, map_bytes);
     atomic_store(&w->addr, (uintptr_t)memory);
-    *target = (uint64_t)(uintptr_t)memory;
+    *target = w->target;
     return 0;
 }
 
@@ -150,12 +167,13 @@ void native_mem_unmap(struct native_mem *mem, uint64_t target)
 {
     for (uint32_t i = 0; i < LIMIT_DMA_WINDOWS; i++) {
         struct native_mem_window *w = &mem->windows[i];
-        if (atomic_load(&w->addr) != (uintptr_t)target) {
+        uintptr_t addr = atomic_load(&w->addr);
+        if (addr == 0 || w->target != target) {
             continue;
         }
         atomic_store(&w->addr, 0);
         if (!atomic_load(&w->cut)) {
-            munmap((void *)(uintptr_t)target, (size_t)atomic_load(&w->len_bytes));
+            munmap((void *)addr, (size_t)atomic_load(&w->len_bytes));
         }
         /* Cut: the firmware did not answer a fence and may still hold the address, so the range is
          * never given out again. */

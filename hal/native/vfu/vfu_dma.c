@@ -40,7 +40,8 @@ static int map_check(const struct vfu_dma *dma, const struct vfu_dma_map *map)
     uint32_t access = map->flags & (VFU_DMA_READ | VFU_DMA_WRITE);
 
     if (map->argsz < sizeof(*map) || (map->flags & ~VFU_DMA_FLAGS) != 0 || access == 0 ||
-        map->size == 0 || map->addr > UINT64_MAX - map->size || map->offset > (uint64_t)INT64_MAX ||
+        map->size == 0 || !is_aligned(map->addr | map->size | map->offset, LINK_PAGE_BYTES) ||
+        map->addr > UINT64_MAX - map->size || map->offset > (uint64_t)INT64_MAX ||
         map->size > (uint64_t)INT64_MAX - map->offset) {
         return -EINVAL;
     }

@@ -43,7 +43,8 @@ void vfu_dma_init(struct vfu_dma *dma, struct vfu_link *link, const struct vfu_d
                   void *ctx);
 
 /* `fd` is -1 when the client sent none. 0: reachable; VFU_DMA_UNREACHABLE: recorded only;
- * -EINVAL: malformed; -EEXIST: overlaps; -ENOSPC: table full; others as ops->map() says. */
+ * -EINVAL: malformed, or not in whole pages; -EEXIST: overlaps; -ENOSPC: table full; others as
+ * ops->map() says. */
 int vfu_dma_map(struct vfu_dma *dma, const struct vfu_dma_map *map, int fd);
 
 /* Removes every window inside [addr, addr + size); returns when the NIC lost them. *bytes: how much

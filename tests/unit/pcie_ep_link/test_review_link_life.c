@@ -139,6 +139,25 @@ static void generation_starting_over_uses_the_other_table(void **state)
     assert_int_equal(loop->stop_count, 0);
 }
 
+static void view_load_windows_not_in_whole_pages_dropped(void **state)
+{
+    struct loop *loop = *state;
+    static const struct link_window crooked[] = {
+        {.host_addr = 0x10001, .len_bytes = 0x1000, .target = 0x1000, .flags = LINK_WINDOW_READ},
+        {.host_addr = 0x20000, .len_bytes = 0x1000, .target = 0x1004, .flags = LINK_WINDOW_READ},
+        {.host_addr = 0x30000, .len_bytes = 0x1001, .target = 0x1000, .flags = LINK_WINDOW_READ},
+        {.host_addr = 0x40000, .len_bytes = 0x1000, .target = 0x1000, .flags = LINK_WINDOW_READ},
+    };
+    struct pcie_ep_view view;
+
+    host_brings_up(loop);
+    loop_attach_ready(loop);
+    vfu_link_set_windows(&loop->link, crooked, ARRAY_SIZE(crooked), true);
+    pcie_ep_view_load(loop->ep, &view);
+    assert_int_equal(view.window_count, 1);
+    assert_true(view.windows[0].host_addr == 0x40000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +167,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(revive_after_window_fence_resets_function_first, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(revive_nic_hangs_again_stays_down, setup, teardown),
+        cmocka_unit_test_setup_teardown(view_load_windows_not_in_whole_pages_dropped, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(generation_starting_over_uses_the_other_table, setup,
                                         teardown),
     };

@@ -45,6 +45,20 @@ static void region_write_across_end_of_doorbells_stores_nothing_beyond(void **st
     assert_true(client_alive(&f->client));
 }
 
+/* Queues are aligned by host address; behind a crooked window they would not be where we load them
+ * from, and atomic loads would fault. */
+static void dma_map_not_in_whole_pages_invalid(void **state)
+{
+    struct fixture *f = *state;
+    const uint32_t flags = VFU_DMA_READ | VFU_DMA_WRITE;
+
+    assert_int_equal(client_dma_map(&f->client, 0x10001, 0x1000, 0, flags, f->ram_fd), EINVAL);
+    assert_int_equal(client_dma_map(&f->client, 0x10000, 0x1000, 0x200, flags, f->ram_fd), EINVAL);
+    assert_int_equal(client_dma_map(&f->client, 0x10000, 0x1004, 0, flags, f->ram_fd), EINVAL);
+    assert_int_equal(f->map_count, 0);
+    assert_int_equal(client_dma_map(&f->client, 0x10000, 0x1000, 0, flags, f->ram_fd), 0);
+}
+
 /* --- sending -----------------------------------------------------------------------------------
  */
 
@@ -151,14 +165,55 @@ static void unmap_after_cut_all_keeps_addresses(void **state)
     assert_true(held);
 }
 
+/* VMMs split low memory into windows of some pages, also when these are parts of huge ones. */
+#define HUGE_BYTES 0x200000u
+
+static void map_part_of_huge_page_survives_its_end(void **state)
+{
+    static struct native_mem mem;
+    int notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int fd = memfd_create("ram", MFD_CLOEXEC | MFD_HUGETLB);
+    uint64_t target[2] = {0};
+    void *other = MAP_FAILED;
+    (void)state;
+
+    if (fd >= 0 && ftruncate(fd, HUGE_BYTES) == 0) {
+        other = mmap(NULL, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    }
+    if (other == MAP_FAILED) {
+        print_message("this machine has no huge pages to give\n");
+        skip();
+    }
+    assert_int_equal(native_mem_open(&mem, notify_fd), 0);
+    assert_int_equal(native_mem_catch(), 0);
+    assert_int_equal(native_mem_map(&mem, fd, 0, 0xa0000, true, &target[0]), 0);
+    assert_int_equal(native_mem_map(&mem, fd, 0x100000, 0x1000, true, &target[1]), 0);
+    shm_store64((uint8_t *)other + 0x100000, 7);
+    assert_int_equal(shm_load64((void *)(uintptr_t)target[1]), 7);
+    munmap(other, HUGE_BYTES);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    shm_store64((void *)(uintptr_t)target[0], 1); /* SIGBUS, repaired */
+    assert_true(native_mem_take_fault(&mem));
+    native_mem_unmap(&mem, target[0]);
+    native_mem_unmap(&mem, target[1]);
+    assert_false(is_mapped(target[0]));
+    assert_false(is_mapped(target[1]));
+    native_mem_close(&mem);
+    close(fd);
+    close(notify_fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(region_write_across_end_of_doorbells_stores_nothing_beyond,
                                         rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(dma_map_not_in_whole_pages_invalid, rig_setup,
+                                        rig_teardown),
         cmocka_unit_test(send_reader_in_small_bites_costs_no_more_than_the_limit),
         cmocka_unit_test(unmap_after_file_was_cut_gives_addresses_back),
         cmocka_unit_test(unmap_after_cut_all_keeps_addresses),
+        cmocka_unit_test(map_part_of_huge_page_survives_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
