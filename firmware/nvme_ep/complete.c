@@ -90,14 +90,14 @@ static void cmd_free(struct nvme_ep_cmd *cmd)
     cmd_free_to(cmd, cmd->sq->pools);
 }
 
-/* Tells the Abort command that waits for us (5.1: dword 0 bit 0 is 0 when we were aborted). */
-static void tell_abort(struct nvme_ep_cmd *cmd)
+/* Tells the Abort command that waits for a command, if one does. 5.1: dword 0 bit 0 is 0 only when
+ * that one was aborted and its entry is posted already, so this comes after the entry. */
+static void tell_abort(struct nvme_ep_cmd *abort, bool was_aborted)
 {
-    uint16_t code = NVME_STATUS_CODE(cmd->nvme.blk.status);
-
-    cmd->abort->errand_failed = code != NVME_SC_ABORT_REQUESTED;
-    msg_send(0, &cmd->abort->msg);
-    cmd->abort = NULL;
+    if (abort != NULL) {
+        abort->errand_failed = !was_aborted;
+        msg_send(0, &abort->msg);
+    }
 }
 
 /* What a command holds beside its place in the CQ. */
@@ -107,9 +107,7 @@ static void cmd_let_go(struct nvme_ep_cmd *cmd)
         pool_put(&cmd->sq->pools->bigs, cmd->big);
         cmd->big = NULL;
     }
-    if ((cmd->nvme.state & NVME_EP_CMD_ABORTING) != 0) {
-        tell_abort(cmd);
-    }
+    cmd->abort = NULL;
     /* 5.6: what a deletion aborts says so. */
     if (cmd->sq->is_deleting && NVME_STATUS_CODE(cmd->nvme.blk.status) == NVME_SC_ABORT_REQUESTED) {
         cmd->nvme.blk.status =
@@ -123,11 +121,14 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
 {
     struct nvme_ep_core *core = cmd->core;
     struct nvme_ep_cq *cq = cmd->sq->cq;
+    struct nvme_ep_cmd *abort = cmd->abort; /* NULL but in state ABORTING */
+    bool was_aborted = NVME_STATUS_CODE(cmd->nvme.blk.status) == NVME_SC_ABORT_REQUESTED;
 
     cmd_let_go(cmd);
     if (cq->is_dropping) {
         core->stats.dropped_count++;
         cmd_free(cmd);
+        tell_abort(abort, was_aborted);
         return;
     }
     /* Those that wait already go first. */
@@ -135,6 +136,7 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
         cq_post(cq, cmd->sq, &cmd->nvme);
         cq_mark_dirty(core, cq);
         cmd_free(cmd);
+        tell_abort(abort, was_aborted);
         return;
     }
     core->stats.cq_full_count++;
@@ -142,6 +144,7 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
     list_push_back(&cq->held, &cmd->nvme.link);
     cq->held_count++;
     core->attend |= NVME_EP_ATTEND_HELD;
+    tell_abort(abort, false); /* the Abort cannot wait for a host that takes nothing */
 }
 
 void nvme_ep_complete(struct nvme_cmd *nvme)

@@ -519,6 +519,9 @@ static bool reconcile(struct nvme_ep *ep)
     if (!ep->must_reconcile || ep->cores[0].view.window_count == 0) {
         return false;
     }
+    if (pcie_ep_event_waits(ep->pcie)) {
+        return true; /* came before what we read: the admin queue's registers may be among them */
+    }
     ep->must_reconcile = false;
     if (cc == ep->cc) {
         return false;
