@@ -10,6 +10,9 @@
 #include "base/trace.h"
 #include "nvme_ep/nvme_ep_priv.h"
 
+#define AT_PRP1 NVME_ERROR_LOCATION(24, 0)
+#define AT_PRP2 NVME_ERROR_LOCATION(32, 0)
+
 /* --- invalid writes ------------------------------------------------------------------------ */
 
 /* On core 0: error log entry, asynchronous event. */
@@ -229,12 +232,14 @@ void nvme_ep_doorbell_merge(struct nvme_ep_core *core)
 
 /* --- Doorbell Buffer Config (5.7) ---------------------------------------------------------- */
 
-static bool buffer_is_reachable(struct nvme_ep *ep, uint64_t host_addr)
+/* A whole page that may be read and written. */
+static bool buffer_is_valid(struct nvme_ep *ep, uint64_t host_addr)
 {
     struct pcie_ep_view *view = &ep->cores[0].view;
     uint64_t read = pcie_ep_map(view, host_addr, ep->page_bytes, false);
 
-    return read != PCIE_EP_NO_ADDR && read == pcie_ep_map(view, host_addr, ep->page_bytes, true);
+    return is_aligned(host_addr, ep->page_bytes) && read != PCIE_EP_NO_ADDR &&
+           read == pcie_ep_map(view, host_addr, ep->page_bytes, true);
 }
 
 void nvme_ep_doorbell_buffers(struct nvme_cmd *nvme)
@@ -245,10 +250,12 @@ void nvme_ep_doorbell_buffers(struct nvme_cmd *nvme)
     uint64_t event_idx_addr = nvme->blk.cmd.prp2;
     nvme_status_t status = NVME_SC_SUCCESS;
 
-    if (((shadow_addr | event_idx_addr) & (ep->page_bytes - 1)) != 0) {
-        status = NVME_SC_INVALID_PRP_OFFSET;
-    } else if (!buffer_is_reachable(ep, shadow_addr) || !buffer_is_reachable(ep, event_idx_addr)) {
-        status = NVME_SC_DATA_TRANSFER_ERROR;
+    if (!buffer_is_valid(ep, shadow_addr)) { /* 5.7.1: whatever is wrong with an address */
+        status = NVME_SC_INVALID_FIELD;
+        nvme->error_location = AT_PRP1;
+    } else if (!buffer_is_valid(ep, event_idx_addr)) {
+        status = NVME_SC_INVALID_FIELD;
+        nvme->error_location = AT_PRP2;
     } else if (ep->dbbuf_cmd != NULL) {
         status = NVME_SC_COMMAND_SEQUENCE_ERROR; /* one at a time */
     }

@@ -54,17 +54,17 @@ static void some_admin(uint32_t count)
     }
 }
 
+/* 5.7.1: invalid addresses are Invalid Field in Command. */
 static void dbbuf_bad_buffers_are_refused(void **state)
 {
     (void)state;
     assert_int_equal(NVME_STATUS_CODE(rig_doorbell_buffers(shadow + 8, event_idx)),
-                     NVME_SC_INVALID_PRP_OFFSET);
+                     NVME_SC_INVALID_FIELD);
     assert_int_equal(NVME_STATUS_CODE(rig_doorbell_buffers(shadow, event_idx + 64)),
-                     NVME_SC_INVALID_PRP_OFFSET);
-    assert_int_equal(NVME_STATUS_CODE(rig_doorbell_buffers(0, event_idx)),
-                     NVME_SC_DATA_TRANSFER_ERROR);
+                     NVME_SC_INVALID_FIELD);
+    assert_int_equal(NVME_STATUS_CODE(rig_doorbell_buffers(0, event_idx)), NVME_SC_INVALID_FIELD);
     assert_int_equal(NVME_STATUS_CODE(rig_doorbell_buffers(shadow, RIG_HOST_BASE + RIG_RAM_BYTES)),
-                     NVME_SC_DATA_TRANSFER_ERROR);
+                     NVME_SC_INVALID_FIELD);
     some_admin(40); /* and MMIO goes on */
 }
 
