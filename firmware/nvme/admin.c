@@ -213,7 +213,7 @@ void nvme_keep_alive_restart(struct nvme_ctrl *ctrl)
 {
     uint64_t kato_ms = ctrl->features.value[NVME_FEATURE_KEEP_ALIVE];
 
-    if (kato_ms == 0 || !ctrl->enabled) {
+    if (kato_ms == 0 || !ctrl->enabled || ctrl->is_shut_down) {
         timer_cancel(&ctrl->keep_alive);
         return;
     }

@@ -27,6 +27,9 @@ static void aer_complete(struct nvme_ctrl *ctrl, uint32_t type, uint32_t info)
 /* Reports what can be reported: one event of each type at most. */
 static void events_run(struct nvme_ctrl *ctrl)
 {
+    if (ctrl->is_shut_down) {
+        return; /* 7.6.2: when it is complete the host may take the queues' memory back */
+    }
     for (uint32_t type = 0; type < NVME_EVENT_TYPES && ctrl->aer_count != 0; type++) {
         struct nvme_event_state *event = &ctrl->events[type];
         if (event->pending != 0 && !event->masked) {
@@ -46,8 +49,7 @@ void nvme_ctrl_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info, uint8_t
     ASSERT(type < NVME_EVENT_TYPES && info < 32 && is_known_log(log_page));
     uint32_t aec = ctrl->features.value[NVME_FEATURE_ASYNC_EVENT];
 
-    /* 7.6.2: once the shutdown is complete the host may take the queues' memory back. */
-    if (!ctrl->enabled || ctrl->is_shut_down) {
+    if (!ctrl->enabled) {
         return;
     }
     if (type == NVME_EVENT_NOTICE && info == NVME_EVENT_NOTICE_NS_ATTRIBUTE &&

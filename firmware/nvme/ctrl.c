@@ -166,6 +166,7 @@ static void shutdown_again(struct msg *msg)
 void nvme_ctrl_shutdown(struct nvme_ctrl *ctrl, void (*done)(void *arg), void *arg)
 {
     ctrl->is_shut_down = true;
+    timer_cancel(&ctrl->keep_alive); /* the host need not speak any more */
     ctrl->shutdown.done = done;
     ctrl->shutdown.arg = arg;
     timer_arm(&ctrl->shutdown.timer, sched_now_ns() + NVME_SHUTDOWN_MS * NS_PER_MS);

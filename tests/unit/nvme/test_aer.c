@@ -191,6 +191,16 @@ static void smart_event_is_sent_if_its_warning_is_enabled(void **state)
     assert_pending(cmd);
     nvme_ctrl_event(rig.ctrl, NVME_EVENT_SMART, NVME_EVENT_SMART_TEMPERATURE, NVME_LOG_SMART);
     assert_event(cmd, 0x020101);
+    rig_log_page(NVME_LOG_SMART, 64, false);
+    assert_ended(rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_SET_FEATURES,
+                                             .cdw10 = NVME_FEATURE_ASYNC_EVENT,
+                                             .cdw11 = BIT32(0) | BIT32(2)}),
+                 NVME_SC_SUCCESS);
+    cmd = request();
+    nvme_ctrl_event(rig.ctrl, NVME_EVENT_SMART, NVME_EVENT_SMART_TEMPERATURE, NVME_LOG_SMART);
+    assert_pending(cmd);
+    nvme_ctrl_event(rig.ctrl, NVME_EVENT_SMART, NVME_EVENT_SMART_SPARE, NVME_LOG_SMART);
+    assert_event(cmd, 0x020201);
 }
 
 /* 5.14.1.4: ascending, zero behind the last, gone once read; kept with RAE for reads in pieces. */

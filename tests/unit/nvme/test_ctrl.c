@@ -41,6 +41,22 @@ static void ctrl_config_out_of_range_is_refused(void **state)
     assert_bad(mdts, LIMIT_MDTS + 1);
 }
 
+static void ctrl_config_at_its_ends_is_taken(void **state)
+{
+    (void)state;
+    rig.config.io_queue_count = 1;
+    rig.config.vector_count = 1;
+    rig.config.mdts = 1;
+    rig.config.namespace_count = 1;
+    rig.config.serial = " ~";
+    assert_int_equal(init(&rig.config), STATUS_OK);
+    rig.config.io_queue_count = LIMIT_IO_QUEUES;
+    rig.config.vector_count = LIMIT_VECTORS;
+    rig.config.mdts = LIMIT_MDTS;
+    rig.config.namespace_count = LIMIT_NAMESPACES;
+    assert_int_equal(init(&rig.config), STATUS_OK);
+}
+
 static void ctrl_names_of_full_length_are_taken(void **state)
 {
     (void)state;
@@ -160,10 +176,46 @@ static void shutdown_ends_untold_at_disable(void **state)
     assert_int_equal(rig.shutdown_count, 0);
 }
 
+static void shutdown_twice_flushes_twice(void **state)
+{
+    (void)state;
+    rig_attach(0, 1);
+    shutdown_begin();
+    shutdown_begin();
+    assert_int_equal(rig.shutdown_count, 2);
+    assert_int_equal(rig.devs[0].request_count, 2);
+}
+
+/* 7.6.2: after SHST complete the host's memory may be gone: no completions but those of commands.
+ */
+static void shutdown_reports_no_event_until_the_next_enable(void **state)
+{
+    (void)state;
+    struct rig_cmd *cmd = rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_ASYNC_EVENT});
+    assert_ended(rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_SET_FEATURES,
+                                             .cdw10 = NVME_FEATURE_KEEP_ALIVE,
+                                             .cdw11 = 100}),
+                 NVME_SC_SUCCESS);
+    shutdown_begin();
+    rig_attach(0, 1);
+    nvme_ctrl_event(rig.ctrl, NVME_EVENT_ERROR, 0, NVME_LOG_ERROR);
+    native_clock_advance(NS_PER_S);
+    rig_turns(4);
+    assert_pending(cmd);
+    assert_int_equal(rig.fatal_count, 0);
+    nvme_ctrl_disable(rig.ctrl);
+    cmd->completions = 1; /* the transport forgets it */
+    nvme_ctrl_enable(rig.ctrl);
+    cmd = rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_ASYNC_EVENT});
+    nvme_ctrl_event(rig.ctrl, NVME_EVENT_ERROR, 0, NVME_LOG_ERROR);
+    assert_ended(cmd, NVME_SC_SUCCESS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(ctrl_config_out_of_range_is_refused),
+        TEST(ctrl_config_at_its_ends_is_taken),
         TEST(ctrl_names_of_full_length_are_taken),
         TEST(ctrl_transport_is_what_was_given),
         TEST(ctrl_namespaces_stay_over_a_reset),
@@ -173,6 +225,8 @@ int main(void)
         TEST(shutdown_is_done_after_five_seconds_whatever_a_device_does),
         TEST(shutdown_after_one_that_was_given_up_flushes_anew),
         TEST(shutdown_ends_untold_at_disable),
+        TEST(shutdown_twice_flushes_twice),
+        TEST(shutdown_reports_no_event_until_the_next_enable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,7 @@ static void features_of_the_controller_refuse_a_namespace(void **state)
     rig_attach(0, 1);
     for (uint32_t i = 0; i < sizeof(plain); i++) {
         assert_refused_at(set_ns(plain[i], 1, 0), NVME_SC_FEATURE_NOT_NS_SPECIFIC, 4);
+        assert_refused(set_ns(plain[i], LIMIT_NAMESPACES, 0), NVME_SC_FEATURE_NOT_NS_SPECIFIC);
         assert_refused(set_ns(plain[i], LIMIT_NAMESPACES + 1, 0), NVME_SC_INVALID_NS_OR_FORMAT);
         assert_ended(get(plain[i], 0, 1, 0), NVME_SC_SUCCESS);
     }

@@ -244,6 +244,21 @@ static void identify_descriptors_are_those_of_the_device(void **state)
     assert_int_equal(id->eui64[7], 0x11);
 }
 
+static void identify_descriptors_of_a_device_with_one_name_hold_that_alone(void **state)
+{
+    (void)state;
+    for (uint32_t which = 0; which < 2; which++) {
+        struct rig_dev *dev = &rig.devs[which];
+        rig_dev_init(dev, 0);
+        memset(which == 0 ? dev->dev.geometry.eui64 : dev->dev.geometry.uuid, 0x11, 8);
+        assert_int_equal(nvme_ns_attach(rig.ctrl, which + 1, &dev->dev), STATUS_OK);
+        assert_ended(identify(NVME_CNS_NS_DESCRIPTORS, which + 1), NVME_SC_SUCCESS);
+        assert_int_equal(rig.data[0], which == 0 ? NVME_NIDT_EUI64 : NVME_NIDT_UUID);
+        assert_int_equal(rig.data[4 + rig.data[1]], 0);
+        assert_int_equal(identify_ns(NVME_CNS_NS, which + 1)->nguid[0], 0);
+    }
+}
+
 /* "A controller shall return at least one descriptor", and it stays the same. */
 static void identify_descriptors_of_a_nameless_device_are_made_up_once(void **state)
 {
@@ -345,6 +360,7 @@ int main(void)
         TEST(identify_list_is_ascending_and_above_nsid),
         TEST(identify_list_of_the_last_two_nsids_is_refused),
         TEST(identify_descriptors_are_those_of_the_device),
+        TEST(identify_descriptors_of_a_device_with_one_name_hold_that_alone),
         TEST(identify_descriptors_of_a_nameless_device_are_made_up_once),
         TEST(identify_descriptors_without_namespace_are_refused),
         TEST(identify_ctrl_list_starts_at_cntid),

@@ -94,6 +94,27 @@ static void detach_of_an_idle_namespace_ends_in_a_later_turn(void **state)
     assert_int_equal(rig.devs[1].request_count, 1);
 }
 
+static uint32_t first_allocated(void)
+{
+    assert_ended(rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_IDENTIFY,
+                                             .cdw10 = NVME_CNS_ALLOCATED_NS_LIST}),
+                 NVME_SC_SUCCESS);
+    uint32_t nsid;
+    memcpy(&nsid, rig.data, sizeof(nsid));
+    return nsid;
+}
+
+static void detach_takes_it_off_the_lists_at_once(void **state)
+{
+    (void)state;
+    rig_attach(0, 1);
+    assert_int_equal(first_allocated(), 1);
+    detach(1);
+    assert_int_equal(first_allocated(), 0);
+    rig_turns(4);
+    assert_int_equal(first_allocated(), 0);
+}
+
 static void detach_waits_for_commands_under_way(void **state)
 {
     (void)state;
@@ -240,6 +261,7 @@ int main(void)
         TEST(attach_refuses_a_geometry_that_does_not_fit),
         TEST(attach_of_unknown_geometry_becomes_active_when_known),
         TEST(detach_of_an_idle_namespace_ends_in_a_later_turn),
+        TEST(detach_takes_it_off_the_lists_at_once),
         TEST(detach_waits_for_commands_under_way),
         TEST(detach_twice_is_refused),
         TEST(detach_of_several_at_once_ends_for_each),
