@@ -29,7 +29,8 @@ def config(**changes):
     return RackConfig(namespaces=NAMESPACES, host_args=HOST_ARGS, **changes)
 
 
-SHORT = [rack_admin.test_probe_finds_all_namespaces, rack_io.test_fio_mixed_sizes_with_sgls,
+SHORT = [rack_admin.test_probe_finds_all_namespaces, rack_admin.test_id_ns_says_size_and_block,
+         rack_io.test_fio_mixed_sizes_with_sgls,
          rack_io.test_fio_unaligned_buffers, rack_reset.test_controller_reset_loop_under_load]
 
 SUITES = [

@@ -1,11 +1,11 @@
 """What the host learns about the drive, and what it is told when it asks for nonsense."""
 import re
 
-from rack_common import (DRIVE, NVME_STATUS_CODE, NVME_STATUS_DNR, RAM, RAM_4K, clear_log, require,
-                         require_quiet_log)
+from rack_common import (DRIVE, NVME_STATUS_CODE, NVME_STATUS_DNR, RAM, RAM_4K, block_bytes, clear_log,
+                         require, require_quiet_log)
 
 # Identify, figure 247 and 245: what the configuration of these racks must lead to.
-NAMESPACE_BYTES = {DRIVE: (256 << 20, 512), RAM: (64 << 20, 512), RAM_4K: (64 << 20, 4096)}
+NAMESPACE_BYTES = {DRIVE: 256 << 20, RAM: 64 << 20, RAM_4K: 64 << 20}
 
 
 def test_probe_finds_all_namespaces(rack):
@@ -39,7 +39,8 @@ def test_id_ctrl_says_nvme_1_4(rack):
 
 
 def test_id_ns_says_size_and_block(rack):
-    for nsid, (size, block) in NAMESPACE_BYTES.items():
+    for nsid, size in NAMESPACE_BYTES.items():
+        block = block_bytes(rack, nsid)
         device = rack.host.namespace(nsid)
         fields = _fields(rack.host.run(f"nvme id-ns {device}").out)
         require(int(fields["nsze"], 0) * block == size, f"namespace {nsid}: nsze {fields['nsze']}")

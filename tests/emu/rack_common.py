@@ -22,6 +22,11 @@ def require(condition, otherwise):
         raise RackError(otherwise)
 
 
+def block_bytes(rack, nsid):
+    """The logical block of a namespace."""
+    return {DRIVE: rack.config.nic_drive_lba_bytes, RAM: 512, RAM_4K: 4096}[nsid]
+
+
 # --- the host's nvme driver --------------------------------------------------------------------
 
 def pci_device(rack):
@@ -87,10 +92,12 @@ def fio(rack, device, timeout_s=120, **options):
                 "randseed": 1, **options}
     words = [f"--{name}={value}" for name, value in settings.items()]
     command = "fio " + shlex.join(words) + " --output-format=json"
-    text = rack.host.run(command, timeout_s).out
-    jobs = json.loads(text[text.index("{"):])["jobs"]
+    result = rack.host.run(command, timeout_s, check=False)
+    said = "\n".join(line for line in result.lines() if not line.startswith((" ", "{", "}")))
+    require(result.code == 0, f"{command}\n{said}")
+    jobs = json.loads(result.out[result.out.index("{"):])["jobs"]
     for job in jobs:
-        require(job["error"] == 0, f"fio: error {job['error']}:\n{text}")
+        require(job["error"] == 0, f"{command}\nerror {job['error']}: {said}")
     require(sum(job["write"]["total_ios"] + job["read"]["total_ios"] for job in jobs) > 0,
             "fio did nothing")
     return jobs

@@ -2,7 +2,7 @@
 from rack.config import MIB
 
 from rack_common import (DEFAULT_SGL_THRESHOLD, DRIVE, NVME_STATUS_CODE, RAM, RAM_4K, Counters,
-                         clear_log, fio, has_nic, nvme_status, require, require_quiet_log, set_sgl_threshold)
+                         block_bytes, clear_log, fio, has_nic, nvme_status, require, require_quiet_log, set_sgl_threshold)
 
 # --- fio -----------------------------------------------------------------------------------------
 
@@ -30,7 +30,8 @@ def _fio_mixed_sizes(rack, sgl_threshold):
     clear_log(rack)
     set_sgl_threshold(rack, sgl_threshold)
     try:
-        for nsid, block in ((DRIVE, 512), (RAM, 512), (RAM_4K, 4096)):
+        for nsid in (DRIVE, RAM, RAM_4K):
+            block = block_bytes(rack, nsid)
             fio(rack, rack.host.namespace(nsid), bsrange=f"{block}-1m", blockalign=block, iodepth=32,
                 size=32 * MIB, numjobs=1)
     finally:
@@ -42,11 +43,12 @@ def test_fio_unaligned_buffers(rack):
     """Buffers that start 4, 508 and 2052 bytes into a page: offsets in PRP1, odd SGL segments."""
     clear_log(rack)
     device = rack.host.namespace(DRIVE)
+    block = block_bytes(rack, DRIVE)
     try:
         for sgl_threshold in (0, 1):
             set_sgl_threshold(rack, sgl_threshold)
             for start in (4, 508, 2052):
-                fio(rack, device, bsrange="512-128k", blockalign=512, iodepth=8, size=4 * MIB,
+                fio(rack, device, bsrange=f"{block}-128k", blockalign=block, iodepth=8, size=4 * MIB,
                     mem_align=start)
     finally:
         set_sgl_threshold(rack, DEFAULT_SGL_THRESHOLD)
@@ -156,7 +158,7 @@ def test_write_zeroes_leaves_zeroes(rack):
     """blkdiscard -z (the kernel's Write Zeroes) and nvme-cli's, with and without deallocation."""
     for nsid in (DRIVE, RAM, RAM_4K):
         device = rack.host.namespace(nsid)
-        block = 4096 if nsid == RAM_4K else 512
+        block = block_bytes(rack, nsid)
         for command in (f"blkdiscard -z -o {START} -l {BYTES} {device}",
                         f"nvme write-zeroes {device} -s {START // block} -c {BYTES // block - 1}",
                         f"nvme write-zeroes {device} -s {START // block} -c {BYTES // block - 1} -d"):
@@ -179,7 +181,7 @@ def test_discard_keeps_the_rest(rack):
 def test_compare_finds_one_other_byte(rack):
     for nsid in (DRIVE, RAM, RAM_4K):
         device = rack.host.namespace(nsid)
-        block = 4096 if nsid == RAM_4K else 512
+        block = block_bytes(rack, nsid)
         count = 16384 // block
         words = f"-s {START // block} -c {count - 1} -z 16384 -d"
         rack.host.run(f"head -c 16384 /dev/urandom > /tmp/a && nvme write {device} {words} /tmp/a && "
