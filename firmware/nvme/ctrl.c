@@ -70,6 +70,7 @@ enum status nvme_ctrl_init(struct nvme_ctrl_memory *memory, const struct nvme_ct
     ctrl->mdts_bytes = UINT32_C(4096) << config->mdts;
     /* MPTR as an SGL segment (PSDT 10b) is not offered: SGLS bit 19 is clear. */
     ctrl->psdt_allowed = BIT32(NVME_PSDT_PRP) | (config->sgl ? BIT32(NVME_PSDT_SGL_MPTR) : 0);
+    ctrl->plain_flags = config->sgl ? NVME_PSDT_SGL_MPTR << (8 + NVME_SQE_PSDT_SHIFT) : 0;
     ctrl->start_ns = clock_now_ns();
     timer_init(&ctrl->shutdown.timer, shutdown_timed_out);
     ctrl->shutdown.msg.fn = shutdown_again;

@@ -1,10 +1,10 @@
 /*
  * I/O commands: Read and Write without detour; the rest by table.
  *
- * The short path takes Read and Write with plain flags on a namespace whose access is NVME_NS_FAST.
- * Whatever it does not like it gives, untouched, to the general path, which finds out what is
- * wrong. Leaves out: fused operations (FUSES is 0), protection information, metadata. Source: NVM
- * Express Base Specification 1.4, section 6.
+ * The short path takes Read and Write, with PRPs or an SGL, on a namespace whose access is
+ * NVME_NS_FAST. Whatever it does not like it gives, untouched, to the general path, which finds out
+ * what is wrong. Leaves out: fused operations (FUSES is 0), protection information, metadata.
+ * Source: NVM Express Base Specification 1.4, section 6.
  */
 #include "base/assert.h"
 #include "nvme/nvme_priv.h"
@@ -99,7 +99,8 @@ void nvme_submit_io(struct nvme_cmd *cmd)
                        NVME_IO_READ == (int)NVME_DIR_FROM_CONTROLLER &&
                        NVME_IO_READ == NVME_IO_WRITE + 1,
                    "one comparison finds both, and the opcode is the direction");
-    if (UNLIKELY(opcode_flags - NVME_IO_WRITE > 1 || index >= ctrl->ns_count)) {
+    if (UNLIKELY((opcode_flags & ~ctrl->plain_flags) - NVME_IO_WRITE > 1 ||
+                 index >= ctrl->ns_count)) {
         io_general(cmd);
         return;
     }

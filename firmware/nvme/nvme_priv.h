@@ -223,7 +223,8 @@ struct nvme_ctrl {
     struct nvme_ns *ns; /* the table below, by NSID - 1 */
     uint32_t ns_count;  /* NN */
     uint32_t mdts_bytes;
-    uint8_t psdt_allowed;       /* by PSDT value, a bit: I/O commands */
+    uint32_t plain_flags; /* opcode and flags bytes: flags that the short path leaves to map() */
+    uint8_t psdt_allowed; /* by PSDT value, a bit: I/O commands */
     _Atomic bool write_through; /* the host switched the volatile write cache off */
 
     /* The control core's. */

@@ -309,22 +309,35 @@ static NOINLINE nvme_status_t map_general(struct nvme_ep_cmd *cmd, uint32_t len_
     return status;
 }
 
-/* The commonest case by itself, without a call: PRPs, all data in the page of PRP1, in the window
- * of the command before. */
+/* True when the data is one piece: with PRPs all in the page of PRP1; or an SGL that is one data
+ * block, whose descriptor has the address where PRP1 is, then the length, and no type bits (figure
+ * 116). */
+ALWAYS_INLINE bool is_one_piece(const struct nvme_ep_cmd *cmd, uint32_t len_bytes)
+{
+    const struct nvme_sqe *sqe = &cmd->nvme.blk.cmd;
+    uint32_t page_bytes = cmd->core->page_bytes;
+    uint32_t psdt = (uint32_t)sqe->flags >> NVME_SQE_PSDT_SHIFT;
+
+    if (LIKELY(psdt == NVME_PSDT_PRP)) {
+        uint32_t offset = (uint32_t)sqe->prp1 & (page_bytes - 1);
+        return (sqe->prp1 & 3) == 0 && offset + len_bytes <= page_bytes;
+    }
+    /* What is not offered or not for this queue the core has refused; the general path again. */
+    return psdt == NVME_PSDT_SGL_MPTR && sqe->prp2 == len_bytes;
+}
+
+/* The commonest case by itself, without a call: one piece, in the window of the command before. */
 nvme_status_t nvme_ep_map(struct nvme_cmd *nvme, uint32_t len_bytes)
 {
     struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(nvme);
     struct nvme_ep_core *core = cmd->core;
-    uint64_t prp1 = nvme->blk.cmd.prp1;
-    uint32_t offset = (uint32_t)prp1 & (core->page_bytes - 1);
     bool for_write = nvme->blk.dir == NVME_DIR_FROM_CONTROLLER;
-
+    uint64_t addr = nvme->blk.cmd.prp1;
     uint64_t bus_addr;
 
     STAGE_ENTER(MAP);
-    if (UNLIKELY(!pcie_ep_map_last(&core->view, prp1, len_bytes, for_write, &bus_addr) ||
-                 (prp1 & 3) != 0 || offset + len_bytes > core->page_bytes ||
-                 (nvme->blk.cmd.flags >> NVME_SQE_PSDT_SHIFT) != NVME_PSDT_PRP)) {
+    if (UNLIKELY(!is_one_piece(cmd, len_bytes) ||
+                 !pcie_ep_map_last(&core->view, addr, len_bytes, for_write, &bus_addr))) {
         return map_general(cmd, len_bytes);
     }
     cmd->segs[0].bus_addr = bus_addr;
