@@ -15,9 +15,11 @@
 #include "blk/blk_ram.h"
 #include "nvme_ep/nvme_ep_priv.h"
 
-#define RIG_HOST_BASE      UINT64_C(0x1200000000) /* host address of the first byte of host RAM */
-#define RIG_RAM_BYTES      (16u << 20)
-#define RIG_DISK_BYTES     (4u << 20)
+#define RIG_HOST_BASE UINT64_C(0x1200000000) /* host address of the first byte of host RAM */
+#ifndef RIG_RAM_BYTES                        /* the fuzzer takes less */
+#define RIG_RAM_BYTES  (16u << 20)
+#define RIG_DISK_BYTES (4u << 20)
+#endif
 #define RIG_DOORBELL_BYTES 0x3000u
 #define RIG_EVENTS         64u
 

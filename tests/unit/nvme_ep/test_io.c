@@ -146,6 +146,17 @@ static void io_interrupts_come_once_per_batch_and_only_with_ien(void **state)
 
 /* --- backpressure -------------------------------------------------------------------------- */
 
+/* A pair whose CQ has 4 entries. */
+static void create_small_cq(struct rig_queue *queue)
+{
+    rig_create_pair(queue, 1, 64);
+    assert_int_equal(rig_delete_sq(1), 0);
+    assert_int_equal(rig_delete_cq(1), 0);
+    assert_int_equal(rig_create_cq(1, 4, queue->cq_addr, 1u << 16 | 3), 0);
+    assert_int_equal(rig_create_sq(1, 64, queue->sq_addr, 1u << 16 | 1), 0);
+    queue->cq_size = 4;
+}
+
 static void cq_full_holds_until_the_head_moves(void **state)
 {
     (void)state;
@@ -153,15 +164,7 @@ static void cq_full_holds_until_the_head_moves(void **state)
     uint64_t buffer = rig_alloc(4096);
     uint32_t got = 0;
 
-    rig_create_pair(&queue, 1, 64);
-    assert_int_equal(rig_delete_sq(1), 0);
-    assert_int_equal(rig_delete_cq(1), 0);
-    assert_int_equal(rig_create_cq(1, 4, queue.cq_addr, 1u << 16 | 3), 0);
-    assert_int_equal(rig_create_sq(1, 64, queue.sq_addr, 1u << 16 | 1), 0);
-    memset(rig_ptr(queue.cq_addr), 0, 4096);
-    queue.cq_size = 4;
-    queue.sq_tail = 0;
-    queue.cq_head = 0;
+    create_small_cq(&queue);
     for (uint32_t i = 0; i < 50; i++) {
         struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, i, 1, buffer, 0);
         rig_push(&queue, &sqe);
@@ -182,6 +185,49 @@ static void cq_full_holds_until_the_head_moves(void **state)
     assert_int_equal(got, 50);
     assert_int_equal(nvme_ep_queue_info(rig.ep, 1).cqe_count, 50);
     assert_true(nvme_ep_stats(rig.ep, 0).cq_full_count > 0);
+}
+
+static void cq_full_keeps_the_order_of_completion(void **state)
+{
+    (void)state;
+    struct rig_queue queue;
+    struct nvme_cqe cqe;
+    uint64_t buffer = rig_alloc(4096);
+    uint16_t expected = 0;
+
+    create_small_cq(&queue);
+    push_slow(&queue, 12, buffer);
+    rig_ring(&queue);
+    rig_turn(2);
+    for (uint32_t i = 0; i < 6; i++) {
+        rig_slow_release(&rig.slow, 0);
+    }
+    rig_turn(1);
+    while (expected < 12) {
+        while (rig_pop(&queue, &cqe)) {
+            assert_int_equal(rig_cid(&cqe), expected++);
+        }
+        rig_ring_head(&queue);
+        rig_slow_release(&rig.slow, 0); /* ends before the held ones had their turn */
+        rig_turn(1);
+    }
+}
+
+static void cq_full_then_disable_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct rig_queue queue;
+
+    create_small_cq(&queue);
+    push_slow(&queue, 12, rig_alloc(4096));
+    rig_ring(&queue);
+    rig_turn(2);
+    rig_slow_release_all(&rig.slow);
+    rig_turn(2);
+    assert_int_equal(nvme_ep_queue_info(rig.ep, 1).cq_held, 9);
+    rig_disable();
+    assert_int_equal(rig_csts(), 0);
+    assert_true(rig_pools_are_full());
 }
 
 static void cq_full_on_admin_queue_recovers(void **state)
@@ -448,6 +494,21 @@ static void doorbell_tail_out_of_range_is_an_event_and_fetches_nothing(void **st
     assert_int_equal(rig_do(&queue, &sqe, &cqe), 0); /* a valid value heals it */
 }
 
+static void doorbell_rung_before_the_queue_existed_means_nothing(void **state)
+{
+    (void)state;
+    struct rig_queue queue;
+    struct nvme_cqe cqe;
+
+    *rig_sq_doorbell(1) = 3;
+    *rig_cq_doorbell(1) = 3;
+    rig_create_pair(&queue, 1, 16);
+    rig_turn(3);
+    assert_int_equal(nvme_ep_queue_info(rig.ep, 1).sqe_count, 0);
+    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
+    assert_int_equal(rig_do(&queue, &sqe, &cqe), 0);
+}
+
 static void doorbell_of_no_queue_is_an_event(void **state)
 {
     (void)state;
@@ -658,6 +719,8 @@ int main(void)
         T(io_bursts_of_any_length_complete_in_order),
         T(io_interrupts_come_once_per_batch_and_only_with_ien),
         T(cq_full_holds_until_the_head_moves),
+        T(cq_full_keeps_the_order_of_completion),
+        T(cq_full_then_disable_leaves_nothing_behind),
         T(cq_full_on_admin_queue_recovers),
         T(sqs_that_share_a_cq_all_get_their_turn),
         T(pool_empty_stops_fetching_and_goes_on),
@@ -666,6 +729,7 @@ int main(void)
         T(arbitration_round_robin_takes_a_burst_of_each),
         T(arbitration_weighted_serves_urgent_first_then_by_weight),
         T(doorbell_tail_out_of_range_is_an_event_and_fetches_nothing),
+        T(doorbell_rung_before_the_queue_existed_means_nothing),
         T(doorbell_of_no_queue_is_an_event),
         T(doorbell_cq_head_ahead_of_tail_is_an_event),
         T(coalescing_waits_for_threshold_or_time),
