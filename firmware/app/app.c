@@ -8,6 +8,7 @@
  */
 #include "app/app_priv.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/log.h"
 #include "hal/clock.h"
@@ -72,14 +73,19 @@ static enum status function_start(struct pcie_ep *pcie)
                   (unsigned)(app.pool_left >> 20), (unsigned)pcie->fn);
         return STATUS_NO_SPACE;
     }
+    /* A subsystem each: a host with two functions takes two controllers of one subsystem only when
+     * both say so (CMIC), and namespaces without a name of their own are named after it. */
+    snprintf(function->serial, sizeof(function->serial), "SNIC%04u", (unsigned)pcie->fn + 1);
+    snprintf(function->subnqn, sizeof(function->subnqn), "nqn.2026-11.org.snic:drive%u",
+             (unsigned)pcie->fn + 1);
     struct nvme_ep_config config = {
         .pcie = pcie,
         .ctrl =
             {
-                .serial = "SNIC0001",
+                .serial = function->serial,
                 .model = "snic SmartNIC drive",
                 .firmware = "0.1",
-                .subnqn = "nqn.2026-11.org.snic:drive",
+                .subnqn = function->subnqn,
                 .pci_vendor_id = 0x1af4,
                 .pci_subsystem_vendor_id = 0x1af4,
                 .cntlid = (uint16_t)(pcie->fn + 1),

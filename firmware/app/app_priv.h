@@ -19,6 +19,8 @@ struct app_function {
     struct nvme_ep *ep;
     struct pcie_ep *pcie;
     bool serving;
+    char serial[16];
+    char subnqn[40];
 };
 
 struct app {

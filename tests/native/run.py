@@ -67,6 +67,7 @@ def busy_seconds(pid):
 def check(config, options=(), count=1):
     """Runs vfu_check against each controller; returns (passed, failed)."""
     passed = failed = 0
+    names = set()
     with Target(config, count, options) as target:
         for folder in target.dirs:
             done = subprocess.run([CHECK, folder], capture_output=True, text=True, timeout=120,
@@ -75,11 +76,16 @@ def check(config, options=(), count=1):
             found = re.search(r'^(\d+) passed, (\d+) failed', done.stdout, re.M)
             passed += int(found[1]) if found else 0
             failed += int(found[2]) if found else 1
+            names.update(re.findall(r'^identity (\S+)\s+(\S+)', done.stdout, re.M))
         if target.process.poll() is not None:
             print('FAIL the native board ended:\n' + target.text())
             failed += 1
     if target.process.returncode != 0:
         print(f'FAIL exit status {target.process.returncode} after SIGTERM')
+        failed += 1
+    serials, nqns = (set(column) for column in zip(*names)) if names else (set(), set())
+    if len(serials) != count or len(nqns) != count:
+        print(f'FAIL a host would refuse one of {count} controllers: {sorted(names)}')
         failed += 1
     return passed, failed
 

@@ -186,12 +186,27 @@ static void bad_commands_get_their_status(struct check *check)
     stop(check);
 }
 
+/* The caller compares these between controllers. */
+static void controller_has_a_name(struct check *check)
+{
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_IDENTIFY, .cdw10 = 1};
+
+    start(check);
+    EXPECT(vfu_client_admin(&check->client, &sqe, check->buffer, NULL) == NVME_SC_SUCCESS);
+    const char *serial = (const char *)check->buffer + 4; /* 20 characters, padded */
+    const char *subnqn = (const char *)check->buffer + 768;
+    EXPECT(serial[0] > ' ' && memcmp(subnqn, "nqn.", 4) == 0);
+    printf("identity %.20s %.223s\n", serial, subnqn);
+    stop(check);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(struct check *check);
     } tests[] = {
+        {"the controller has a name", controller_has_a_name},
         {"data of every size survives", data_of_every_size_survives},
         {"data survives reset and reconnect", data_survives_reset_and_reconnect},
         {"reset under load leaves memory alone", reset_under_load_leaves_memory_alone},
