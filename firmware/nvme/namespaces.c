@@ -128,6 +128,8 @@ static void publish(struct nvme_ns_slot *slot)
 
 /* --- closing -------------------------------------------------------------------------------- */
 
+static void device_changed(struct blk_dev *dev, void *ctx);
+
 static void stats_retire(struct blk_stats *to, const struct blk_stats *from)
 {
     counter_add(&to->read_count, counter_get(&from->read_count));
@@ -139,13 +141,37 @@ static void stats_retire(struct blk_stats *to, const struct blk_stats *from)
     counter_add(&to->staged_bytes, counter_get(&from->staged_bytes));
 }
 
+/* A device may be attached several times, to several controllers: the first slot gets the call and
+ * passes it on. All of them belong to core 0. */
+static void device_watch(struct nvme_ns_slot *slot, struct blk_dev *dev)
+{
+    slot->next_of_dev = dev->changed_ctx;
+    dev->changed = device_changed;
+    dev->changed_ctx = slot;
+}
+
+static void device_unwatch(struct nvme_ns_slot *slot, struct blk_dev *dev)
+{
+    struct nvme_ns_slot *other = dev->changed_ctx;
+
+    if (other == slot) {
+        dev->changed_ctx = slot->next_of_dev;
+        dev->changed = dev->changed_ctx != NULL ? device_changed : NULL;
+    } else {
+        while (other->next_of_dev != slot) {
+            other = other->next_of_dev;
+        }
+        other->next_of_dev = slot->next_of_dev;
+    }
+    slot->next_of_dev = NULL;
+}
+
 static void slot_free(struct nvme_ns_slot *slot)
 {
     struct nvme_ns *ns = ns_of(slot);
     void (*detached)(void *arg) = slot->detached;
 
-    ns->dev->changed = NULL;
-    ns->dev->changed_ctx = NULL;
+    device_unwatch(slot, ns->dev);
     ns->dev = NULL;
     for (uint32_t c = 0; c < LIMIT_CORES; c++) {
         stats_retire(&slot->ctrl->retired, &ns->core[c].stats);
@@ -264,11 +290,10 @@ static void close_down(struct nvme_ns_slot *slot, enum nvme_ns_state state)
 
 /* --- the device speaks up ------------------------------------------------------------------- */
 
-static void device_changed(struct blk_dev *dev, void *ctx)
+static void slot_device_changed(struct nvme_ns_slot *slot)
 {
-    struct nvme_ns_slot *slot = ctx;
     struct nvme_ns *ns = ns_of(slot);
-    const struct blk_geometry *geometry = &dev->geometry;
+    const struct blk_geometry *geometry = &ns->dev->geometry;
 
     switch ((enum nvme_ns_state)slot->state) {
     case NVME_NS_STATE_INACTIVE:
@@ -290,6 +315,14 @@ static void device_changed(struct blk_dev *dev, void *ctx)
     nvme_events_ns_changed(slot->ctrl, ns_index(slot) + 1);
 }
 
+static void device_changed(struct blk_dev *dev, void *ctx)
+{
+    (void)dev;
+    for (struct nvme_ns_slot *slot = ctx; slot != NULL; slot = slot->next_of_dev) {
+        slot_device_changed(slot);
+    }
+}
+
 /* --- the application's calls ---------------------------------------------------------------- */
 
 enum status nvme_ns_attach(struct nvme_ctrl *ctrl, uint32_t nsid, struct blk_dev *dev)
@@ -303,8 +336,7 @@ enum status nvme_ns_attach(struct nvme_ctrl *ctrl, uint32_t nsid, struct blk_dev
         return STATUS_EXISTS;
     }
     ctrl->ns[nsid - 1].dev = dev;
-    dev->changed = device_changed;
-    dev->changed_ctx = slot;
+    device_watch(slot, dev);
     publish(slot);
     nvme_events_ns_changed(ctrl, nsid);
     return STATUS_OK;

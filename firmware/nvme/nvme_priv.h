@@ -160,9 +160,10 @@ struct nvme_ns_slot {
     struct nvme_ctrl *ctrl;
     void (*detached)(void *arg);
     void *detached_arg;
-    struct list link;        /* of grace.waiting, grace.round or grace.draining */
-    uint32_t error_recovery; /* feature 05h */
-    _Atomic uint8_t state;   /* enum nvme_ns_state; other cores may look */
+    struct list link;                 /* of grace.waiting, grace.round or grace.draining */
+    struct nvme_ns_slot *next_of_dev; /* another slot with the same device */
+    uint32_t error_recovery;          /* feature 05h */
+    _Atomic uint8_t state;            /* enum nvme_ns_state; other cores may look */
 };
 
 struct nvme_grace_msg {
