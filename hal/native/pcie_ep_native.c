@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 #include "base/bits.h"
 #include "base/log.h"
+#include "hal/clock.h"
 #include "hal/cpu.h"
 #include "hal/drivers/pcie_ep_link.h"
 #include "hal/native/pcie_ep_native_mem.h"
@@ -26,6 +28,17 @@
 #define PATH_BYTES       256
 #define HELLO_TIMEOUT_NS UINT64_C(2000000000)
 #define NS_PER_SECOND    UINT64_C(1000000000)
+
+/* How often the thread looks whether a core hangs in a client's eventfd. */
+#define RAISE_LOOK_MS 250
+
+/* A core's raises of interrupts: who hangs in one is called back. */
+struct native_raiser {
+    _Atomic uint32_t count; /* odd: in write() */
+    uint32_t count_seen;    /* by the server's thread */
+    _Atomic pthread_t thread;
+    uint8_t reserved[48]; /* cores do not share a line */
+};
 
 /* One function. The thread owns link and server; the reactors own ep_link. */
 struct native_fn {
@@ -42,6 +55,8 @@ struct native_fn {
     int quiet_fd;                 /* an eventfd that nobody reads */
     int vector_fd[LIMIT_VECTORS]; /* numbers that never change: what they name is replaced */
     uint32_t live[8];
+    struct native_raiser raisers[LIMIT_CORES];
+    uint64_t raise_look_ns;
     pthread_t thread;
     bool thread_runs;
     _Atomic bool stopping;
@@ -153,7 +168,11 @@ static void irq_commit(void *ctx)
 static void irq_trigger(void *ctx, uint32_t vector)
 {
     struct native_fn *fn = ctx;
-    ring(fn->vector_fd[vector]);
+    struct pollfd room = {.fd = fn->vector_fd[vector], .events = POLLOUT};
+
+    if (poll(&room, 1, 0) > 0) { /* nobody looks after this thread */
+        ring(fn->vector_fd[vector]);
+    }
 }
 
 static const struct vfu_irq_ops irq_ops = {
@@ -165,8 +184,15 @@ static const struct vfu_irq_ops irq_ops = {
 static void on_raise(void *ctx, uint32_t peer, uint32_t vector)
 {
     struct native_fn *fn = ctx;
+    struct native_raiser *raiser = &fn->raisers[cpu_self()];
+    uint32_t count = atomic_load_explicit(&raiser->count, memory_order_relaxed);
     (void)peer;
+
+    atomic_store_explicit(&raiser->thread, pthread_self(), memory_order_relaxed);
+    /* RAISE (release): the thread is known before the count is odd. */
+    atomic_store_explicit(&raiser->count, count + 1, memory_order_release);
     ring(fn->vector_fd[vector]); /* the driver checked vector against LIMIT_VECTORS, first is 0 */
+    atomic_store_explicit(&raiser->count, count + 2, memory_order_relaxed);
 }
 
 static void on_notify(void *ctx)
@@ -206,6 +232,60 @@ static void look_at_memory(struct native_fn *fn)
     }
 }
 
+static void on_call_back(int number)
+{
+    (void)number; /* the system call ends with EINTR: that is all */
+}
+
+static int catch_call_back(void)
+{
+    struct sigaction action = {.sa_handler = on_call_back}; /* without SA_RESTART */
+    sigemptyset(&action.sa_mask);
+    return sigaction(SIGURG, &action, NULL) == 0 ? 0 : -errno;
+}
+
+/* True if a core has been in the same write() since the look before. */
+static bool some_core_hangs(struct native_fn *fn)
+{
+    bool hangs = false;
+
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        struct native_raiser *raiser = &fn->raisers[core];
+        uint32_t count = atomic_load_explicit(&raiser->count, memory_order_relaxed);
+        hangs |= (count & 1) != 0 && count == raiser->count_seen;
+        raiser->count_seen = count;
+    }
+    return hangs;
+}
+
+/* The client can make its eventfd block after we have set it not to, and fill it: then a core hangs
+ * in write(), with all functions that it serves. */
+static void look_at_raises(struct native_fn *fn)
+{
+    uint64_t now_ns = on_now(NULL);
+
+    if (now_ns - fn->raise_look_ns < RAISE_LOOK_MS * NS_PER_MS) {
+        return;
+    }
+    fn->raise_look_ns = now_ns;
+    if (!some_core_hangs(fn)) {
+        return;
+    }
+    for (uint32_t v = 0; v < LIMIT_VECTORS; v++) {
+        irq_set(fn, v, -1); /* who raises from now on signals nobody */
+    }
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        struct native_raiser *raiser = &fn->raisers[core];
+        /* RAISE (acquire) */
+        if ((atomic_load_explicit(&raiser->count, memory_order_acquire) & 1) != 0) {
+            pthread_kill(atomic_load_explicit(&raiser->thread, memory_order_relaxed), SIGURG);
+        }
+    }
+    LOG_WARN("vfu: fn %u: an eventfd of the client takes no signals; the client is dropped",
+             (unsigned)fn->link.config.fn);
+    vfu_server_drop(&fn->server);
+}
+
 static void *fn_main(void *arg)
 {
     struct native_fn *fn = arg;
@@ -215,7 +295,8 @@ static void *fn_main(void *arg)
             {.fd = fn->notify_fd, .events = POLLIN},
             {.fd = vfu_server_poll_fd(&fn->server), .events = POLLIN},
         };
-        if (poll(poll_fds, 2, -1) < 0 && errno != EINTR) {
+        int timeout_ms = vfu_server_has_client(&fn->server) ? RAISE_LOOK_MS : -1;
+        if (poll(poll_fds, 2, timeout_ms) < 0 && errno != EINTR) {
             break;
         }
         if (poll_fds[0].revents != 0) {
@@ -226,6 +307,7 @@ static void *fn_main(void *arg)
         }
         vfu_link_poll(&fn->link); /* also after a turn: its fences may have eaten a notification */
         look_at_memory(fn);
+        look_at_raises(fn);
     }
     vfu_server_close(&fn->server);
     return NULL;
@@ -292,7 +374,8 @@ static int open_events(struct native_fn *fn)
             return -errno;
         }
     }
-    return native_mem_open(&fn->mem, fn->notify_fd);
+    int result = catch_call_back();
+    return result == 0 ? native_mem_open(&fn->mem, fn->notify_fd) : result;
 }
 
 static int open_link(struct native_fn *fn, uint32_t index, uint32_t count,

@@ -16,7 +16,7 @@
 struct native_mem_window {
     _Atomic uintptr_t addr; /* of the mapping: whole pages, huge ones too; 0: free */
     _Atomic uint64_t len_bytes;
-    uint64_t target; /* of the window in it; the server's thread alone */
+    uint64_t target;  /* of the window in it; the server's thread alone */
     _Atomic bool cut; /* by native_mem_cut_all(): anonymous memory stands there now, for good */
 };
 
