@@ -19,6 +19,7 @@
 #define SERVE_WAIT_NS       (UINT64_C(5) * NS_PER_S)
 #define SERVE_LOOK_NS       NS_PER_MS
 #define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
+#define NAMESPACE_ROOM      32
 #define FENCE_CANCEL_MS     600
 
 struct app app;
@@ -64,6 +65,13 @@ static bool doorbell_buffers(const struct pcie_ep *pcie)
     }
 }
 
+/* NN. Some hosts' firmware (SeaBIOS) identifies each possible namespace in turn, so not all of
+ * LIMIT_NAMESPACES; room for those that come later. */
+static uint16_t namespace_room(uint16_t fn)
+{
+    return (uint16_t)max_u64(app.config.functions[fn].ns_count, NAMESPACE_ROOM);
+}
+
 static enum status function_start(struct pcie_ep *pcie)
 {
     struct app_function *function = &app.functions[app.function_count];
@@ -91,6 +99,7 @@ static enum status function_start(struct pcie_ep *pcie)
                 .cntlid = (uint16_t)(pcie->fn + 1),
                 .fn = pcie->fn,
                 .io_queue_count = app.config.io_queues,
+                .namespace_count = namespace_room(pcie->fn),
                 .mdts = app.config.mdts,
                 .doorbell_buffers = doorbell_buffers(pcie),
                 .sgl = app.config.sgl,

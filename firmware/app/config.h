@@ -4,15 +4,17 @@
  *
  *   cores=N               cores that run reactors, 1..4; default: all that the board has
  *   idle=poll|adaptive    default adaptive
- *   ns=LIST, ns.F=LIST    namespaces of every function, or of function F; LIST is comma-separated:
+ *   ns=LIST, ns.F=LIST    namespaces of every function, or of function F; comma-separated:
  *                           ram:SIZE[:LBA]    RAM, SIZE with K, M or G; LBA 512 (default) or 4096
  *                           null:SIZE[:LBA]   completes at once, keeps nothing: for measurements
- *                           drive:D[:NSID]    local drive D behind the NIC, its namespace (default
- * 1) default ram:64M queues=N              I/O queue pairs offered, 1..64; default 64 mdts=N
- * largest transfer 4 KiB << N, 0..8; default 8 sgl=on|off            offer SGLs; default on
- *   dbbuf=auto|on|off     offer doorbell buffers; auto: where doorbells are trapped and the host's
- * memory is cheap to poll dstrd=N               doorbell stride 4 << N bytes, 0..4; default: 4 with
- * mapped doorbells, else 0
+ *                           drive:D[:NSID]    local drive D behind the NIC, its namespace (or 1)
+ *                         default ram:64M
+ *   queues=N              I/O queue pairs offered, 1..64; default 64
+ *   mdts=N                largest transfer 4 KiB << N, 1..8; default 8
+ *   sgl=on|off            offer SGLs; default on
+ *   dbbuf=auto|on|off     offer doorbell buffers; auto: where doorbells are trapped
+ *   dstrd=N               doorbell stride 4 << N bytes, 0..4; default: 4 with mapped doorbells,
+ *                         else 0
  *
  * Source: ours. Namespace identifiers follow the order of the list, from 1.
  */

@@ -11,11 +11,11 @@
  * Any core, any context. Each board supplies it (boot/panic.c, hal/native, the unit tests). */
 NORETURN COLD void panic(const char *format, ...) PRINTF_LIKE(1, 2);
 
-#define ASSERT(condition)                                                              \
-    do {                                                                               \
-        if (UNLIKELY(!(condition))) {                                                  \
-            panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition);      \
-        }                                                                              \
+#define ASSERT(condition)                                                         \
+    do {                                                                          \
+        if (UNLIKELY(!(condition))) {                                             \
+            panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition); \
+        }                                                                         \
     } while (0)
 
 #endif

@@ -12,8 +12,8 @@
 #define BIT64(n) (UINT64_C(1) << (n))
 
 /* A field is written once as two macros: NAME_SHIFT and NAME_BITS. */
-#define FIELD_MASK(name)       ((UINT64_C(1) << name##_BITS) - 1)
-#define FIELD_GET(name, value) (((uint64_t)(value) >> name##_SHIFT) & FIELD_MASK(name))
+#define FIELD_MASK(name)        ((UINT64_C(1) << name##_BITS) - 1)
+#define FIELD_GET(name, value)  (((uint64_t)(value) >> name##_SHIFT) & FIELD_MASK(name))
 #define FIELD_PREP(name, value) (((uint64_t)(value)&FIELD_MASK(name)) << name##_SHIFT)
 
 ALWAYS_INLINE bool is_power_of_two(uint64_t value)

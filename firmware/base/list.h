@@ -52,8 +52,8 @@ ALWAYS_INLINE struct list *list_pop_front(struct list *head)
 #define LIST_ENTRY(node, type, member) CONTAINER_OF(node, type, member)
 
 /* `node` may be removed in the body. */
-#define LIST_FOR_EACH(node, temp, head)                                                     \
-    for (struct list *node = (head)->next, *temp = node->next; node != (head);              \
+#define LIST_FOR_EACH(node, temp, head)                                        \
+    for (struct list *node = (head)->next, *temp = node->next; node != (head); \
          node = temp, temp = node->next)
 
 #endif

@@ -27,7 +27,7 @@ struct mem_ref {
     const struct mem_seg *segs; /* owned by the command; stays until the command completes */
     uint32_t len_bytes;         /* sum of the segments */
     uint16_t seg_count;
-    uint8_t space;              /* enum mem_space */
+    uint8_t space; /* enum mem_space */
     uint8_t reserved;
 };
 
@@ -44,7 +44,8 @@ ALWAYS_INLINE void *mem_seg_ptr(const struct mem_seg *seg)
 
 /* Copies between a reference, from `offset_bytes` on, and a plain buffer.
  * Returns the bytes copied: fewer than asked for when the reference ends. Any core. */
-uint32_t mem_ref_read(const struct mem_ref *ref, uint32_t offset_bytes, void *to, uint32_t len_bytes);
+uint32_t mem_ref_read(const struct mem_ref *ref, uint32_t offset_bytes, void *to,
+                      uint32_t len_bytes);
 uint32_t mem_ref_write(const struct mem_ref *ref, uint32_t offset_bytes, const void *from,
                        uint32_t len_bytes);
 

@@ -18,7 +18,7 @@ struct pool {
     const char *name;
 };
 
-/* Puts `count` objects of `object_bytes` (a multiple of 8, at least 8) at `memory` into the pool. */
+/* Puts `count` objects of `object_bytes` (a multiple of 8, not 0) at `memory` into the pool. */
 void pool_init(struct pool *pool, const char *name, void *memory, uint32_t object_bytes,
                uint32_t count);
 

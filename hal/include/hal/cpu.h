@@ -18,7 +18,7 @@ uint32_t cpu_count(void);
  * INVALID: no such core. EXISTS: it runs. IO: the firmware interface (PSCI) refused. */
 MUST_USE enum status cpu_start(uint32_t core, void (*entry)(void *arg), void *arg);
 
-/* Ends a later or running cpu_idle() of `core` soon; one wake is remembered. Any core, any context. */
+/* Ends a later or running cpu_idle() of `core`; one wake is remembered. Any core, any context. */
 void cpu_wake(uint32_t core);
 
 /* Sleeps until cpu_wake(), a device interrupt or `deadline_ns` (UINT64_MAX: none).

@@ -18,26 +18,26 @@ struct mmio {
 /* Tests supply these two; `bits` is 8, 16, 32 or 64. */
 uint64_t mmio_mock_read(uintptr_t address, unsigned bits);
 void mmio_mock_write(uintptr_t address, unsigned bits, uint64_t value);
-#define MMIO_DEFINE(bits)                                                                   \
-    ALWAYS_INLINE uint##bits##_t mmio_read##bits(struct mmio m, uint32_t offset)            \
-    {                                                                                       \
-        return (uint##bits##_t)mmio_mock_read(m.base + offset, bits);                       \
-    }                                                                                       \
-    ALWAYS_INLINE void mmio_write##bits(struct mmio m, uint32_t offset, uint##bits##_t v)   \
-    {                                                                                       \
-        mmio_mock_write(m.base + offset, bits, v);                                          \
+#define MMIO_DEFINE(bits)                                                                 \
+    ALWAYS_INLINE uint##bits##_t mmio_read##bits(struct mmio m, uint32_t offset)          \
+    {                                                                                     \
+        return (uint##bits##_t)mmio_mock_read(m.base + offset, bits);                     \
+    }                                                                                     \
+    ALWAYS_INLINE void mmio_write##bits(struct mmio m, uint32_t offset, uint##bits##_t v) \
+    {                                                                                     \
+        mmio_mock_write(m.base + offset, bits, v);                                        \
     }
 #else
 /* Accesses are made once, in program order among themselves; order against normal memory is the
  * caller's: hal/barrier.h. */
-#define MMIO_DEFINE(bits)                                                                   \
-    ALWAYS_INLINE uint##bits##_t mmio_read##bits(struct mmio m, uint32_t offset)            \
-    {                                                                                       \
-        return *(volatile uint##bits##_t *)(m.base + offset);                               \
-    }                                                                                       \
-    ALWAYS_INLINE void mmio_write##bits(struct mmio m, uint32_t offset, uint##bits##_t v)   \
-    {                                                                                       \
-        *(volatile uint##bits##_t *)(m.base + offset) = v;                                  \
+#define MMIO_DEFINE(bits)                                                                 \
+    ALWAYS_INLINE uint##bits##_t mmio_read##bits(struct mmio m, uint32_t offset)          \
+    {                                                                                     \
+        return *(volatile uint##bits##_t *)(m.base + offset);                             \
+    }                                                                                     \
+    ALWAYS_INLINE void mmio_write##bits(struct mmio m, uint32_t offset, uint##bits##_t v) \
+    {                                                                                     \
+        *(volatile uint##bits##_t *)(m.base + offset) = v;                                \
     }
 #endif
 
