@@ -30,6 +30,10 @@
 /* At most this many commands are fetched from one queue in one turn. */
 #define NVME_EP_BATCH 32u
 
+/* And this many from all queues of a core: a device in memory copies up to 1 MiB for each of them
+ * here and now, while fences and the other functions wait. */
+#define NVME_EP_ROUND (4 * NVME_EP_BATCH)
+
 /* Where bit buckets of SGLs point: written, never read. */
 #define NVME_EP_TRASH_BYTES (64u * 1024)
 

@@ -194,7 +194,7 @@ ALWAYS_INLINE uint32_t fetch_round(struct nvme_ep_core *core)
     if (core->first >= core->sq_count) {
         core->first = 0;
     }
-    return round_robin(core, 0, core->sq_count, &core->first, NVME_EP_BATCH * LIMIT_IO_QUEUES);
+    return round_robin(core, 0, core->sq_count, &core->first, NVME_EP_ROUND);
 }
 
 /* The arbitration burst is for queues among each other: one alone takes a whole batch. */
