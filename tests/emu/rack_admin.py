@@ -1,8 +1,8 @@
 """What the host learns about the drive, and what it is told when it asks for nonsense."""
 import re
 
-from rack_common import (DRIVE, NVME_STATUS_CODE, NVME_STATUS_DNR, RAM, RAM_4K, block_bytes, clear_log,
-                         require, require_quiet_log)
+from rack_common import (DRIVE, NVME_STATUS_CODE, NVME_STATUS_DNR, RAM, RAM_4K, block_bytes,
+                         clear_log, require, require_quiet_log)
 
 # Identify, figure 247 and 245: what the configuration of these racks must lead to.
 NAMESPACE_BYTES = {DRIVE: 256 << 20, RAM: 64 << 20, RAM_4K: 64 << 20}
@@ -100,7 +100,7 @@ def test_error_log_names_a_bad_command(rack):
     beyond = (64 << 20) // 512
     rack.host.run(f"nvme read {device} -s {beyond} -c 0 -z 512", check=False)
     text = rack.host.run("nvme error-log /dev/nvme0 -e 1").out
-    require(re.search(r"status_field\s*:\s*0x(20)?80", text, re.IGNORECASE) or "LBA Out of Range" in text, text)
+    require("LBA Out of Range" in text, text)
     require(re.search(rf"nsid\s*:\s*(0x)?{RAM}\b", text), text)
 
 
@@ -128,7 +128,7 @@ def test_set_feature_reads_back(rack):
         rack.host.run(f"nvme set-feature /dev/nvme0 -f {feature} --value={old}")
 
 
-# --- nonsense ----------------------------------------------------------------------------------------
+# --- nonsense ------------------------------------------------------------------------------------
 
 DATA_IN, DATA_OUT = "-r -l 4096", "-w -l 4096 -i /dev/zero"
 # what it is: (opcode, nsid, {dword: value}, data, expected status without DNR)
@@ -144,15 +144,15 @@ BAD_ADMIN = {
     "identify: descriptors of namespace 0": (0x06, 0, {10: 3}, DATA_IN, 0x00b),
     "identify: descriptors of an inactive one": (0x06, 9, {10: 3}, DATA_IN, 0x002),
     "log page: unknown": (0x02, 0xffffffff, {10: 0xee | 127 << 16}, DATA_IN, 0x109),
-    "log page: offset is no multiple of 4": (0x02, 0xffffffff, {10: 2 | 127 << 16, 12: 2}, DATA_IN, 0x002),
-    "log page: offset behind the end": (0x02, 0xffffffff, {10: 2 | 127 << 16, 12: 0x10000}, DATA_IN, 0x002),
+    "log page: offset is no multiple of 4": (0x02, 0, {10: 2 | 127 << 16, 12: 2}, DATA_IN, 0x002),
+    "log page: offset behind the end": (0x02, 0, {10: 2 | 127 << 16, 12: 0x10000}, DATA_IN, 0x002),
     "get features: unknown": (0x0a, 0, {10: 0x7f}, "", 0x002),
     "get features: reserved select": (0x0a, 0, {10: 4 << 8 | 1}, "", 0x002),
     "get features: vector that is not there": (0x0a, 0, {10: 9, 11: 0xffff}, "", 0x002),
     "get features: namespace above NN": (0x0a, 0x10000, {10: 5}, "", 0x00b),
     "set features: unknown": (0x09, 0, {10: 0x7f}, "", 0x002),
     "set features: save": (0x09, 0, {10: 1 << 31 | 4, 11: 340}, "", 0x10d),
-    "set features: of a namespace, but it is the controller's": (0x09, 1, {10: 4, 11: 340}, "", 0x10f),
+    "set features: namespace for a controller's": (0x09, 1, {10: 4, 11: 340}, "", 0x10f),
     "set features: power state that is not there": (0x09, 0, {10: 2, 11: 7}, "", 0x002),
     "create CQ: queue 0": (0x05, 0, {10: 0x000f0000, 11: 1}, DATA_OUT, 0x101),
     "create CQ: exists": (0x05, 0, {10: 0x000f0001, 11: 1}, DATA_OUT, 0x101),
@@ -188,13 +188,14 @@ def _run_table(rack, lines):
     """Runs the commands in one go; raises with all that did not answer as expected."""
     script = "\n".join(f"{command} > /tmp/out 2>&1; echo \"@ $? $(tr '\\n' ' ' < /tmp/out)\""
                        for _, command, _ in lines)
-    answers = [line for line in rack.host.run(script, 120).out.splitlines() if line.startswith("@ ")]
+    answers = [line for line in rack.host.run(script, 120).lines() if line.startswith("@ ")]
     require(len(answers) == len(lines), "answers are missing")
     wrong = []
     for (name, command, expected), answer in zip(lines, answers):
         found = re.search(r"\(0x([0-9a-f]+)\)", answer)
         status = 0 if answer.startswith("@ 0 ") else int(found.group(1), 16) if found else -1
-        if status & NVME_STATUS_CODE != expected or (expected != 0 and not status & NVME_STATUS_DNR):
+        has_dnr = status & NVME_STATUS_DNR != 0
+        if status & NVME_STATUS_CODE != expected or (expected != 0 and not has_dnr):
             wrong.append(f"{name}: {answer[2:]}, not {expected:#x} with DNR\n    {command}")
     require(not wrong, "\n".join(wrong))
 
@@ -205,16 +206,19 @@ def _words(dwords):
 
 def test_bad_admin_commands_get_their_status(rack):
     clear_log(rack)
-    _run_table(rack, [(name, f"nvme admin-passthru /dev/nvme0 -o {opcode:#x} -n {nsid:#x} {_words(dwords)} {data}",
-                     expected) for name, (opcode, nsid, dwords, data, expected) in BAD_ADMIN.items()])
+    command = "nvme admin-passthru /dev/nvme0"
+    _run_table(rack, [
+        (name, f"{command} -o {opcode:#x} -n {nsid:#x} {_words(dwords)} {data}", expected)
+        for name, (opcode, nsid, dwords, data, expected) in BAD_ADMIN.items()])
     require_quiet_log(rack)
 
 
 def test_bad_io_commands_get_their_status(rack):
     clear_log(rack)
     device = rack.host.namespace(RAM)
-    _run_table(rack, [(name, f"nvme io-passthru {device} -o {opcode:#x} -n {RAM} {_words(dwords)} {data}",
-                     expected) for name, (opcode, dwords, data, expected) in BAD_IO.items()])
+    command = f"nvme io-passthru {device} -n {RAM}"
+    _run_table(rack, [(name, f"{command} -o {opcode:#x} {_words(dwords)} {data}", expected)
+                      for name, (opcode, dwords, data, expected) in BAD_IO.items()])
     require_quiet_log(rack)
 
 

@@ -1,8 +1,8 @@
 """Resets of all kinds while the host works: nothing may fail for good, no byte may change."""
 import time
 
-from rack_common import (IO_TIMEOUT_S, Load, clear_log, drive_with_canary, has_nic, pci_device,
-                         require, require_canary, wait_until_live)
+from rack_common import (IO_TIMEOUT_S, LOAD_BYTES, LOAD_OFFSET, Load, clear_log, drive_with_canary,
+                         fio, has_nic, pci_device, require, require_canary, wait_until_live)
 
 SETTLE_S = 60
 
@@ -20,8 +20,9 @@ def test_rescan_and_identify_under_load(rack):
     device = drive_with_canary(rack)
     with Load(rack, device):
         for _ in range(10):
-            rack.host.run("nvme ns-rescan /dev/nvme0 && nvme id-ctrl /dev/nvme0 > /dev/null && "
-                          "nvme smart-log /dev/nvme0 > /dev/null && nvme list > /dev/null", SETTLE_S)
+            rack.host.run("nvme ns-rescan /dev/nvme0 && nvme id-ctrl /dev/nvme0 > /dev/null "
+                          "&& nvme smart-log /dev/nvme0 > /dev/null && nvme list > /dev/null",
+                          SETTLE_S)
     require_canary(rack)
 
 
@@ -34,7 +35,7 @@ def test_unbind_and_bind_under_load(rack):
             driver = "/sys/bus/pci/drivers/nvme"
             rack.host.run(f"echo {address} > {driver}/unbind", SETTLE_S)
             rack.host.run(f"echo {address} > {driver}/bind", SETTLE_S)
-        require_canary(rack)
+        fio(rack, require_canary(rack), bsrange="4k-64k", offset=LOAD_OFFSET, size=LOAD_BYTES)
 
 
 def test_function_level_reset_under_load(rack):
