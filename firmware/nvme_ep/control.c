@@ -1,11 +1,11 @@
 /*
- * What belongs to core 0: registers, the function's events in their order, and the CSTS state
- * machine.
+ * What belongs to core 0: the function's events in their order, and the CSTS state machine.
  *
  * Nothing moves while a fence is running: events wait, so that each is answered when what it asks
  * for holds. The machine is stepped until it rests before the next event is taken, so a host that
- * writes CC.EN 1, 0, 1 in a row gets each of them. Source: NVM Express Base Specification 1.4,
- * sections 3.1, 7.3, 7.6.
+ * writes CC.EN 1, 0, 1 in a row gets each of them.
+ *
+ * Source: NVM Express Base Specification 1.4, sections 3.1, 7.3, 7.6.
  */
 #include "base/log.h"
 #include "base/trace.h"
@@ -17,140 +17,6 @@
 /* A host that changes its memory map takes a window away and gives it back in pieces (SeaBIOS does,
  * with its NVMe driver at work). Queues that are out of reach rest that long before it is fatal. */
 #define LOST_GRACE_NS (UINT64_C(2) * NS_PER_S)
-
-/* --- registers ----------------------------------------------------------------------------- */
-
-static void reg32_publish(struct nvme_ep *ep, uint32_t offset, uint32_t value)
-{
-    /* REGS (release): what the value says already holds; pairs with the host's read. */
-    shm_store32_release(ep->pcie->regs + offset, value);
-}
-
-static void reg64_publish(struct nvme_ep *ep, uint32_t offset, uint64_t value)
-{
-    shm_store64_release(ep->pcie->regs + offset, value);
-}
-
-static void csts_set(struct nvme_ep *ep, uint32_t clear, uint32_t set)
-{
-    ep->csts = (ep->csts & ~clear) | set;
-    reg32_publish(ep, NVME_REG_CSTS, ep->csts);
-}
-
-static uint32_t shst_prep(uint32_t shst)
-{
-    return (uint32_t)FIELD_PREP(NVME_CSTS_SHST, shst);
-}
-
-#define CSTS_SHST_MASK shst_prep((uint32_t)FIELD_MASK(NVME_CSTS_SHST))
-
-static void shst_set(struct nvme_ep *ep, uint32_t shst)
-{
-    csts_set(ep, CSTS_SHST_MASK, shst_prep(shst));
-}
-
-static uint64_t cap_value(const struct nvme_ep_config *config)
-{
-    uint64_t cap = FIELD_PREP(NVME_CAP_MQES, LIMIT_QUEUE_ENTRIES - 1) | NVME_CAP_CQR |
-                   FIELD_PREP(NVME_CAP_TO, config->ready_timeout_500ms) |
-                   FIELD_PREP(NVME_CAP_DSTRD, config->dstrd) |
-                   FIELD_PREP(NVME_CAP_CSS, NVME_CAP_CSS_NVM);
-
-    if (config->weighted_round_robin) {
-        cap |= FIELD_PREP(NVME_CAP_AMS, NVME_CAP_AMS_WRR);
-    }
-    if (config->subsystem_reset) {
-        cap |= NVME_CAP_NSSRS;
-    }
-    return cap;
-}
-
-/* Which bits the host can change, for each register up to the reserved ones. */
-static void registers_protect(struct nvme_ep *ep)
-{
-    static const struct {
-        uint32_t offset;
-        uint32_t writable;
-    } masks[] = {
-        {NVME_REG_CAP, 0},
-        {NVME_REG_CAP + 4, 0},
-        {NVME_REG_VS, 0},
-        {NVME_REG_INTMS, 0},
-        {NVME_REG_INTMC, 0},
-        {NVME_REG_CC, NVME_CC_WRITABLE},
-        {NVME_REG_CSTS, 0},
-        {NVME_REG_NSSR, 0},
-        {NVME_REG_AQA, 0x0fff0fffu},
-        {NVME_REG_ASQ, 0xfffff000},
-        {NVME_REG_ASQ + 4, 0xffffffff},
-        {NVME_REG_ACQ, 0xfffff000},
-        {NVME_REG_ACQ + 4, 0xffffffff},
-    };
-
-    for (uint32_t i = 0; i < ARRAY_SIZE(masks); i++) {
-        pcie_ep_reg_protect(ep->pcie, masks[i].offset, masks[i].writable);
-    }
-}
-
-/* As after power-on (7.3.2): what a Controller Level Reset by other means than CC.EN leaves. */
-static void registers_reset(struct nvme_ep *ep)
-{
-    ep->cc = 0;
-    ep->aqa = 0;
-    ep->asq = 0;
-    ep->acq = 0;
-    reg32_publish(ep, NVME_REG_CC, 0);
-    reg32_publish(ep, NVME_REG_AQA, 0);
-    reg64_publish(ep, NVME_REG_ASQ, 0);
-    reg64_publish(ep, NVME_REG_ACQ, 0);
-}
-
-static uint64_t low_set(uint64_t reg, uint32_t value)
-{
-    return (reg & ~UINT64_C(0xffffffff)) | (value & 0xfffff000u);
-}
-
-static uint64_t high_set(uint64_t reg, uint32_t value)
-{
-    return (reg & 0xffffffffu) | (uint64_t)value << 32;
-}
-
-static void reg32_written(struct nvme_ep *ep, uint32_t offset, uint32_t value)
-{
-    switch (offset) {
-    case NVME_REG_CC:
-        ep->cc = value & NVME_CC_WRITABLE;
-        break;
-    case NVME_REG_CSTS:
-        if ((value & NVME_CSTS_NSSRO) != 0) { /* 3.1.6: written 1 to clear */
-            csts_set(ep, NVME_CSTS_NSSRO, 0);
-        }
-        break;
-    case NVME_REG_NSSR:
-        if (value == NVME_NSSR_MAGIC && ep->config.subsystem_reset) {
-            ep->must_reset = true;
-            ep->is_subsystem_reset = true;
-        }
-        break;
-    case NVME_REG_AQA:
-        ep->aqa = value;
-        break;
-    case NVME_REG_ASQ:
-        ep->asq = low_set(ep->asq, value);
-        break;
-    case NVME_REG_ASQ + 4:
-        ep->asq = high_set(ep->asq, value);
-        break;
-    case NVME_REG_ACQ:
-        ep->acq = low_set(ep->acq, value);
-        break;
-    case NVME_REG_ACQ + 4:
-        ep->acq = high_set(ep->acq, value);
-        break;
-    default:
-        break; /* read only, or reserved */
-    }
-}
 
 /* --- states: one function each, returns the next ------------------------------------------- */
 
@@ -175,7 +41,7 @@ static enum nvme_ep_state fail(struct nvme_ep *ep, const char *why)
 {
     LOG_LIMITED(ERROR, "nvme_ep: function %u: fatal: %s", ep->pcie->fn, why);
     ep->is_fatal = false;
-    csts_set(ep, 0, NVME_CSTS_CFS);
+    nvme_ep_csts_set(ep, 0, NVME_CSTS_CFS);
     nvme_ep_fence_start(ep, NVME_EP_FENCE_DRAIN);
     return NVME_EP_STATE_FAILING;
 }
@@ -190,7 +56,7 @@ static void flushed(void *arg)
 
 static void flush(struct nvme_ep *ep)
 {
-    shst_set(ep, NVME_SHST_OCCURRING);
+    nvme_ep_shst_set(ep, NVME_SHST_OCCURRING);
     ep->is_flushed = false;
     nvme_ctrl_shutdown(ep->ctrl, flushed, ep);
 }
@@ -207,12 +73,12 @@ static void shutdown_while_disabled(struct nvme_ep *ep)
 
     if (!wants_shutdown(ep)) {
         if (shst != NVME_SHST_NORMAL) {
-            shst_set(ep, NVME_SHST_NORMAL);
+            nvme_ep_shst_set(ep, NVME_SHST_NORMAL);
         }
     } else if (shst == NVME_SHST_NORMAL) {
         flush(ep);
     } else if (shst == NVME_SHST_OCCURRING && ep->is_flushed) {
-        shst_set(ep, NVME_SHST_COMPLETE);
+        nvme_ep_shst_set(ep, NVME_SHST_COMPLETE);
     }
 }
 
@@ -270,7 +136,8 @@ static enum nvme_ep_state state_enabling(struct nvme_ep *ep)
     nvme_ctrl_enable(ep->ctrl);
     features_load(ep);
     timer_arm(&ep->scan_timer, sched_now_ns() + NVME_EP_DOORBELL_SCAN_NS);
-    csts_set(ep, CSTS_SHST_MASK, NVME_CSTS_RDY);
+    nvme_ep_shst_set(ep, NVME_SHST_NORMAL);
+    nvme_ep_csts_set(ep, 0, NVME_CSTS_RDY);
     return NVME_EP_STATE_READY;
 }
 
@@ -283,7 +150,7 @@ static enum nvme_ep_state state_ready(struct nvme_ep *ep)
         return fail(ep, "internal error");
     }
     if (wants_shutdown(ep)) {
-        shst_set(ep, NVME_SHST_OCCURRING);
+        nvme_ep_shst_set(ep, NVME_SHST_OCCURRING);
         nvme_ep_fence_start(ep, NVME_EP_FENCE_STOP);
         return NVME_EP_STATE_QUIESCING;
     }
@@ -311,7 +178,7 @@ static enum nvme_ep_state state_flushing(struct nvme_ep *ep)
     if (!ep->is_flushed) {
         return NVME_EP_STATE_FLUSHING;
     }
-    shst_set(ep, NVME_SHST_COMPLETE);
+    nvme_ep_shst_set(ep, NVME_SHST_COMPLETE);
     return NVME_EP_STATE_SHUT_DOWN;
 }
 
@@ -348,10 +215,10 @@ static enum nvme_ep_state state_draining(struct nvme_ep *ep)
     ep->is_fatal = false;
     ep->must_load_settings = false;
     if (ep->must_reset) {
-        registers_reset(ep);
+        nvme_ep_registers_reset(ep);
         csts = ep->is_subsystem_reset ? NVME_CSTS_NSSRO : 0;
     }
-    csts_set(ep, ~UINT32_C(0), csts);
+    nvme_ep_csts_set(ep, ~UINT32_C(0), csts);
     if (ep->must_ack_reset) {
         pcie_ep_event_ack(ep->pcie, &ep->reset_event);
     }
@@ -433,9 +300,9 @@ static void event_handle(struct nvme_ep *ep, const struct pcie_ep_event *event)
     TRACE(0, EP_EVENT, ep->pcie->fn, event->type, event->offset, event->value);
     switch (event->type) {
     case PCIE_EP_EVENT_REG_WRITE:
-        reg32_written(ep, event->offset, (uint32_t)event->value);
+        nvme_ep_register_written(ep, event->offset, (uint32_t)event->value);
         if (event->len_bytes == 8) {
-            reg32_written(ep, event->offset + 4, (uint32_t)(event->value >> 32));
+            nvme_ep_register_written(ep, event->offset + 4, (uint32_t)(event->value >> 32));
         }
         break;
     case PCIE_EP_EVENT_WINDOWS:
@@ -577,33 +444,15 @@ uint32_t nvme_ep_control_run(struct nvme_ep *ep)
 
 void nvme_ep_control_start(struct nvme_ep *ep)
 {
-    const uint8_t *regs = ep->pcie->regs;
-    uint32_t cc = shm_load32_acquire(regs + NVME_REG_CC);
-    uint32_t csts = shm_load32_acquire(regs + NVME_REG_CSTS);
-
-    ep->cap = cap_value(&ep->config);
-    ep->aqa = shm_load32(regs + NVME_REG_AQA);
-    ep->asq = shm_load64(regs + NVME_REG_ASQ) & ~UINT64_C(0xfff);
-    ep->acq = shm_load64(regs + NVME_REG_ACQ) & ~UINT64_C(0xfff);
     timer_init(&ep->lost_timer, lost_for_long);
     ep->must_reconcile = true;
-    ep->csts = 0;
-    if ((cc & NVME_CC_EN) != 0 && (csts & NVME_CSTS_RDY) != 0) {
+    if (nvme_ep_registers_start(ep)) {
         /* An earlier firmware served this host; its queues and commands are lost. */
         LOG_WARN("nvme_ep: function %u: the host is enabled, but by another life of ours: CFS",
                  ep->pcie->fn);
-        ep->cc = cc & NVME_CC_WRITABLE;
-        ep->csts = NVME_CSTS_RDY | NVME_CSTS_CFS;
         ep->state = NVME_EP_STATE_FATAL;
         ep->must_reconcile = false;
     }
-    reg64_publish(ep, NVME_REG_CAP, ep->cap);
-    reg32_publish(ep, NVME_REG_VS, NVME_VERSION_1_4);
-    reg32_publish(ep, NVME_REG_INTMS, 0);
-    reg32_publish(ep, NVME_REG_INTMC, 0);
-    reg32_publish(ep, NVME_REG_NSSR, 0);
-    reg32_publish(ep, NVME_REG_CSTS, ep->csts);
-    registers_protect(ep);
     for (uint32_t core = 0; core < LIMIT_CORES; core++) {
         pcie_ep_view_load(ep->pcie, &ep->cores[core].view);
     }

@@ -4,8 +4,9 @@
  * Drivers differ: some shadow every queue, others (Linux) leave the admin queue's doorbells in
  * MMIO. So a queue that exists when the buffers come, as the admin queue always does, is watched at
  * both places until its shadow changes for the first time: from then on the driver shadows it, and
- * the shadow is never behind the MMIO doorbell. Queues created later are shadowed. Source: NVM
- * Express Base Specification 1.4, sections 3.1.24, 3.1.25, 5.2, 5.7, 7.13.
+ * the shadow is never behind the MMIO doorbell. Queues created later are shadowed.
+ *
+ * Source: NVM Express Base Specification 1.4, sections 3.1.24, 3.1.25, 5.2, 5.7, 7.13.
  */
 #include "base/trace.h"
 #include "nvme_ep/nvme_ep_priv.h"
@@ -177,6 +178,8 @@ bool nvme_ep_cq_shadow_doorbell(struct nvme_ep_core *core, struct nvme_ep_cq *cq
     return true;
 }
 
+/* CQ-HEAD (acquire): pairs with the host's order "entry read, then doorbell"; our next entries go
+ * over what it gave back. */
 uint32_t nvme_ep_cq_head_read(struct nvme_ep_cq *cq)
 {
     uint32_t shadow;

@@ -11,8 +11,10 @@
  * that core alone touches them. Cores speak by messages.
  *
  * Leaves out: queues that are not physically contiguous (CAP.CQR is 1), the controller memory
- * buffer, pin-based interrupts and INTMS/INTMC, memory pages other than 4 KiB. Source: NVM Express
- * Base Specification 1.4, sections 3.1, 4.1 - 4.6, 4.13, 5.1, 5.3 - 5.7, 7.1 - 7.6.
+ * buffer, pin-based interrupts and INTMS/INTMC, memory pages other than 4 KiB.
+ *
+ * Source: NVM Express Base Specification 1.4, sections 3.1, 4.1 - 4.6, 4.13, 5.1, 5.3 - 5.7, 7.1
+ * - 7.6.
  */
 #ifndef NVME_EP_NVME_EP_H
 #define NVME_EP_NVME_EP_H

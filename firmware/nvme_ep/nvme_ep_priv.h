@@ -324,7 +324,18 @@ ALWAYS_INLINE void nvme_ep_control_wake(struct nvme_ep *ep)
     ep->cores[0].attend |= NVME_EP_ATTEND_CONTROL;
 }
 
-/* --- control.c: registers, events, state machine ------------------------------------------- */
+/* --- registers.c: core 0 ------------------------------------------------------------------- */
+
+/* Publishes everything. True: the page says that an earlier life of ours serves this host. */
+MUST_USE bool nvme_ep_registers_start(struct nvme_ep *ep);
+/* As after power-on (7.3.2): what a Controller Level Reset by other means than CC.EN leaves. */
+void nvme_ep_registers_reset(struct nvme_ep *ep);
+/* The host wrote a register of 32 bits. */
+void nvme_ep_register_written(struct nvme_ep *ep, uint32_t offset, uint32_t value);
+void nvme_ep_csts_set(struct nvme_ep *ep, uint32_t clear, uint32_t set);
+void nvme_ep_shst_set(struct nvme_ep *ep, uint32_t shst);
+
+/* --- control.c: events, state machine ------------------------------------------------------ */
 
 /* Handles what waits; returns the units of work. Core 0, each turn in which there is something. */
 uint32_t nvme_ep_control_run(struct nvme_ep *ep);

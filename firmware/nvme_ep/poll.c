@@ -107,7 +107,7 @@ static NOINLINE uint32_t sq_fetch_admin(struct nvme_ep_core *core, struct nvme_e
 }
 
 /* The tail doorbell; equal to the head when there is nothing.
- * TAIL (acquire): pairs with the host's order "SQE, then doorbell". */
+ * SQ-TAIL (acquire): pairs with the host's order "SQE, then doorbell". */
 ALWAYS_INLINE uint32_t sq_tail(const struct nvme_ep_sq *sq)
 {
     return shm_load32_acquire(sq->tail_db);
@@ -420,7 +420,7 @@ uint64_t nvme_ep_arm(void *ctx, bool armed)
         return 0;
     }
     queues_arm(core);
-    /* ARM: armed and EventIdx are out before the doorbells are looked at again; pairs with the
+    /* EP-ARM: armed and EventIdx are out before the doorbells are looked at again; pairs with the
      * barrier of the host, or of who writes for it, between doorbell and look at these. */
     shm_full_barrier();
     if (core->index == 0 &&

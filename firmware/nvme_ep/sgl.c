@@ -1,8 +1,9 @@
 /*
  * Scatter gather lists: data block, bit bucket, segment and last segment descriptors with
  * addresses. Each descriptor is read from host memory exactly once. Leaves out: keyed and transport
- * descriptors and offsets, which PCIe does not have. Source: NVM Express Base Specification 1.4,
- * section 4.4.
+ * descriptors and offsets, which PCIe does not have.
+ *
+ * Source: NVM Express Base Specification 1.4, section 4.4.
  */
 #include "nvme_ep/nvme_ep_priv.h"
 

@@ -76,6 +76,22 @@ BARRIERS = [
     Barrier('before MSI-X', 'hal/drivers/pcie_ep_link.c', 'link_irq_raise', [SYSTEM_STORE, CALL],
             "the host's interrupt handler"),
 
+    # Between the endpoint and the host's queues.
+    Barrier('SQ-TAIL', 'firmware/nvme_ep/poll.c', 'nvme_ep_poll_io', [LOAD_ACQUIRE, 'bl\\s'],
+            'the host: SQE, then doorbell'),
+    Barrier('CQE', 'firmware/nvme_ep/complete.c', 'nvme_ep_complete', [STORE, STORE_RELEASE],
+            'the host: phase, then the rest'),
+    Barrier('CQ-HEAD', 'firmware/nvme_ep/doorbell.c', 'nvme_ep_cq_head_read', [LOAD_ACQUIRE],
+            'the host: entry read, then doorbell'),
+    Barrier('EP-ARM', 'firmware/nvme_ep/poll.c', 'nvme_ep_arm', [CALL, FULL],
+            'who rings: doorbell, barrier, look at armed and EventIdx'),
+    Barrier('REGS', 'firmware/nvme_ep/registers.c', 'reg32_publish', [STORE_RELEASE],
+            'the host: CSTS, then what it says'),
+    Barrier('DOORBELL-MSG', 'firmware/nvme_ep/doorbell.c', 'doorbell_report', [STORE_RELEASE],
+            'nvme_ep_doorbell_error()'),
+    Barrier('DOORBELL-MSG partner', 'firmware/nvme_ep/doorbell.c', 'nvme_ep_doorbell_error',
+            [LOAD_ACQUIRE], 'DOORBELL-MSG'),
+
     # Between the NIC and its drives.
     Barrier('DRV-SQ', LITMUS, 'litmus_drv_sq_ring', [SYSTEM_STORE, STORE], 'the drive'),
     Barrier('DRV-CQ', LITMUS, 'litmus_drv_cq_pop', [LOAD_ACQUIRE, LOAD], 'the drive'),

@@ -1,6 +1,8 @@
 #include "tests/unit/nvme_ep/rig.h"
 
+#include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "hal/cpu.h"
 #include "hal/native/native.h"
 
@@ -23,6 +25,7 @@
 struct rig rig;
 struct rig_queue rig_admin_queue;
 static struct nvme_ep_memory *ep_memory;
+static pthread_t core0; /* with threads */
 
 /* --- windows ------------------------------------------------------------------------------- */
 
@@ -73,20 +76,23 @@ static void windows_settle(void)
 static bool fake_event_pop(struct pcie_ep *ep, struct pcie_ep_event *event)
 {
     (void)ep;
-    if (rig.event_tail == rig.event_head) {
+    uint32_t tail = shm_load32(&rig.event_tail);
+
+    if (tail == shm_load32_acquire(&rig.event_head)) {
         return false;
     }
-    *event = rig.events[rig.event_tail++ % RIG_EVENTS];
-    rig.pcie.event_seen = rig.event_tail;
+    *event = rig.events[tail % RIG_EVENTS];
+    rig.pcie.event_seen = tail + 1;
+    shm_store32_release(&rig.event_tail, tail + 1);
     return true;
 }
 
 static void fake_event_ack(struct pcie_ep *ep, const struct pcie_ep_event *event)
 {
     (void)ep;
-    rig.ack_count++;
     rig.last_ack = *event;
-    if (event->type != PCIE_EP_EVENT_VECTORS) {
+    shm_store32_release(&rig.ack_count, rig.ack_count + 1);
+    if (!rig.config.threads && event->type != PCIE_EP_EVENT_VECTORS) {
         windows_settle();
         guards_down();
         guards_up();
@@ -112,13 +118,13 @@ static void fake_irq_raise(struct pcie_ep *ep, uint16_t vector)
 {
     (void)ep;
     ASSERT(vector < LIMIT_VECTORS);
-    rig.irq_count[vector]++;
+    __atomic_fetch_add(&rig.irq_count[vector], 1, __ATOMIC_RELAXED);
 }
 
 static void fake_doorbells_arm(struct pcie_ep *ep, bool armed)
 {
     (void)ep;
-    rig.armed_count += armed ? 1u : -1u;
+    __atomic_fetch_add(&rig.armed_count, armed ? 1u : -1u, __ATOMIC_SEQ_CST);
 }
 
 static void fake_ready(struct pcie_ep *ep)
@@ -139,9 +145,12 @@ static const struct pcie_ep_ops fake_ops = {
 
 static void event_push(const struct pcie_ep_event *event)
 {
-    ASSERT(rig.event_head - rig.event_tail < RIG_EVENTS);
+    ASSERT(rig.event_head - shm_load32_acquire(&rig.event_tail) < RIG_EVENTS);
     rig.events[rig.event_head % RIG_EVENTS] = *event;
     shm_store32_release(&rig.event_head, rig.event_head + 1);
+    if (rig.config.threads) {
+        cpu_wake(0);
+    }
 }
 
 uint32_t rig_event(enum pcie_ep_event_type type, uint64_t value, bool revokes)
@@ -341,6 +350,37 @@ static void memory_make(void)
     }
 }
 
+static void run_core(void *arg)
+{
+    (void)arg;
+    sched_run();
+}
+
+static void *run_core0(void *arg)
+{
+    native_cpu_become(0);
+    run_core(arg);
+    return NULL;
+}
+
+/* Core 0 is a thread of ours: the test's own is the host. */
+static void threads_start(uint32_t cores)
+{
+    native_clock_use_real();
+    native_cpu_set_count(cores);
+    for (uint32_t core = 1; core < cores; core++) {
+        ASSERT(cpu_start(core, run_core, NULL) == STATUS_OK);
+    }
+    ASSERT(pthread_create(&core0, NULL, run_core0, NULL) == 0);
+}
+
+static void threads_stop(void)
+{
+    sched_stop();
+    pthread_join(core0, NULL);
+    native_cpu_join();
+}
+
 void rig_start(const struct rig_config *config)
 {
     uint8_t *ram = rig.ram;
@@ -356,7 +396,7 @@ void rig_start(const struct rig_config *config)
     memory_make();
     native_cpu_become(0);
     native_clock_set(NS_PER_S);
-    sched_init(cores, SCHED_IDLE_POLL);
+    sched_init(cores, rig.config.threads ? SCHED_IDLE_ADAPTIVE : SCHED_IDLE_POLL);
     function_start();
     uint16_t queues = rig.config.doorbell_buffers && rig.config.dstrd == 4 ? 31 : LIMIT_IO_QUEUES;
     struct nvme_ep_config ep_config = {
@@ -385,6 +425,9 @@ void rig_start(const struct rig_config *config)
     if (!rig.config.not_serving) {
         nvme_ep_serve(rig.ep);
     }
+    if (rig.config.threads) {
+        threads_start(cores);
+    }
     rig_turn(2);
 }
 
@@ -401,9 +444,17 @@ bool rig_pools_are_full(void)
 
 void rig_stop(void)
 {
+    uint32_t acks = shm_load32(&rig.ack_count);
+
     rig.slow.obeys_cancel = true;
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
     rig_turn(4);
+    if (rig.config.threads) {
+        while (shm_load32_acquire(&rig.ack_count) == acks) {
+            rig_turn(1);
+        }
+        threads_stop();
+    }
     rig_slow_release_all(&rig.slow);
     rig_turn(20);
     ASSERT(rig_pools_are_full());
@@ -416,6 +467,10 @@ void rig_turn(uint32_t count)
 {
     uint32_t cores = sched_core_count();
 
+    if (rig.config.threads) {
+        usleep(20 * count);
+        return;
+    }
     guards_up();
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t core = 0; core < cores; core++) {
@@ -453,6 +508,12 @@ void *rig_ptr(uint64_t host_addr)
     return rig.ram + (host_addr - RIG_HOST_BASE);
 }
 
+/* How many turns something may take. Threads may have to wait for a processor. */
+static uint32_t patience(void)
+{
+    return rig.config.threads ? 500000 : 20;
+}
+
 /* --- enable -------------------------------------------------------------------------------- */
 
 void rig_enable_sized(uint32_t sq_size, uint32_t cq_size, uint32_t cc)
@@ -467,7 +528,7 @@ void rig_enable_sized(uint32_t sq_size, uint32_t cq_size, uint32_t cc)
     rig_write64(NVME_REG_ASQ, q->sq_addr);
     rig_write64(NVME_REG_ACQ, q->cq_addr);
     rig_write32(NVME_REG_CC, cc);
-    for (uint32_t i = 0; i < 20 && (rig_csts() & NVME_CSTS_RDY) == 0; i++) {
+    for (uint32_t i = 0; i < patience() && (rig_csts() & NVME_CSTS_RDY) == 0; i++) {
         rig_turn(1);
     }
     rig_turn(2);
@@ -483,6 +544,9 @@ void rig_disable(void)
 {
     rig_write32(NVME_REG_CC, rig_read32(NVME_REG_CC) & ~NVME_CC_EN);
     rig_turn(8);
+    for (uint32_t i = 0; rig.config.threads && i < patience() && rig_csts() != 0; i++) {
+        rig_turn(1);
+    }
 }
 
 /* --- queues -------------------------------------------------------------------------------- */
@@ -509,18 +573,30 @@ uint16_t rig_push(struct rig_queue *queue, const struct nvme_sqe *sqe)
     return cid;
 }
 
+/* Trapped: who writes the page wakes the cores that are armed. */
+static void mmio_ring(uint32_t *mmio, uint32_t value)
+{
+    shm_store32_release(mmio, value);
+    shm_full_barrier(); /* pairs with EP-ARM in poll.c */
+    if (rig.config.threads && rig.config.trapped && shm_load32(&rig.armed_count) != 0) {
+        for (uint32_t core = 0; core < sched_core_count(); core++) {
+            cpu_wake(core);
+        }
+    }
+}
+
 /* 7.13: MMIO only when the shadow passes EventIdx. */
 static void ring(uint32_t *mmio, uint32_t *shadow, const uint32_t *event_idx, uint32_t value)
 {
     if (shadow == NULL) {
-        shm_store32_release(mmio, value);
+        mmio_ring(mmio, value);
         return;
     }
     uint16_t old = (uint16_t)shm_load32(shadow);
     shm_store32_release(shadow, value);
     shm_full_barrier();
     if ((uint16_t)(value - shm_load32(event_idx) - 1) < (uint16_t)(value - old)) {
-        shm_store32_release(mmio, value);
+        mmio_ring(mmio, value);
     }
 }
 
@@ -534,10 +610,12 @@ bool rig_pop(struct rig_queue *queue, struct nvme_cqe *cqe)
     struct nvme_cqe *slot =
         (struct nvme_cqe *)rig_ptr(queue->cq_addr + queue->cq_head * NVME_CQE_BYTES);
 
-    if ((slot->dw3 & NVME_CQE_PHASE) != queue->phase << 16) {
+    /* Acquire: pairs with CQE in complete.c. */
+    if ((shm_load64_acquire(&slot->sq_head) >> 48 & 1) != queue->phase) {
         return false;
     }
-    *cqe = *slot;
+    uint64_t half[2] = {shm_load64(slot), shm_load64(&slot->sq_head)};
+    memcpy(cqe, half, sizeof(*cqe));
     queue->sq_head = cqe->sq_head;
     queue->cq_head = (queue->cq_head + 1) % queue->cq_size;
     if (queue->cq_head == 0) {
@@ -564,7 +642,7 @@ uint16_t rig_do(struct rig_queue *queue, const struct nvme_sqe *sqe, struct nvme
     uint16_t cid = rig_push(queue, sqe);
 
     rig_ring(queue);
-    for (uint32_t i = 0; i < 20; i++) {
+    for (uint32_t i = 0; i < patience(); i++) {
         rig_turn(1);
         if (rig_pop(queue, cqe)) {
             ASSERT(rig_cid(cqe) == cid && cqe->sq_id == queue->id);

@@ -53,6 +53,7 @@ struct rig_config {
     uint16_t io_queue_count;  /* 0: LIMIT_IO_QUEUES, 31 with doorbell buffers */
     uint8_t mdts;             /* 0: LIMIT_MDTS */
     bool not_serving;         /* nvme_ep_serve() is left to the test */
+    bool threads;             /* each core is a thread under the real clock; the test is the host */
 };
 
 struct rig {
@@ -120,7 +121,7 @@ void rig_stop(void);
 /* True when no command of the endpoint is in use. */
 bool rig_pools_are_full(void);
 
-/* Turns each core's reactor `count` times. */
+/* Turns each core's reactor `count` times. With threads: lets time pass. */
 void rig_turn(uint32_t count);
 void rig_advance_ms(uint32_t ms); /* the clock, with turns on the way */
 
