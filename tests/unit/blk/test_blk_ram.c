@@ -6,6 +6,8 @@
 #include <cmocka.h>
 #include "blk/blk_null.h"
 #include "blk/blk_ram.h"
+#include "hal/native/native.h"
+#include "sched/sched.h"
 
 #define BLOCKS 64u
 
@@ -190,6 +192,80 @@ static void blk_ram_init_bad_geometry_is_refused(void **state)
     assert_int_equal(blk_ram_init(&ram, &bad), STATUS_INVALID);
 }
 
+/* --- long ranges --------------------------------------------------------------------------- */
+
+#define LONG_BYTES (5u * BLK_RAM_STEP_BYTES / 2)
+
+static uint8_t long_medium[LONG_BYTES];
+
+static void start_long(uint8_t opcode)
+{
+    struct blk_ram_config config = {
+        .name = "long", .memory = long_medium, .size_bytes = LONG_BYTES, .lba_shift = 9};
+
+    native_cpu_become(0);
+    sched_init(1, SCHED_IDLE_POLL);
+    assert_int_equal(blk_ram_init(&ram, &config), STATUS_OK);
+    memset(long_medium, 0x77, sizeof(long_medium));
+    req.cmd = (struct nvme_sqe){.opcode = opcode, .cdw12 = LONG_BYTES / 512 - 1};
+    req.done = done;
+    req.owner_core = 0;
+    done_count = 0;
+}
+
+static void blk_ram_long_zeroing_goes_in_steps(void **state)
+{
+    (void)state;
+    start_long(NVME_IO_WRITE_ZEROES);
+    blk_submit(&ram.dev, &req);
+    assert_int_equal(done_count, 0);
+    assert_int_equal(long_medium[BLK_RAM_STEP_BYTES - 1], 0);
+    assert_int_equal(long_medium[BLK_RAM_STEP_BYTES], 0x77);
+    sched_turn();
+    assert_int_equal(done_count, 0);
+    assert_int_equal(long_medium[2 * BLK_RAM_STEP_BYTES - 1], 0);
+    sched_turn();
+    assert_int_equal(done_count, 1);
+    assert_int_equal(req.status, 0);
+    assert_int_equal(long_medium[LONG_BYTES - 1], 0);
+    sched_turn();
+    assert_int_equal(done_count, 1);
+}
+
+static void blk_ram_long_zeroing_can_be_cancelled(void **state)
+{
+    (void)state;
+    start_long(NVME_IO_WRITE_ZEROES);
+    blk_submit(&ram.dev, &req);
+    blk_cancel(&ram.dev, &req);
+    assert_int_equal(done_count, 0); /* still exactly once, and later */
+    sched_turn();
+    assert_int_equal(done_count, 1);
+    assert_int_equal(NVME_STATUS_CODE(req.status), NVME_SC_ABORT_REQUESTED);
+    assert_int_equal(long_medium[LONG_BYTES - 1], 0x77);
+}
+
+static void blk_ram_long_deallocate_goes_on_over_ranges(void **state)
+{
+    (void)state;
+    struct nvme_dsm_range ranges[2] = {
+        {.lba_count = LONG_BYTES / 512 - 4096, .slba = 0},
+        {.lba_count = 4000, .slba = LONG_BYTES / 512 - 4096},
+    };
+    start_long(NVME_IO_DSM);
+    memcpy(data, ranges, sizeof(ranges));
+    refer(sizeof(ranges));
+    req.cmd = (struct nvme_sqe){.opcode = NVME_IO_DSM, .cdw10 = 1, .cdw11 = NVME_DSM_DEALLOCATE};
+    blk_submit(&ram.dev, &req);
+    for (uint32_t i = 0; i < 4 && done_count == 0; i++) {
+        sched_turn();
+    }
+    assert_int_equal(done_count, 1);
+    assert_int_equal(req.status, 0);
+    assert_int_equal(long_medium[LONG_BYTES - 96 * 512 - 1], 0);
+    assert_int_equal(long_medium[LONG_BYTES - 96 * 512], 0x77);
+}
+
 static void blk_null_completes_and_moves_nothing(void **state)
 {
     (void)state;
@@ -220,6 +296,9 @@ int main(void)
         cmocka_unit_test_setup(blk_ram_length_that_differs_is_refused, setup),
         cmocka_unit_test_setup(blk_ram_flush_verify_and_unknown_opcodes, setup),
         cmocka_unit_test_setup(blk_ram_init_bad_geometry_is_refused, setup),
+        cmocka_unit_test_setup(blk_ram_long_zeroing_goes_in_steps, setup),
+        cmocka_unit_test_setup(blk_ram_long_zeroing_can_be_cancelled, setup),
+        cmocka_unit_test_setup(blk_ram_long_deallocate_goes_on_over_ranges, setup),
         cmocka_unit_test_setup(blk_null_completes_and_moves_nothing, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
