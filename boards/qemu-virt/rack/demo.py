@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 
@@ -164,13 +165,17 @@ class Demo:
 
 
 def squeeze(table):
-    """The same table, without columns that are blank (or ruled) in all lines but for two."""
+    """The same table with columns as wide as what is in them; its ruler shows where they are."""
     lines = table.splitlines()
-    width = max(map(len, lines), default=0)
-    columns = list(zip(*(line.ljust(width) for line in lines)))
-    kept = [column for i, column in enumerate(columns)
-            if i < 2 or any(set(columns[j]) - {" ", "-"} for j in (i - 2, i - 1, i))]
-    return "\n".join("".join(cells).rstrip() for cells in zip(*kept)) + "\n"
+    ruler = next((line for line in lines if line.startswith("--")), "")
+    spans = [match.span() for match in re.finditer("-+", ruler)]
+    if not spans:
+        return table
+    rows = [[line[start:end].strip() for start, end in spans] for line in lines]
+    widths = [max(len(row[i]) for row in rows if set(row[i]) != {"-"}) for i in range(len(spans))]
+    rows = [["-" * width if set(cell) == {"-"} else cell.ljust(width)
+             for cell, width in zip(row, widths)] for row in rows]
+    return "".join("  ".join(row).rstrip() + "\n" for row in rows)
 
 
 class Output:
