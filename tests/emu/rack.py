@@ -3,7 +3,6 @@
 
     rack.py [PATTERN...]          all, or those whose suite/name contains a pattern
     rack.py --list
-    rack.py --board native        against the firmware as a process; reference: QEMU's own NVMe
 
 Each suite starts one rack; its tests run one after the other on it. Logs: build/rack/test-<suite>/.
 """
@@ -22,7 +21,7 @@ import rack_life
 import rack_reset
 from rack import RackConfig
 from rack.testing import Suite, main
-from rack_common import HOST_ARGS, NAMESPACES
+from rack_common import HOST_ARGS, NAMESPACES, NATIVE_NAMESPACES
 
 
 def config(**changes):
@@ -44,8 +43,12 @@ SUITES = [
               rack_reset.test_function_level_reset_under_load,
               rack_life.test_nic_restart_while_the_host_waits]),
     # the older kernel, and a drive with large blocks
-    Suite("linux-6.1", config(guest="guest-6.1", nic_drive_lba_bytes=4096),
-          SHORT),
+    Suite("linux-6.1", config(guest="guest-6.1", nic_drive_lba_bytes=4096), SHORT),
+    # the same firmware as a process of this machine, memory in place of the drive
+    Suite("native", RackConfig(board="native", namespaces=NATIVE_NAMESPACES, host_args=HOST_ARGS),
+          SHORT + [rack_reset.test_unbind_and_bind_under_load,
+                   rack_reset.test_function_level_reset_under_load,
+                   rack_reset.test_bus_master_off_under_load]),
 ]
 
 if __name__ == "__main__":

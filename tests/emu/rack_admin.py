@@ -30,7 +30,7 @@ def _fields(text):
 
 def test_id_ctrl_says_nvme_1_4(rack):
     fields = _fields(rack.host.run("nvme id-ctrl /dev/nvme0").out)
-    expected = {"ver": "0x10400", "sn": "SNIC0001", "cntrltype": "1", "sqes": "0x66",
+    expected = {"ver": "0x10400", "sn": "SNIC-0", "cntrltype": "1", "sqes": "0x66",
                 "cqes": "0x44"}
     for name, value in expected.items():
         require(fields[name] == value, f"{name} is {fields[name]}, not {value}")

@@ -9,6 +9,7 @@ from rack.errors import RackError
 # NSIDs: a drive behind the NIC; NIC memory with 512 and 4096-byte blocks
 DRIVE, RAM, RAM_4K = 1, 2, 3
 NAMESPACES = "drive:0,ram:64M,ram:64M:4096"
+NATIVE_NAMESPACES = "ram:256M,ram:64M,ram:64M:4096"
 IO_TIMEOUT_S = 6  # the host's; far above what a loaded machine needs, far below a test's patience
 HOST_ARGS = f"nvme_core.io_timeout={IO_TIMEOUT_S} nvme_core.admin_timeout={IO_TIMEOUT_S}"
 
