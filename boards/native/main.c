@@ -3,12 +3,14 @@
  * a vfio-user NVMe controller at FOLDER/cntrl.
  */
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <pthread.h>
 #include "hal/board.h"
@@ -19,6 +21,7 @@
 /* Reserved, not used: pages cost memory when a RAM disk is written. */
 #define DEFAULT_POOL_BYTES (UINT64_C(64) << 30)
 #define CONFIG_BYTES       4096
+#define SERIAL_ROOM        32
 
 struct options {
     const char *folders[LIMIT_FUNCTIONS];
@@ -45,6 +48,7 @@ static const char usage[] =
     "                         ram:SIZE[:LBA]   RAM; SIZE like 64M, 2G; LBA 512 or 4096\n"
     "                         null:SIZE[:LBA]  completes at once, keeps nothing\n"
     "                       default ram:64M\n"
+    "  serial=TEXT          1 to 12 letters and digits (default: from the first folder's path)\n"
     "  queues=N             I/O queue pairs, 1..64 (default 64)\n"
     "  mdts=N               largest transfer 4 KiB << N, 1..8 (default 8)\n"
     "  sgl=on|off           offer SGLs (default on)\n"
@@ -74,6 +78,28 @@ void board_reset(void)
 
 /* --- main ---------------------------------------------------------------------------------- */
 
+/* Two processes in one VM must not be one drive to it, and the same folder is the same drive again:
+ * the serial number comes from the folder's path (FNV-1a, 64 bits, of which 48 are shown). */
+static void add_serial(struct options *options)
+{
+    char path[PATH_MAX];
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    char word[32];
+    const char *folder = options->folders[0];
+
+    mkdir(folder, 0777); /* pcie_ep_native_start() tells when that fails */
+    if (realpath(folder, path) != NULL) {
+        folder = path;
+    }
+    for (const char *c = folder; *c != '\0'; c++) {
+        hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+    }
+    snprintf(word, sizeof(word), "serial=%012llx ", (unsigned long long)(hash >> 16));
+    size_t len = strlen(word);
+    memmove(options->config + len, options->config, strlen(options->config) + 1);
+    memcpy(options->config, word, len);
+}
+
 static bool parse(int argc, char **argv, struct options *options)
 {
     /* Words that stand later win: one reactor unless somebody asks for more. */
@@ -82,7 +108,7 @@ static bool parse(int argc, char **argv, struct options *options)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--config") == 0 && value != NULL) {
             size_t used = strlen(options->config);
-            if (used + 1 + strlen(value) >= sizeof(options->config)) {
+            if (used + 1 + strlen(value) + SERIAL_ROOM >= sizeof(options->config)) {
                 fprintf(stderr, "snic: the configuration is too long\n");
                 return false;
             }
@@ -151,6 +177,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
+    add_serial(&options);
     catch_signals();
     uint32_t cores = processors();
     native_cpu_set_count(cores < LIMIT_CORES ? cores : LIMIT_CORES);

@@ -83,9 +83,10 @@ static enum status function_start(struct pcie_ep *pcie)
     }
     /* A subsystem each: a host with two functions takes two controllers of one subsystem only when
      * both say so (CMIC), and namespaces without a name of their own are named after it. */
-    snprintf(function->serial, sizeof(function->serial), "SNIC%04u", (unsigned)pcie->fn + 1);
-    snprintf(function->subnqn, sizeof(function->subnqn), "nqn.2026-11.org.snic:drive%u",
-             (unsigned)pcie->fn + 1);
+    snprintf(function->serial, sizeof(function->serial), "%s-%u", app.config.serial,
+             (unsigned)pcie->fn);
+    snprintf(function->subnqn, sizeof(function->subnqn), "nqn.2026-11.org.snic:%s-%u",
+             app.config.serial, (unsigned)pcie->fn);
     struct nvme_ep_config config = {
         .pcie = pcie,
         .ctrl =

@@ -19,8 +19,8 @@ struct app_function {
     struct nvme_ep *ep;
     struct pcie_ep *pcie;
     bool serving;
-    char serial[16];
-    char subnqn[40];
+    char serial[CONFIG_SERIAL_BYTES + 6]; /* "-65535" at most */
+    char subnqn[48];
 };
 
 struct app {

@@ -219,6 +219,25 @@ static enum status set_queues(struct parser *p, const char *key, const char *val
     return STATUS_OK;
 }
 
+static bool is_alphanumeric(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static enum status set_serial(struct parser *p, const char *key, const char *value)
+{
+    size_t len = strlen(value);
+    bool is_good = len > 0 && len < CONFIG_SERIAL_BYTES;
+    for (size_t i = 0; i < len; i++) {
+        is_good = is_good && is_alphanumeric(value[i]);
+    }
+    if (!is_good) {
+        return fail(p, key, value, "1 to 12 letters and digits");
+    }
+    memcpy(p->config->serial, value, len + 1);
+    return STATUS_OK;
+}
+
 static enum status set_mdts(struct parser *p, const char *key, const char *value)
 {
     uint64_t n;
@@ -269,8 +288,9 @@ static const struct {
     const char *key;
     enum status (*set)(struct parser *p, const char *key, const char *value);
 } keys[] = {
-    {"cores", set_cores}, {"idle", set_idle},   {"ns", set_ns_all}, {"queues", set_queues},
-    {"mdts", set_mdts},   {"dstrd", set_dstrd}, {"sgl", set_sgl},   {"dbbuf", set_dbbuf},
+    {"cores", set_cores},   {"idle", set_idle},   {"ns", set_ns_all},
+    {"queues", set_queues}, {"mdts", set_mdts},   {"dstrd", set_dstrd},
+    {"sgl", set_sgl},       {"dbbuf", set_dbbuf}, {"serial", set_serial},
 };
 
 /* One word, cut at '=' in place. */
@@ -303,6 +323,7 @@ static void set_defaults(struct config *config)
         .mdts = LIMIT_MDTS,
         .dstrd = CONFIG_DSTRD_AUTO,
         .sgl = true,
+        .serial = "SNIC",
     };
     for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
         config->functions[i].ns_count = 1;

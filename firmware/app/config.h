@@ -9,6 +9,8 @@
  *                           null:SIZE[:LBA]   completes at once, keeps nothing: for measurements
  *                           drive:D[:NSID]    local drive D behind the NIC, its namespace (or 1)
  *                         default ram:64M
+ *   serial=TEXT           1 to 12 letters and digits, unlike other boards in one host; default
+ *                         SNIC. Function F is drive TEXT-F
  *   queues=N              I/O queue pairs offered, 1..64; default 64
  *   mdts=N                largest transfer 4 KiB << N, 1..8; default 8
  *   sgl=on|off            offer SGLs; default on
@@ -27,7 +29,8 @@
 #include "base/status.h"
 #include "sched/sched.h"
 
-#define CONFIG_NS_MAX 64
+#define CONFIG_NS_MAX       64
+#define CONFIG_SERIAL_BYTES 13 /* with the end */
 
 enum config_ns_kind {
     CONFIG_NS_RAM,
@@ -64,6 +67,7 @@ struct config {
     uint8_t dstrd;
     bool sgl;
     enum config_choice doorbell_buffers;
+    char serial[CONFIG_SERIAL_BYTES];
     struct config_function functions[LIMIT_FUNCTIONS];
 };
 

@@ -40,12 +40,13 @@ static void config_parse_all_keys_are_set(void **state)
     (void)state;
     assert_int_equal(
         parse("  cores=2 idle=poll ns=ram:1G:4096,null:4K,drive:1:7 ns.2=none\tqueues=8 "
-              "mdts=5 sgl=off dbbuf=on dstrd=0\n"),
+              "mdts=5 sgl=off dbbuf=on dstrd=0 serial=Ab9\n"),
         STATUS_OK);
     assert_int_equal(config.cores, 2);
     assert_int_equal(config.idle, SCHED_IDLE_POLL);
     assert_int_equal(config.io_queues, 8);
     assert_int_equal(config.mdts, 5);
+    assert_string_equal(config.serial, "Ab9");
     assert_int_equal(config.dstrd, 0);
     assert_false(config.sgl);
     assert_int_equal(config.doorbell_buffers, CONFIG_ON);
@@ -80,6 +81,10 @@ static void config_parse_bad_values_name_the_word(void **state)
     assert_refused("idle=never", "idle");
     assert_refused("queues=65", "queues");
     assert_refused("mdts=9", "mdts");
+    assert_refused("mdts=0", "mdts");
+    assert_refused("serial=", "serial");
+    assert_refused("serial=1234567890123", "serial");
+    assert_refused("serial=a.b", "serial");
     assert_refused("dstrd=5", "dstrd");
     assert_refused("sgl=maybe", "sgl");
     assert_refused("dbbuf=", "dbbuf");
