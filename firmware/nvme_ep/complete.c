@@ -52,8 +52,8 @@ static void cq_count(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
 
     cq->signalled = cq->tail;
     cq->carried += count;
-    cq->cqe_count += count;
-    core->stats.cqe_count += count;
+    counter_add(&cq->cqe_count, count);
+    counter_add(&core->counters.cqes, count);
 }
 
 bool nvme_ep_cq_refill(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
@@ -66,7 +66,7 @@ bool nvme_ep_cq_refill(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
     uint32_t head = nvme_ep_cq_head_read(cq);
     uint32_t used = distance(cq->head, cq->tail, cq->size);
     if (head < cq->size && distance(cq->head, head, cq->size) <= used) {
-        cq->head = head;
+        __atomic_store_n(&cq->head, head, __ATOMIC_RELAXED); /* reports read it */
         cq->head_bad = head;
     } else if (head != cq->head_bad) { /* 5.2: out of range, or ahead of what was posted */
         cq->head_bad = head;
@@ -75,6 +75,12 @@ bool nvme_ep_cq_refill(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
     cq_count(core, cq);
     cq->room = cq->size - 1 - distance(cq->head, cq->tail, cq->size);
     return cq->room != 0;
+}
+
+/* Reports of core 0 read it. */
+static void held_count_set(struct nvme_ep_cq *cq, uint32_t count)
+{
+    __atomic_store_n(&cq->held_count, count, __ATOMIC_RELAXED);
 }
 
 /* --- ends of commands ---------------------------------------------------------------------- */
@@ -126,7 +132,7 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
 
     cmd_let_go(cmd);
     if (cq->is_dropping) {
-        core->stats.dropped_count++;
+        counter_add(&core->counters.dropped, 1);
         cmd_free(cmd);
         tell_abort(abort, was_aborted);
         return;
@@ -139,10 +145,10 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
         tell_abort(abort, was_aborted);
         return;
     }
-    core->stats.cq_full_count++;
+    counter_add(&core->counters.cq_full, 1);
     cmd->nvme.state = NVME_EP_CMD_HELD;
     list_push_back(&cq->held, &cmd->nvme.link);
-    cq->held_count++;
+    held_count_set(cq, cq->held_count + 1);
     core->attend |= NVME_EP_ATTEND_HELD;
     tell_abort(abort, false); /* the Abort cannot wait for a host that takes nothing */
 }
@@ -175,7 +181,7 @@ static bool cq_post_held(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
     while (cq->held_count != 0 && (cq->room != 0 || nvme_ep_cq_refill(core, cq))) {
         struct list *link = list_pop_front(&cq->held);
         struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(LIST_ENTRY(link, struct nvme_cmd, link));
-        cq->held_count--;
+        held_count_set(cq, cq->held_count - 1);
         cq_post(cq, cmd->sq, &cmd->nvme);
         cq_mark_dirty(core, cq);
         cmd_free(cmd);
@@ -207,8 +213,8 @@ static void cq_drop_held(struct nvme_ep_core *core, struct nvme_ep_cq *cq,
             continue;
         }
         list_remove(link);
-        cq->held_count--;
-        core->stats.dropped_count++;
+        held_count_set(cq, cq->held_count - 1);
+        counter_add(&core->counters.dropped, 1);
         cmd_free(cmd);
     }
 }
@@ -226,7 +232,7 @@ static void cq_raise(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
 {
     cq->carried = 0;
     cq->aggregate_ns = 0;
-    core->stats.irq_count++;
+    counter_add(&core->counters.irqs, 1);
     TRACE(core->index, IRQ_RAISE, core->ep->pcie->fn, cq->vector, 0, 0);
     pcie_ep_irq_raise(core->ep->pcie, cq->vector);
 }

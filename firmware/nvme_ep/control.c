@@ -195,6 +195,7 @@ static void aers_free(struct nvme_ep *ep)
         if (cmd->nvme.state != NVME_EP_CMD_FREE) {
             ASSERT(cmd->nvme.blk.cmd.opcode == NVME_ADMIN_ASYNC_EVENT);
             cmd->nvme.state = NVME_EP_CMD_FREE;
+            counter_add(&ep->cores[0].counters.dropped, 1);
             pool_put(&ep->admin.cmds, cmd);
         }
     }

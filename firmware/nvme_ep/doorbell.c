@@ -35,7 +35,7 @@ static void doorbell_report(struct msg *msg)
 
 void nvme_ep_doorbell_error(struct nvme_ep_core *core, uint16_t qid, uint8_t info, uint32_t value)
 {
-    core->stats.doorbell_error_count++;
+    counter_add(&core->counters.doorbell_errors, 1);
     TRACE(core->index, BAD_DOORBELL, core->ep->pcie->fn, qid, value, info);
     if (atomic_load_explicit(&core->doorbell_busy, memory_order_acquire)) {
         return; /* one at a time: the event is masked after the first anyway (5.2) */

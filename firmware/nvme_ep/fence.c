@@ -228,7 +228,7 @@ static void fence_finish(struct nvme_ep_core *core)
     }
     core->fence = NVME_EP_FENCE_NONE;
     core->attend &= ~NVME_EP_ATTEND_FENCE;
-    core->stats.fence_count++;
+    counter_add(&core->counters.fences, 1);
     core->fence_msg.fn = fence_answer;
     msg_send(0, &core->fence_msg);
 }

@@ -119,6 +119,7 @@ static void core_init(struct nvme_ep *ep, uint32_t index)
     core->poller.ctx = core;
     pools_init(&core->io, core, ep->cmds[index], LIMIT_COMMANDS_PER_CORE, ep->bigs[index],
                LIMIT_BIG_COMMANDS_PER_CORE);
+    counter_set(&core->counters.pool_low_water, LIMIT_COMMANDS_PER_CORE);
 }
 
 enum status nvme_ep_init(struct nvme_ep_memory *memory, const struct nvme_ep_config *config,
@@ -198,26 +199,24 @@ const char *nvme_ep_state_name(enum nvme_ep_state state)
     return (uint32_t)state < ARRAY_SIZE(names) ? names[state] : "?";
 }
 
-static void traffic_add(struct nvme_ep_traffic *sum, const struct nvme_ep_traffic *part)
+static void counters_add(struct nvme_ep_stats *sum, const struct nvme_ep_counters *c)
 {
-    sum->count += part->count;
-    sum->bytes += part->bytes;
-}
-
-static void stats_add(struct nvme_ep_stats *sum, const struct nvme_ep_stats *part)
-{
-    sum->sqe_count += part->sqe_count;
-    sum->cqe_count += part->cqe_count;
-    sum->irq_count += part->irq_count;
-    traffic_add(&sum->list_reads, &part->list_reads);
-    sum->staged_bytes += part->staged_bytes;
-    sum->doorbell_error_count += part->doorbell_error_count;
-    sum->bad_address_count += part->bad_address_count;
-    sum->pool_empty_count += part->pool_empty_count;
-    sum->cq_full_count += part->cq_full_count;
-    sum->dropped_count += part->dropped_count;
-    sum->cancel_count += part->cancel_count;
-    sum->fence_count += part->fence_count;
+    sum->sqe_count += counter_get(&c->sqes);
+    sum->cqe_count += counter_get(&c->cqes);
+    sum->irq_count += counter_get(&c->irqs);
+    sum->list_reads.count += counter_get(&c->list_reads);
+    sum->list_reads.bytes += counter_get(&c->list_bytes);
+    sum->data_from_host.count += counter_get(&c->mapped[0].count);
+    sum->data_from_host.bytes += counter_get(&c->mapped[0].bytes);
+    sum->data_to_host.count += counter_get(&c->mapped[1].count);
+    sum->data_to_host.bytes += counter_get(&c->mapped[1].bytes);
+    sum->doorbell_error_count += counter_get(&c->doorbell_errors);
+    sum->bad_address_count += counter_get(&c->bad_addresses);
+    sum->pool_empty_count += counter_get(&c->pool_empty);
+    sum->cq_full_count += counter_get(&c->cq_full);
+    sum->dropped_count += counter_get(&c->dropped);
+    sum->cancel_count += counter_get(&c->cancels);
+    sum->fence_count += counter_get(&c->fences);
 }
 
 struct nvme_ep_stats nvme_ep_stats(const struct nvme_ep *ep, uint32_t core)
@@ -226,9 +225,7 @@ struct nvme_ep_stats nvme_ep_stats(const struct nvme_ep *ep, uint32_t core)
 
     for (uint32_t i = 0; i < LIMIT_CORES; i++) {
         if (core == NVME_EP_ALL_CORES || core == i) {
-            stats_add(&sum, &ep->cores[i].stats);
-            traffic_add(&sum.data_from_host, &ep->cores[i].data[0]);
-            traffic_add(&sum.data_to_host, &ep->cores[i].data[1]);
+            counters_add(&sum, &ep->cores[i].counters);
         }
     }
     /* One access each; not counted apart on the way. */
@@ -250,23 +247,30 @@ struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t 
     const struct nvme_ep_cq *cq = &ep->cqs[qid];
     if (ep->cq_state[qid] != NVME_EP_QUEUE_FREE) {
         info.cq_size = (uint16_t)cq->size;
-        info.cq_head = (uint16_t)cq->head;
-        info.cq_tail = (uint16_t)cq->tail;
+        info.cqe_count = counter_get(&cq->cqe_count);
+        info.cq_head = (uint16_t)__atomic_load_n(&cq->head, __ATOMIC_RELAXED);
+        info.cq_tail = (uint16_t)(info.cqe_count % cq->size);
         info.cq_vector = cq->vector;
-        info.cq_held = (uint16_t)cq->held_count;
+        info.cq_held = (uint16_t)__atomic_load_n(&cq->held_count, __ATOMIC_RELAXED);
         info.cq_ien = cq->is_ien;
-        info.cqe_count = cq->cqe_count;
         info.core = cq->core;
     }
     if (ep->sq_state[qid] != NVME_EP_QUEUE_FREE) {
         info.sq_size = (uint16_t)sq->size;
-        info.sq_head = (uint16_t)sq->head;
+        info.sqe_count = counter_get(&sq->sqe_count);
+        info.sq_head = (uint16_t)(info.sqe_count % sq->size); /* both start at 0 */
         info.sq_tail = (uint16_t)shm_load32(nvme_ep_sq_doorbell(ep, qid));
         info.sq_cq_id = sq->cq->id;
-        info.sqe_count = sq->sqe_count;
         info.core = sq->core;
     }
     return info;
+}
+
+/* Fetched, but neither posted nor dropped; event requests that wait count, those that a disable
+ * forgot do not. */
+static uint32_t in_flight(const struct nvme_ep_counters *c)
+{
+    return (uint32_t)(counter_get(&c->sqes) - counter_get(&c->cqes) - counter_get(&c->dropped));
 }
 
 struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep)
@@ -286,10 +290,8 @@ struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep)
         snapshot.cq_count += ep->cq_state[qid] != NVME_EP_QUEUE_FREE;
     }
     for (uint32_t i = 0; i < LIMIT_CORES; i++) {
-        const struct pool *pool = &ep->cores[i].io.cmds;
-        snapshot.in_flight[i] = pool->count - pool->free_count;
-        snapshot.pool_low_water[i] = pool->low_water;
+        snapshot.in_flight[i] = in_flight(&ep->cores[i].counters);
+        snapshot.pool_low_water[i] = (uint32_t)counter_get(&ep->cores[i].counters.pool_low_water);
     }
-    snapshot.in_flight[0] += ep->admin.cmds.count - ep->admin.cmds.free_count;
     return snapshot;
 }

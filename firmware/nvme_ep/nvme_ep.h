@@ -137,10 +137,11 @@ struct nvme_ep_queue_info {
     uint64_t cqe_count;
 };
 
-/* Any core, any context: plain reads, takes no lock. `qid` 0..LIMIT_IO_QUEUES. */
+/* Core 0, any context there (interrupt handlers too): takes no lock, the queue's core runs on.
+ * `qid` 0..LIMIT_IO_QUEUES. */
 struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t qid);
 
-/* What one wants to see when it hangs. Any core, any context. */
+/* What one wants to see when it hangs. Core 0, any context there. */
 struct nvme_ep_snapshot {
     enum nvme_ep_state state;
     uint32_t cc;

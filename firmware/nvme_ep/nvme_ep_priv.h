@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include "base/bits.h"
+#include "base/counter.h"
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/shm.h"
@@ -83,7 +84,7 @@ struct nvme_ep_sq {
     const struct nvme_sqe *base;           /* NULL: not reachable now */
     struct nvme_ep_cq *cq;
     struct nvme_ep_pools *pools;
-    uint64_t sqe_count;
+    _Atomic uint64_t sqe_count;
     uint32_t head;
     uint32_t size;
     uint16_t id;
@@ -131,7 +132,7 @@ struct nvme_ep_cq {
     uint32_t signalled;    /* tail when entries were last counted */
     uint32_t carried;      /* entries counted since the last interrupt or decision about it */
     uint64_t aggregate_ns; /* when the first of them has to be signalled */
-    uint64_t cqe_count;
+    _Atomic uint64_t cqe_count;
     uint64_t host_addr;
     struct list held; /* nvme_cmd.link */
 };
@@ -175,6 +176,27 @@ struct nvme_ep_dbbuf {
     uint64_t event_idx_addr;
 };
 
+/* What nvme_ep_stats() adds up. */
+struct nvme_ep_counters {
+    _Atomic uint64_t sqes;
+    _Atomic uint64_t cqes;
+    _Atomic uint64_t irqs;
+    _Atomic uint64_t list_reads;
+    _Atomic uint64_t list_bytes;
+    _Atomic uint64_t doorbell_errors;
+    _Atomic uint64_t bad_addresses;
+    _Atomic uint64_t pool_empty;
+    _Atomic uint64_t pool_low_water;
+    _Atomic uint64_t cq_full;
+    _Atomic uint64_t dropped;
+    _Atomic uint64_t cancels;
+    _Atomic uint64_t fences;
+    struct {
+        _Atomic uint64_t count;
+        _Atomic uint64_t bytes;
+    } mapped[2]; /* data from the host, to the host */
+};
+
 struct nvme_ep_core {
     CACHE_ALIGNED struct nvme_ep *ep;
     uint32_t attend; /* NVME_EP_ATTEND_* */
@@ -204,8 +226,8 @@ struct nvme_ep_core {
     struct nvme_ep_sq *deleting[NVME_EP_QUEUES];
     uint32_t deleting_count;
     struct nvme_ep_pools io;
-    struct nvme_ep_stats stats;
-    struct nvme_ep_traffic data[2]; /* mapped: from the host, to the host */
+    struct nvme_ep_counters counters;
+    struct nvme_ep_traffic mapped[2]; /* counted here per command, published once per batch */
 
     uint32_t coalesce_threshold; /* entries */
     uint64_t coalesce_ns;        /* 0: off */

@@ -47,6 +47,19 @@ ALWAYS_INLINE void cmd_setup(struct nvme_ep_cmd *cmd, struct nvme_ep_core *core,
     cmd->is_mapped = false;
 }
 
+/* What is counted once per batch. */
+ALWAYS_INLINE void batch_count(struct nvme_ep_core *core, uint32_t count)
+{
+    struct nvme_ep_counters *counters = &core->counters;
+
+    counter_add(&counters->sqes, count);
+    counter_set(&counters->pool_low_water, core->io.cmds.low_water);
+    for (uint32_t i = 0; i < 2; i++) {
+        counter_set(&counters->mapped[i].count, core->mapped[i].count);
+        counter_set(&counters->mapped[i].bytes, core->mapped[i].bytes);
+    }
+}
+
 /* Fetches up to `limit` commands. Inlined twice, so that `submit` is a direct call. */
 ALWAYS_INLINE uint32_t sq_fetch_to(struct nvme_ep_core *core, struct nvme_ep_sq *sq, uint32_t tail,
                                    uint32_t limit, void (*submit)(struct nvme_cmd *nvme))
@@ -68,7 +81,7 @@ ALWAYS_INLINE uint32_t sq_fetch_to(struct nvme_ep_core *core, struct nvme_ep_sq 
         /* A command may need a long list: there is one as long as we are here. */
         struct nvme_ep_cmd *cmd = pools->bigs.free_list != NULL ? pool_get(&pools->cmds) : NULL;
         if (UNLIKELY(cmd == NULL)) {
-            core->stats.pool_empty_count++; /* a completion wakes */
+            counter_add(&core->counters.pool_empty, 1); /* a completion wakes */
             break;
         }
         STAGE_ENTER(FETCH);
@@ -89,8 +102,8 @@ ALWAYS_INLINE uint32_t sq_fetch_to(struct nvme_ep_core *core, struct nvme_ep_sq 
         STAGE_ENTER(POLL);
     }
     count -= left;
-    sq->sqe_count += count;
-    core->stats.sqe_count += count;
+    counter_add(&sq->sqe_count, count);
+    batch_count(core, count);
     return count;
 }
 

@@ -33,7 +33,7 @@ static COLD nvme_status_t builder_grow(struct nvme_ep_builder *builder)
      * it so and has to come again. */
     cmd->big = pool_get(&cmd->sq->pools->bigs);
     if (cmd->big == NULL) {
-        cmd->core->stats.pool_empty_count++;
+        counter_add(&cmd->core->counters.pool_empty, 1);
         return NVME_SC_COMMAND_INTERRUPTED;
     }
     cmd->nvme.state |= NVME_EP_CMD_BIG;
@@ -73,7 +73,7 @@ nvme_status_t nvme_ep_builder_add(struct nvme_ep_builder *builder, uint64_t bus_
 
 nvme_status_t nvme_ep_bad_address(struct nvme_ep_cmd *cmd, uint64_t host_addr, uint32_t len_bytes)
 {
-    cmd->core->stats.bad_address_count++;
+    counter_add(&cmd->core->counters.bad_addresses, 1);
     TRACE(cmd->core->index, BAD_ADDRESS, cmd->nvme.blk.fn,
           (uint32_t)cmd->nvme.sq_id << 16 | cmd->nvme.cid, host_addr, len_bytes);
     return NVME_SC_DATA_TRANSFER_ERROR | NVME_STATUS_DNR;
@@ -96,15 +96,15 @@ ALWAYS_INLINE void data_set(struct nvme_ep_cmd *cmd, const struct mem_seg *segs,
                             uint32_t len_bytes, bool for_write)
 {
     struct mem_ref *data = &cmd->nvme.blk.data;
-    struct nvme_ep_traffic *traffic = &cmd->core->data[for_write];
+    struct nvme_ep_traffic *mapped = &cmd->core->mapped[for_write];
 
     data->segs = segs;
     data->len_bytes = len_bytes;
     data->seg_count = (uint16_t)seg_count;
     data->space = MEM_SPACE_HOST;
     cmd->is_mapped = true;
-    traffic->count++;
-    traffic->bytes += len_bytes;
+    mapped->count++;
+    mapped->bytes += len_bytes;
 }
 
 void nvme_ep_builder_finish(struct nvme_ep_builder *builder, uint32_t len_bytes)
@@ -136,8 +136,8 @@ static nvme_status_t prp_list_open(struct prp_list *list, struct nvme_ep_cmd *cm
     }
     list->entries = mem_bus_ptr(bus_addr);
     list->left = room;
-    core->stats.list_reads.count++;
-    core->stats.list_reads.bytes += len_bytes;
+    counter_add(&core->counters.list_reads, 1);
+    counter_add(&core->counters.list_bytes, len_bytes);
     return NVME_SC_SUCCESS;
 }
 

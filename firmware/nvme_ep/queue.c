@@ -370,7 +370,7 @@ void nvme_ep_cancel(struct nvme_ep_cmd *cmd)
     }
     cmd->nvme.state |= NVME_EP_CMD_CANCELLED;
     cmd->nvme.aborted = true;
-    cmd->core->stats.cancel_count++;
+    counter_add(&cmd->core->counters.cancels, 1);
     nvme_cancel(&cmd->nvme);
 }
 

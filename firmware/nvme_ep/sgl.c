@@ -92,8 +92,8 @@ static nvme_status_t walk_segment(struct walk *walk, const struct nvme_sgl_desc 
     walk->next = mem_bus_ptr(bus_addr);
     walk->count = count;
     walk->is_last = is_last;
-    core->stats.list_reads.count++;
-    core->stats.list_reads.bytes += desc->len_bytes;
+    counter_add(&core->counters.list_reads, 1);
+    counter_add(&core->counters.list_bytes, desc->len_bytes);
     return NVME_SC_SUCCESS;
 }
 
