@@ -118,7 +118,7 @@ $(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
-NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf
+NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf $(B)/host/step_count
 
 $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
                  $(B)/host/obj/tests/native/%.o

@@ -58,10 +58,15 @@ class Target:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def busy_seconds(pid):
+def cpu_seconds(pid):
+    """(in user mode, in the kernel)"""
     with open(f'/proc/{pid}/stat', encoding='ascii') as stat:
         fields = stat.read().rsplit(')', 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+    return tuple(int(field) / os.sysconf('SC_CLK_TCK') for field in fields[11:13])
+
+
+def busy_seconds(pid):
+    return sum(cpu_seconds(pid))
 
 
 def check(config, options=(), count=1):
@@ -102,6 +107,19 @@ def idle():
     return (1, 0) if good else (0, 1)
 
 
+def polling():
+    """A polling board stays out of the kernel: one system call in every turn would be most of it.
+    """
+    with Target('ns=null:64M idle=poll cores=1') as target:
+        before = cpu_seconds(target.process.pid)
+        time.sleep(2)
+        user, kernel = (now - then for now, then in zip(cpu_seconds(target.process.pid), before))
+    good = kernel < 0.2 * user
+    print(f'{"ok  " if good else "FAIL"} polling: {user:.2f} s in user mode, {kernel:.2f} s in the '
+          'kernel')
+    return (1, 0) if good else (0, 1)
+
+
 def tests():
     total = [0, 0]
     cases = [
@@ -111,6 +129,7 @@ def tests():
                                                        ['--doorbells', 'trapped'])),
         ('two controllers', lambda: check('ns=ram:16M', count=2)),
         ('idle', idle),
+        ('polling', polling),
     ]
     for name, case in cases:
         print(f'-- {name}')
