@@ -1,0 +1,99 @@
+#!/usr/bin/python3
+"""Runs what the README tells a reader to type. Last line: "N passed, N failed".
+
+Targets that others run (check, check-quick) or that take as long as one likes (fuzz) are only
+looked up; everything else is run as it stands there.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NOT_RUN = {'check', 'check-quick', 'fuzz'}
+TIMEOUT_S = 900
+
+
+def readme():
+    with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as text:
+        return text.read()
+
+
+def run(command, timeout_s=TIMEOUT_S):
+    done = subprocess.run(command, cwd=ROOT, shell=True, timeout=timeout_s, text=True,
+                          errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f'"{command}" ended with {done.returncode}:\n{done.stdout[-3000:]}')
+    return done.stdout
+
+
+def targets_exist():
+    helped = run('make')
+    for target in re.findall(r'`make ([a-z-]+)`', readme()):
+        assert re.search(rf'^  make {target}\s', helped, re.M), f'make does not list {target}'
+
+
+def links_lead_somewhere():
+    for link in re.findall(r'\]\(([^)#:]+)\)', readme()):
+        assert os.path.exists(os.path.join(ROOT, link)), f'{link} is not there'
+    for folder in re.findall(r'^\| `([^`]+)`.*\|', readme(), re.M):
+        path = folder.split(' ')[0]
+        assert path == 'make' or os.path.exists(os.path.join(ROOT, path)), f'{path} is not there'
+
+
+def native_board_listens():
+    words = re.search(r'^build/native/snic (--config "[^"]*") (/tmp/\S+)$', readme(), re.M)
+    assert words, 'the README shows no native board'
+    folder = tempfile.mkdtemp(prefix='snic-readme-')
+    try:
+        process = subprocess.Popen(f'exec build/native/snic {words[1]} {folder}/nvme0', cwd=ROOT,
+                                   shell=True, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(os.path.join(folder, 'nvme0/cntrl')):
+            assert time.monotonic() < deadline and process.poll() is None, 'it does not listen'
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(20) == 0, 'it does not end well'
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_target(target):
+    return lambda: run(f'make {target}')
+
+
+def rack_stays_and_goes():
+    run('make rack')
+    try:
+        run("boards/qemu-virt/rack/attach.py run 'nvme list'")
+    finally:
+        run('boards/qemu-virt/rack/up.py stop')
+
+
+def main():
+    tests = [('targets exist', targets_exist), ('links lead somewhere', links_lead_somewhere)]
+    for target in dict.fromkeys(re.findall(r'^(?:\| `)?make ([a-z-]+)', readme(), re.M)):
+        if target not in NOT_RUN:
+            test = rack_stays_and_goes if target == 'rack' else make_target(target)
+            tests.append((f'make {target}', test))
+    tests.append(('native board listens', native_board_listens))
+    failed = 0
+    for name, test in tests:
+        start = time.monotonic()
+        try:
+            test()
+            print(f'ok   {name} ({time.monotonic() - start:.1f} s)', flush=True)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(f'FAIL {name}: {error}', flush=True)
+    print(f'{len(tests) - failed} passed, {failed} failed')
+    return 0 if failed == 0 else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
