@@ -39,8 +39,15 @@ static uint32_t cursor_next(struct cursor *c, uint32_t max_bytes, char **piece)
     return len_bytes;
 }
 
-uint32_t mem_ref_read(const struct mem_ref *ref, uint32_t offset_bytes, void *to,
-                      uint32_t len_bytes)
+enum walk {
+    WALK_READ,  /* reference to buffer */
+    WALK_WRITE, /* buffer to reference */
+    WALK_ZERO,
+};
+
+/* `what` is a constant in each caller: three loops come out of this, none with a switch inside. */
+ALWAYS_INLINE uint32_t walk(const struct mem_ref *ref, uint32_t offset_bytes, uint32_t len_bytes,
+                            enum walk what, char *buffer)
 {
     struct cursor c = cursor_at(ref, offset_bytes);
     uint32_t done_bytes = 0;
@@ -51,43 +58,35 @@ uint32_t mem_ref_read(const struct mem_ref *ref, uint32_t offset_bytes, void *to
         if (piece_bytes == 0) {
             break;
         }
-        memcpy((char *)to + done_bytes, piece, piece_bytes);
+        switch (what) {
+        case WALK_READ:
+            memcpy(buffer + done_bytes, piece, piece_bytes);
+            break;
+        case WALK_WRITE:
+            memcpy(piece, buffer + done_bytes, piece_bytes);
+            break;
+        case WALK_ZERO:
+            memset(piece, 0, piece_bytes);
+            break;
+        }
         done_bytes += piece_bytes;
     }
     return done_bytes;
+}
+
+uint32_t mem_ref_read(const struct mem_ref *ref, uint32_t offset_bytes, void *to,
+                      uint32_t len_bytes)
+{
+    return walk(ref, offset_bytes, len_bytes, WALK_READ, to);
 }
 
 uint32_t mem_ref_write(const struct mem_ref *ref, uint32_t offset_bytes, const void *from,
                        uint32_t len_bytes)
 {
-    struct cursor c = cursor_at(ref, offset_bytes);
-    uint32_t done_bytes = 0;
-
-    while (done_bytes < len_bytes) {
-        char *piece;
-        uint32_t piece_bytes = cursor_next(&c, len_bytes - done_bytes, &piece);
-        if (piece_bytes == 0) {
-            break;
-        }
-        memcpy(piece, (const char *)from + done_bytes, piece_bytes);
-        done_bytes += piece_bytes;
-    }
-    return done_bytes;
+    return walk(ref, offset_bytes, len_bytes, WALK_WRITE, (char *)(uintptr_t)from);
 }
 
 uint32_t mem_ref_zero(const struct mem_ref *ref, uint32_t offset_bytes, uint32_t len_bytes)
 {
-    struct cursor c = cursor_at(ref, offset_bytes);
-    uint32_t done_bytes = 0;
-
-    while (done_bytes < len_bytes) {
-        char *piece;
-        uint32_t piece_bytes = cursor_next(&c, len_bytes - done_bytes, &piece);
-        if (piece_bytes == 0) {
-            break;
-        }
-        memset(piece, 0, piece_bytes);
-        done_bytes += piece_bytes;
-    }
-    return done_bytes;
+    return walk(ref, offset_bytes, len_bytes, WALK_ZERO, NULL);
 }
