@@ -213,6 +213,7 @@ check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
+	$(Q)$(PY) boards/deps/deps.py get newlib libfdt qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
 	    $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
