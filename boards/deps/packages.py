@@ -21,6 +21,7 @@ PACKAGES = {
     "libfdt-dev": "unit tests of the device tree reader",
     "device-tree-compiler": "device trees of the tests",
     "valgrind": "make bench: instructions of the native board",
+    "zstd": "unpacks the guests' kernels",
     "xz-utils": "unpacks newlib's source",
     "debian-archive-keyring": "checks signatures of fetched packages",
     "git": "file lists for the style checks",
