@@ -128,8 +128,22 @@ class Tree:
         if link and link != name:
             os.symlink(link, target)
             return
-        shutil.copy2(found[0], target)
-        self._add_libraries_of(found[0])
+        real = self._inside(found[0])
+        shutil.copy2(real, target)
+        self._add_libraries_of(real)
+
+    def _inside(self, path):
+        """Follows links as the guest would: an absolute one leads into the guest's tree, never to
+        a file of this machine."""
+        for _ in range(8):
+            if not os.path.islink(path):
+                return path
+            to = os.readlink(path)
+            if to.startswith("/"):
+                path = f"{self.user}/usr/{to.lstrip('/').removeprefix('usr/')}"
+            else:
+                path = os.path.normpath(os.path.join(os.path.dirname(path), to))
+        raise DepsError(f"{path}: links lead in a circle")
 
     def _add_libraries_of(self, path):
         text = run(["readelf", "-d", path], f"reading {path}")
@@ -144,7 +158,7 @@ class Tree:
             return
         for folder in (self.stubs, f"{self.user}/{LIB}"):
             if os.path.exists(f"{folder}/{name}"):
-                shutil.copy(os.path.realpath(f"{folder}/{name}"), f"{self.root}/{LIB}/{name}")
+                shutil.copy(self._inside(f"{folder}/{name}"), f"{self.root}/{LIB}/{name}")
                 self._add_libraries_of(f"{folder}/{name}")
                 return
         raise DepsError(f"no package of the guest has the library {name}")
