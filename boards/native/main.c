@@ -13,7 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pthread.h>
+#include "base/log.h"
 #include "hal/board.h"
+#include "hal/clock.h"
+#include "hal/console.h"
+#include "hal/cpu.h"
 #include "hal/native/native.h"
 #include "hal/native/pcie_ep_native.h"
 #include "sched/sched.h"
@@ -42,18 +46,18 @@ static const char usage[] =
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
     "\n"
     "Configuration words:\n"
-    "  cores=N              reactors, each a thread (default 1)\n"
+    "  cores=N              reactors, each a thread, 1..4 (default 1)\n"
     "  idle=adaptive|poll   sleep when there is no work (default), or always poll\n"
     "  ns=LIST, ns.F=LIST   namespaces of every controller, or of controller F = 0..3:\n"
     "                         ram:SIZE[:LBA]   RAM; SIZE like 64M, 2G; LBA 512 or 4096\n"
     "                         null:SIZE[:LBA]  completes at once, keeps nothing\n"
-    "                       default ram:64M\n"
+    "                       or none; default ram:64M; RAM disks: 64 GiB together\n"
     "  serial=TEXT          1 to 12 letters and digits (default: from the first folder's path)\n"
     "  queues=N             I/O queue pairs, 1..64 (default 64)\n"
     "  mdts=N               largest transfer 4 KiB << N, 1..8 (default 8)\n"
     "  sgl=on|off           offer SGLs (default on)\n"
     "  dbbuf=auto|on|off    offer doorbell buffers (default: with trapped doorbells)\n"
-    "  dstrd=N              doorbell stride 4 << N bytes, 0..4\n"
+    "  dstrd=N              doorbell stride 4 << N bytes, 0..4 (default: mapped 4, trapped 0)\n"
     "\n"
     "example: snic --config \"ns=ram:1G,ram:64M:4096\" /tmp/nvme0\n";
 
@@ -87,7 +91,7 @@ static void add_serial(struct options *options)
     char word[32];
     const char *folder = options->folders[0];
 
-    mkdir(folder, 0777); /* pcie_ep_native_start() tells when that fails */
+    mkdir(folder, 0700); /* pcie_ep_native_start() tells when that fails */
     if (realpath(folder, path) != NULL) {
         folder = path;
     }
@@ -100,6 +104,13 @@ static void add_serial(struct options *options)
     memcpy(options->config, word, len);
 }
 
+/* False, with what is wrong and where help is. */
+static bool refuse(const char *word, const char *why)
+{
+    fprintf(stderr, "snic: %s: %s; see snic --help\n", word, why);
+    return false;
+}
+
 static bool parse(int argc, char **argv, struct options *options)
 {
     /* Words that stand later win: one reactor unless somebody asks for more. */
@@ -109,23 +120,27 @@ static bool parse(int argc, char **argv, struct options *options)
         if (strcmp(argv[i], "--config") == 0 && value != NULL) {
             size_t used = strlen(options->config);
             if (used + 1 + strlen(value) + SERIAL_ROOM >= sizeof(options->config)) {
-                fprintf(stderr, "snic: the configuration is too long\n");
-                return false;
+                return refuse(argv[i], "the configuration is too long");
             }
             snprintf(options->config + used, sizeof(options->config) - used, " %s", value);
             i++;
-        } else if (strcmp(argv[i], "--doorbells") == 0 && value != NULL &&
-                   (strcmp(value, "mapped") == 0 || strcmp(value, "trapped") == 0)) {
+        } else if (strcmp(argv[i], "--config") == 0) {
+            return refuse(argv[i], "words must follow");
+        } else if (strcmp(argv[i], "--doorbells") == 0) {
+            if (value == NULL || (strcmp(value, "mapped") != 0 && strcmp(value, "trapped") != 0)) {
+                return refuse(argv[i], "mapped or trapped must follow");
+            }
             options->ep.trapped = strcmp(value, "trapped") == 0;
             i++;
-        } else if (argv[i][0] != '-' && options->folder_count < LIMIT_FUNCTIONS) {
-            options->folders[options->folder_count++] = argv[i];
+        } else if (argv[i][0] == '-') {
+            return refuse(argv[i], "no such option");
+        } else if (options->folder_count == LIMIT_FUNCTIONS) {
+            return refuse(argv[i], "one folder too many");
         } else {
-            fprintf(stderr, "snic: '%s' is not understood here\n", argv[i]);
-            return false;
+            options->folders[options->folder_count++] = argv[i];
         }
     }
-    return options->folder_count > 0;
+    return options->folder_count > 0 || refuse("FOLDER", "at least one is needed");
 }
 
 static uint32_t processors(void)
@@ -174,9 +189,10 @@ int main(int argc, char **argv)
         }
     }
     if (!parse(argc, argv, &options)) {
-        fputs(usage, stderr);
         return 2;
     }
+    static const struct log_sink sink = {console_write, clock_now_ns, cpu_self};
+    log_set_sink(&sink); /* before app_main() does: what cannot be served is said */
     add_serial(&options);
     catch_signals();
     uint32_t cores = processors();
@@ -185,7 +201,7 @@ int main(int argc, char **argv)
     board.name = "native";
     board.config = options.config;
     board.core_count = cores < LIMIT_CORES ? cores : LIMIT_CORES;
-    board.reset_cause = "process start";
+    board.reset_cause = "exec";
     board.pool_bytes = DEFAULT_POOL_BYTES;
     board.pool_is_zero = true;
     board.pool_base = mmap(NULL, board.pool_bytes, PROT_READ | PROT_WRITE,
@@ -197,8 +213,7 @@ int main(int argc, char **argv)
     board.ep_count = options.folder_count;
     int error = pcie_ep_native_start(options.folders, options.folder_count, &options.ep, board.eps);
     if (error != 0) {
-        fprintf(stderr, "snic: %s\n", strerror(-error));
-        return 1;
+        return 1; /* the log says why */
     }
     app_main(&board);
     native_cpu_join();

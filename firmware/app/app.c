@@ -130,7 +130,7 @@ static void serve(void)
         nvme_ep_serve(app.functions[i].ep);
         app.functions[i].serving = true;
     }
-    LOG_INFO("app: serving %u function%s on %u core%s, %u ms after power-on",
+    LOG_INFO("app: serving %u function%s on %u core%s, %u ms after the start",
              (unsigned)app.function_count, app.function_count == 1 ? "" : "s",
              (unsigned)sched_core_count(), sched_core_count() == 1 ? "" : "s",
              (unsigned)(clock_now_ns() / NS_PER_MS));
@@ -160,8 +160,8 @@ static void configure(const struct board *board)
         board_exit(1);
     }
     if (ignored > 0) {
-        LOG_INFO("app: %u word%s of the configuration are not ours", (unsigned)ignored,
-                 ignored == 1 ? "" : "s");
+        LOG_WARN("app: configuration: '%s' is not known here and does nothing%s", error,
+                 ignored == 1 ? "" : ", like other words");
     }
     if (app.config.cores == 0 || app.config.cores > board->core_count) {
         app.config.cores = board->core_count;

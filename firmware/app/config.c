@@ -293,13 +293,20 @@ static const struct {
     {"sgl", set_sgl},       {"dbbuf", set_dbbuf}, {"serial", set_serial},
 };
 
+static enum status ignore(struct parser *p, const char *word, uint32_t *ignored)
+{
+    if ((*ignored)++ == 0) {
+        snprintf(p->error, p->error_bytes, "%s", word);
+    }
+    return STATUS_OK;
+}
+
 /* One word, cut at '=' in place. */
 static enum status set_word(struct parser *p, char *word, uint32_t *ignored)
 {
     char *equals = strchr(word, '=');
     if (equals == NULL) {
-        (*ignored)++;
-        return STATUS_OK;
+        return ignore(p, word, ignored);
     }
     *equals = '\0';
     const char *value = equals + 1;
@@ -311,8 +318,7 @@ static enum status set_word(struct parser *p, char *word, uint32_t *ignored)
             return keys[i].set(p, word, value);
         }
     }
-    (*ignored)++;
-    return STATUS_OK;
+    return ignore(p, word, ignored);
 }
 
 static void set_defaults(struct config *config)

@@ -2,13 +2,13 @@
  * What the firmware is told at start: blank-separated key=value words from the board (device tree
  * bootargs, or the command line of the native board).
  *
- *   cores=N               cores that run reactors, 1..4; default: all that the board has
+ *   cores=N               cores that run reactors, 1..4; default and at most: what the board has
  *   idle=poll|adaptive    default adaptive
  *   ns=LIST, ns.F=LIST    namespaces of every function, or of function F; comma-separated:
  *                           ram:SIZE[:LBA]    RAM, SIZE with K, M or G; LBA 512 (default) or 4096
  *                           null:SIZE[:LBA]   completes at once, keeps nothing: for measurements
  *                           drive:D[:NSID]    local drive D behind the NIC, its namespace (or 1)
- *                         default ram:64M
+ *                         or none; default ram:64M
  *   serial=TEXT           1 to 12 letters and digits, unlike other boards in one host; default
  *                         SNIC. Function F is drive TEXT-F
  *   queues=N              I/O queue pairs offered, 1..64; default 64
@@ -72,8 +72,8 @@ struct config {
 };
 
 /* Parses `words`. INVALID: `error` (of `error_bytes`) names the word and says what it may be. Words
- * whose key is not ours are counted in *ignored (boot loaders add theirs). Any context; no
- * allocation. */
+ * whose key is not ours are counted in *ignored (boot loaders add theirs), and `error` holds the
+ * first of them. Any context; no allocation. */
 MUST_USE enum status config_parse(const char *words, struct config *config, uint32_t *ignored,
                                   char *error, uint32_t error_bytes);
 

@@ -68,6 +68,7 @@ static void config_parse_foreign_words_are_counted(void **state)
     (void)state;
     assert_int_equal(parse("quiet console=ttyAMA0 cores=1"), STATUS_OK);
     assert_int_equal(ignored, 2);
+    assert_string_equal(error, "quiet"); /* named, so that a typing error is found */
     assert_int_equal(config.cores, 1);
 }
 
