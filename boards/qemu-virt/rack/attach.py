@@ -31,15 +31,25 @@ def main():
     arguments = _parse_arguments()
     folder = os.path.join(BUILD, "rack", arguments.rack)
     try:
-        if not os.path.isdir(folder):
-            raise RackError("no rack is running: start one by `make rack`")
         if arguments.what == "run":
+            _require(folder, AGENT)
             return run(folder, arguments)
-        bridge(connect(folder, f"{arguments.what}.console", timeout_s=1))
+        console = f"{arguments.what}.console"
+        _require(folder, console)
+        bridge(connect(folder, console, timeout_s=1))
     except RackError as error:
         print(f"attach: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _require(folder, name):
+    """RackError, in words that help, unless the rack has such a socket."""
+    if os.path.exists(os.path.join(folder, name)):
+        return
+    if os.path.exists(os.path.join(folder, "host.console")):
+        raise RackError("this rack's NIC is no machine with a console")
+    raise RackError("no rack is running: start one by `make rack`")
 
 
 def run(folder, arguments):
@@ -90,10 +100,13 @@ def _parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["host", "nic", "run"])
-    parser.add_argument("command", nargs=argparse.REMAINDER)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     parser.add_argument("--rack", default="rack", help="name of the rack")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for run (600)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.what == "run") != bool(arguments.command):
+        parser.error("run, and nothing else, takes a COMMAND; options come before: --rack NAME nic")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ def artifact(name):
     return result.stdout.strip()
 
 
+def fetch(config):
+    """What takes long on first use, and says so on stderr."""
+    for name in ("qemu", config.guest):
+        artifact(name)
+
+
 def accelerator():
     """"kvm" where it works, else "tcg". SNIC_ACCEL overrides.
 

@@ -30,7 +30,8 @@ class Host:
         """Starts the VM; the guest boots meanwhile."""
         for name in (CONSOLE, AGENT, MONITOR):
             _unlink(os.path.join(self.folder, name))
-        self.process = Process("host-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd])
+        self.process = Process("host-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd],
+                               console="host.log")
 
     def wait_until_up(self):
         """Until the guest takes commands."""

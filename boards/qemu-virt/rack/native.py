@@ -2,6 +2,7 @@
 import os
 
 from rack.config import BUILD
+from rack.errors import RackError
 from rack.process import Process
 
 PROGRAM = os.path.join(BUILD, "native", "snic")
@@ -15,11 +16,12 @@ class Native:
         self.process = None
 
     def start(self):
+        if not os.path.exists(PROGRAM):
+            raise RackError(f"there is no native board at {PROGRAM}: run `make all` first")
         argv = [PROGRAM, "--config", self.config.bootargs(),
                 "--doorbells", self.config.doorbells, "."]
         self.process = Process("native", argv, self.folder)
-        socket = os.path.join(self.folder, "cntrl")
-        self.process.wait_for(lambda: os.path.exists(socket), "socket", 10)
+        self.process.wait_for_output("app: serving", 10)
 
     def stop(self):
         if self.process:

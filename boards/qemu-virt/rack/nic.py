@@ -32,12 +32,13 @@ class Nic:
 
     def start(self):
         if not os.path.exists(self.config.firmware):
-            raise RackError(f"there is no firmware at {self.config.firmware}: run `make` first")
+            raise RackError(f"there is no firmware at {self.config.firmware}: run `make all` first")
         for name in (CONSOLE, MONITOR):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.unlink(os.path.join(self.folder, name))
         self._mark_log()
-        self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd])
+        self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd],
+                               console="nic.log")
         console = os.path.join(self.folder, CONSOLE)
         self.process.wait_for(lambda: os.path.exists(console), "console", 20)
 

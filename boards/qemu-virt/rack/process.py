@@ -13,11 +13,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Process:
-    """Runs in `folder`, writes <folder>/<name>.out. Start it from the main thread: the kernel
-    ends the child when the thread that started it ends."""
+    """Runs in `folder`, writes <folder>/<name>.out; `console` is a file there to which it writes,
+    too. Start it from the main thread: the kernel ends the child when the thread that started it
+    ends."""
 
-    def __init__(self, name, argv, folder, pass_fds=()):
+    def __init__(self, name, argv, folder, pass_fds=(), console=None):
         self.name = name
+        self.console_path = os.path.join(folder, console) if console else None
         self.log_path = os.path.join(folder, f"{name}.out")
         parent = os.getpid()
 
@@ -45,8 +47,12 @@ class Process:
             raise RackError(f"{self.name} ended by itself ({how}):\n{self.log_tail()}")
 
     def log_tail(self, lines=8):
-        with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return "".join("    " + line for line in file.readlines()[-lines:]).rstrip()
+        """The end of what it said, without its command line."""
+        said = self._output().splitlines()[-lines:]
+        if self.console_path and os.path.exists(self.console_path):
+            with open(self.console_path, encoding="utf-8", errors="replace") as file:
+                said += [line.rstrip() for line in file.readlines()[-lines:]]
+        return "\n".join("    " + line for line in said)
 
     def wait_for(self, condition, what, timeout_s):
         """Until condition() is true; fails early when the process ends."""
@@ -80,7 +86,7 @@ class Process:
     def _output(self):
         """What it wrote since this start."""
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition("\n$ ")[2].partition("\n")[2]
+            return ("\n" + file.read()).rpartition("\n$ ")[2].partition("\n")[2]
 
     def _exit_text(self):
         code = self.popen.returncode

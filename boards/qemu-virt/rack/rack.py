@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from rack.config import BUILD, RackConfig, artifact
+from rack.config import BUILD, RackConfig, fetch
 from rack.errors import RackError
 from rack.host import Host
 from rack.link import Link
@@ -114,8 +114,7 @@ class Rack:
         for name in os.listdir(self.folder):
             if name != "lock":
                 _remove(os.path.join(self.folder, name))
-        for name in ("qemu", self.config.guest):  # what takes long comes first, and says so
-            artifact(name)
+        fetch(self.config)
         self.ram_fd = os.memfd_create("snic-host-ram")
         os.ftruncate(self.ram_fd, self.config.host_ram_bytes)
         self.host = Host(self.config, self.folder, self.ram_fd)

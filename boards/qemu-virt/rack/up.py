@@ -6,6 +6,7 @@
     up.py status                                          what runs
 """
 import argparse
+import fcntl
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # pylint: disable=wrong-import-position
 from rack import Rack, RackConfig, RackError
-from rack.config import BUILD, TOP
+from rack.config import BUILD, TOP, fetch
 
 NAME = "rack"
 FOLDER = os.path.join(BUILD, "rack", NAME)
@@ -39,6 +40,11 @@ def start(config):
     if _keeper():
         print("The rack is running already.\n" + _how_to_reach())
         return 0
+    try:
+        fetch(config)  # here, where it is seen: the keeper's stderr is a file
+    except RackError as error:
+        print(f"The rack is not up: {error}")
+        return 1
     read_fd, write_fd = os.pipe()
     if os.fork() == 0:
         os.close(read_fd)
@@ -48,9 +54,10 @@ def start(config):
     with os.fdopen(read_fd, encoding="utf-8") as lines:
         for line in lines:
             if line == "up\n":
-                print(_how_to_reach())
+                print("The rack is up.\n" + _how_to_reach())
                 return 0
             print("  " + line, end="", flush=True)
+    print(f"The rack is not up; logs: {os.path.relpath(FOLDER, TOP)}/")
     return 1
 
 
@@ -116,21 +123,27 @@ def _leave_terminal():
 
 
 def _keeper():
-    """Process id of the running keeper, or None."""
+    """Process id of the running keeper, or None. A file that a killed keeper left may name a
+    stranger: only the lock, which ends with its process, tells."""
+    try:
+        with open(os.path.join(FOLDER, "lock"), encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        pass
+    except OSError:
+        return None
     try:
         with open(PID_FILE, encoding="utf-8") as file:
-            pid = int(file.read())
-        os.kill(pid, 0)
-        return pid
+            return int(file.read())
     except (OSError, ValueError):
-        return None
+        return None  # it is still starting
 
 
 def _how_to_reach():
     here = os.path.relpath(os.path.dirname(os.path.abspath(__file__)), TOP)
     attach, up = f"{here}/attach.py", f"{here}/up.py"
-    lines = ["The rack is up.",
-             f"  the host's shell       {attach} host",
+    lines = [f"  the host's shell       {attach} host",
              f"  one command there      {attach} run 'nvme list'"]
     if os.path.exists(os.path.join(FOLDER, "nic.console")):
         lines.append(f"  the NIC's console      {attach} nic      (type help)")
