@@ -16,7 +16,6 @@ PACKAGES = {
     "lld": "links clang's firmware",
     "llvm": "objcopy, size, symbolizer for sanitizer reports",
     "clang-format": "make format",
-    "clang-tidy": "make tidy",
     "libcmocka-dev": "unit tests",
     "libfdt-dev": "unit tests of the device tree reader",
     "device-tree-compiler": "device trees of the tests",
