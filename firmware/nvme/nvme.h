@@ -2,8 +2,8 @@
  * NVMe controller core: executes admin and I/O commands, knows nothing about how they arrive.
  *
  * A transport (nvme_ep over PCIe; later nvmf_tgt over RDMA) fetches commands, gives them to
- * nvme_submit(), maps their data when the core asks, and sends the completion when the core calls
- * back.
+ * nvme_submit_admin() or nvme_submit_io(), maps their data when the core asks, and sends the
+ * completion when the core calls back.
  *
  * Who runs where: the controller's state belongs to its control core (core 0). Admin commands run
  * there. I/O commands run on the owner core of their queue and read only what nvme_ns publishes.
@@ -29,7 +29,7 @@ struct nvme_cmd;
 /* --- commands ------------------------------------------------------------------------------- */
 
 /* One command from fetch to completion. Belongs to the transport, which embeds it in its own;
- * between nvme_submit() and ops->complete() the core works with it. */
+ * between nvme_submit_*() and ops->complete() the core works with it. */
 struct nvme_cmd {
     struct blk_req blk; /* blk.cmd is the SQE as copied once; blk.status, dw0, dw1 the result */
     struct nvme_ctrl *ctrl;

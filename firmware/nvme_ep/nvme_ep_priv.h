@@ -205,7 +205,7 @@ struct nvme_ep_core {
     uint32_t burst_setting;
     uint32_t page_bytes;
     uint32_t dirty_count;
-    uint32_t first;  /* where the next round starts: behind a queue that found a pool empty */
+    uint32_t first;  /* where the next round starts: where a batch or a pool ended the last */
     uint64_t now_ns; /* of this turn */
     uint8_t index;
     bool is_weighted;

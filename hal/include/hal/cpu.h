@@ -30,8 +30,8 @@ void cpu_idle(uint64_t deadline_ns);
 /* A hint in a busy-wait loop. */
 void cpu_relax(void);
 
-/* Pending device interrupts are delivered between these two only where the board must mask;
- * nests. For data shared with an interrupt handler. */
+/* Between these two no interrupt handler runs on the calling core; nests. For data shared with a
+ * handler. Nothing to do where there are no handlers (native). */
 uint64_t cpu_irq_save(void);
 void cpu_irq_restore(uint64_t state);
 

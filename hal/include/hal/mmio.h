@@ -1,7 +1,7 @@
 /*
  * Device registers. The only place of `volatile`.
  *
- * On the host a region can be another type: tests set mmio_hook and see each access in order.
+ * Built with MMIO_MOCK, tests supply the accesses and see each of them in order.
  */
 #ifndef HAL_MMIO_H
 #define HAL_MMIO_H

@@ -135,7 +135,7 @@ ALWAYS_INLINE void pcie_ep_irq_raise(struct pcie_ep *ep, uint16_t vector)
     ep->ops->irq_raise(ep, vector);
 }
 
-/* Trapped doorbells: from the return of arm(true) on, a doorbell or register write wakes all cores.
+/* Trapped doorbells: from the return of arm(true) on, a doorbell write wakes each core that armed.
  * Look at the doorbells once more after arming. No effect when mapped, but for register events,
  * which always wake core 0. Any core; counts nest by core. */
 ALWAYS_INLINE void pcie_ep_doorbells_arm(struct pcie_ep *ep, bool armed)
