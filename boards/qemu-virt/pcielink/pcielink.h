@@ -37,12 +37,13 @@ struct pcielink_nic {
     uint64_t stop_count;
 };
 
-/* --- interrupt vectors
- * ---------------------------------------------------------------------------- ivshmem only appends
- * eventfds to a peer. So a change that is no append makes a new peer; the NIC is told when its QEMU
- * has read the peer from the socket, and the old peer is retired when the NIC acknowledged. Peer
- * ids are not used twice in the life of a NIC's QEMU: it frees a retired peer's table and would
- * write into it. After the last id the host side passes interrupts on itself. */
+/* --- interrupt vectors -------------------------------------------------------------------------
+ */
+
+/* ivshmem only appends eventfds to a peer. So a change that is no append makes a new peer; the NIC
+ * is told when its QEMU has read the peer from the socket, and the old peer is retired when the NIC
+ * acknowledged. Peer ids are not used twice in the life of a NIC's QEMU: it frees a retired peer's
+ * table and would write into it. After the last id the host side passes interrupts on itself. */
 
 enum pcielink_vectors_state {
     PCIELINK_VECTORS_IDLE,
