@@ -295,14 +295,17 @@ static void *fn_main(void *arg)
             {.fd = fn->notify_fd, .events = POLLIN},
             {.fd = vfu_server_poll_fd(&fn->server), .events = POLLIN},
         };
-        int timeout_ms = vfu_server_has_client(&fn->server) ? RAISE_LOOK_MS : -1;
+        int timeout_ms = vfu_server_wait_ms(&fn->server);
+        if (vfu_server_has_client(&fn->server) && (timeout_ms < 0 || timeout_ms > RAISE_LOOK_MS)) {
+            timeout_ms = RAISE_LOOK_MS;
+        }
         if (poll(poll_fds, 2, timeout_ms) < 0 && errno != EINTR) {
             break;
         }
         if (poll_fds[0].revents != 0) {
             drain(fn->notify_fd);
         }
-        if (poll_fds[1].revents != 0) {
+        if (poll_fds[1].revents != 0 || vfu_server_wait_ms(&fn->server) == 0) {
             vfu_server_turn(&fn->server);
         }
         vfu_link_poll(&fn->link); /* also after a turn: its fences may have eaten a notification */

@@ -191,6 +191,7 @@ static int open_server(struct pcielink *p)
         .device_id = LINK_PCI_DEVICE_ID,
         .doorbell_fd = p->options.trapped ? -1 : p->block_fd,
         .doorbell_fd_offset = LINK_OFFSET_BAR + LINK_DOORBELL_OFFSET,
+        .version_timeout_ns = p->options.version_ns,
     };
     return vfu_server_open(&p->server, &config);
 }
@@ -253,6 +254,17 @@ static void handle_relays(struct pcielink *p, const struct pollfd *fds)
     }
 }
 
+/* How long poll() may take; no longer than `timeout_ms`. */
+static int wait_ms(struct pcielink *p, int timeout_ms)
+{
+    int server_ms = vfu_server_wait_ms(&p->server);
+
+    if (pcielink_vectors_turn(p)) {
+        return 1;
+    }
+    return server_ms >= 0 && (timeout_ms < 0 || server_ms < timeout_ms) ? server_ms : timeout_ms;
+}
+
 void pcielink_turn(struct pcielink *p, int timeout_ms)
 {
     struct polls polls = {.count = 0};
@@ -271,8 +283,8 @@ void pcielink_turn(struct pcielink *p, int timeout_ms)
         watch(&polls, p->nic.relay_fd[v]);
     }
 
-    bool busy = pcielink_vectors_turn(p);
-    if (poll(polls.fds, polls.count, busy ? 1 : timeout_ms) <= 0) {
+    if (poll(polls.fds, polls.count, wait_ms(p, timeout_ms)) <= 0 &&
+        vfu_server_wait_ms(&p->server) != 0) {
         return;
     }
     if (polls.fds[notify].revents != 0) {
@@ -285,7 +297,7 @@ void pcielink_turn(struct pcielink *p, int timeout_ms)
         pcielink_nic_accept(p);
     }
     vfu_link_poll(&p->link);
-    if (polls.fds[host].revents != 0) {
+    if (polls.fds[host].revents != 0 || vfu_server_wait_ms(&p->server) == 0) {
         vfu_server_turn(&p->server);
         vfu_link_poll(&p->link); /* its fences may have eaten a notification */
     }

@@ -103,7 +103,8 @@ struct pcielink_options {
     bool trapped;
     bool cheap_poll;
     uint8_t dstrd;
-    uint64_t fence_ns; /* 0: a second */
+    uint64_t fence_ns;   /* 0: a second */
+    uint64_t version_ns; /* how long a host may take to VERSION; 0: VFU_SERVER_VERSION_NS */
 };
 
 struct pcielink {

@@ -17,11 +17,18 @@
 #define LOG_LINES_PER_S   10
 #define LISTEN_BACKLOG    4
 #define NS_PER_S          UINT64_C(1000000000)
+#define NS_PER_MS         UINT64_C(1000000)
+
+static uint64_t now(const struct vfu_server *server)
+{
+    const struct vfu_link_config *link = &server->link->config;
+    return link->ops->now_ns(link->ctx);
+}
 
 void vfu_server_log(struct vfu_server *server, const char *format, ...)
 {
     const struct vfu_link_config *link = &server->link->config;
-    uint64_t now_ns = link->ops->now_ns(link->ctx);
+    uint64_t now_ns = now(server);
     char text[200];
     va_list args;
 
@@ -67,7 +74,21 @@ void vfu_server_adopt(struct vfu_server *server, int fd)
     server->negotiated = false;
     server->drop = false;
     server->told_no_fd = false;
+    server->version_due_ns = now(server) + server->config.version_timeout_ns;
     server->stats.client_count++;
+}
+
+/* Whole milliseconds until the client is late; -1: it never is. */
+static int version_left_ms(const struct vfu_server *server)
+{
+    uint64_t now_ns = now(server);
+
+    if (server->conn.fd < 0 || server->negotiated) {
+        return -1;
+    }
+    return now_ns >= server->version_due_ns
+               ? 0
+               : (int)((server->version_due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
 }
 
 static void accept_client(struct vfu_server *server)
@@ -162,6 +183,12 @@ void vfu_server_turn(struct vfu_server *server)
         accept_client(server);
         return;
     }
+    if (version_left_ms(server) == 0) {
+        vfu_server_log(server, "the client does not say its version and is dropped");
+        server->stats.dropped_count++;
+        vfu_server_drop(server);
+        return;
+    }
     for (uint32_t i = 0; i < MESSAGES_PER_TURN; i++) {
         enum vfu_conn_result result = vfu_conn_receive(&server->conn, &message);
         if (result == VFU_CONN_AGAIN) {
@@ -191,6 +218,11 @@ void vfu_server_reset(struct vfu_server *server)
 int vfu_server_poll_fd(const struct vfu_server *server)
 {
     return server->conn.fd >= 0 ? server->conn.fd : server->listen_fd;
+}
+
+int vfu_server_wait_ms(const struct vfu_server *server)
+{
+    return version_left_ms(server);
 }
 
 bool vfu_server_has_client(const struct vfu_server *server)
@@ -249,6 +281,9 @@ int vfu_server_open(struct vfu_server *server, const struct vfu_server_config *c
     server->link = config->link;
     server->conn.fd = -1;
     server->listen_fd = -1;
+    if (server->config.version_timeout_ns == 0) {
+        server->config.version_timeout_ns = VFU_SERVER_VERSION_NS;
+    }
     vfu_dma_init(&server->dma, config->link, config->dma_ops, config->ctx);
     vfu_pci_init(&server->pci, &(struct vfu_pci_config){
                                    .vendor_id = config->vendor_id,

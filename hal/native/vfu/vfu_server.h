@@ -39,13 +39,17 @@ struct vfu_server_config {
     uint16_t device_id;
     int doorbell_fd;             /* memory of the doorbells, for the client to map; -1: trapped */
     uint64_t doorbell_fd_offset; /* where they are in it; at least LINK_DOORBELL_OFFSET */
+    uint64_t version_timeout_ns; /* 0: VFU_SERVER_VERSION_NS */
 };
+
+/* A client that is not through with VERSION by then is dropped: others may wait behind it. */
+#define VFU_SERVER_VERSION_NS UINT64_C(5000000000)
 
 struct vfu_server_stats {
     uint64_t message_count;
     uint64_t error_count; /* messages answered by an error */
     uint64_t client_count;
-    uint64_t dropped_count; /* clients that lost their connection for what they sent */
+    uint64_t dropped_count; /* clients that lost their connection for what they sent, or did not */
 };
 
 /* Large: static or heap, not stack. Fields are the library's. */
@@ -59,6 +63,7 @@ struct vfu_server {
     bool negotiated; /* VERSION was answered: a host is there */
     bool told_no_fd; /* this client was told that such windows are out of reach */
     bool drop;       /* close the connection after this message */
+    uint64_t version_due_ns;
     struct vfu_server_stats stats;
     uint64_t log_window_ns;
     uint32_t log_count;
@@ -88,7 +93,11 @@ void vfu_server_drop(struct vfu_server *server);
 int vfu_server_poll_fd(const struct vfu_server *server);
 bool vfu_server_has_client(const struct vfu_server *server);
 
-/* Accepts, or handles a bounded batch of messages. Never blocks but for the link's fences. */
+/* How long the caller may wait for input, as poll() takes it: 0 a turn is due, -1 for ever. */
+int vfu_server_wait_ms(const struct vfu_server *server);
+
+/* Accepts, handles a bounded batch of messages, or drops a client that says nothing. To be called
+ * when there is input or a turn is due. Never blocks but for the link's fences. */
 void vfu_server_turn(struct vfu_server *server);
 
 #endif

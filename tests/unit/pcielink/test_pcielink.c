@@ -376,6 +376,21 @@ static void second_nic_turned_away(void **state)
     close(fd);
 }
 
+static void host_silent_is_dropped_and_next_is_served(void **state)
+{
+    struct fixture *f = *state;
+
+    f->p.server.config.version_timeout_ns = 50000000;
+    int silent = connect_to(f->dir, "cntrl");
+    turns(f, 3);
+    assert_true(vfu_server_has_client(&f->p.server));
+    host_connect(f); /* waits behind it, for at most 3 s */
+    char byte;
+    assert_int_equal(recv(silent, &byte, 1, MSG_DONTWAIT), 0);
+    assert_int_equal(f->p.server.stats.dropped_count, 1);
+    close(silent);
+}
+
 static void host_reconnects_after_disconnect(void **state)
 {
     struct fixture *f = *state;
@@ -612,6 +627,7 @@ int main(void)
         T(nic_guest_resets_itself_same_process),
         T(nic_leaves_block_but_lives_is_killed),
         T(second_nic_turned_away),
+        T(host_silent_is_dropped_and_next_is_served),
         T(host_reconnects_after_disconnect),
         T(vectors_set_before_nic_reach_it),
         T(vectors_grow_in_order_appends_to_one_peer),

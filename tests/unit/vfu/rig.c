@@ -38,8 +38,9 @@ static uint64_t on_now(void *ctx)
 
 static void on_log(void *ctx, const char *text)
 {
-    (void)ctx;
-    assert_true(strlen(text) > 0);
+    struct fixture *f = ctx;
+    assert_true(strlen(text) > 0 && strlen(text) < sizeof(f->last_log));
+    memcpy(f->last_log, text, strlen(text) + 1);
 }
 
 static int on_map(void *ctx, int fd, uint64_t offset, uint64_t len_bytes, bool writable,

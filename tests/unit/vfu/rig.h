@@ -24,6 +24,7 @@ struct fixture {
     uint32_t unmap_count;
     uint32_t fd_count_at_start;
     uint64_t now_ns;
+    char last_log[200];
 };
 
 /* CMocka fixtures: connected and silent; or after VERSION. */

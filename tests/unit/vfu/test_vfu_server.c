@@ -67,6 +67,35 @@ static void version_twice_dropped(void **state)
     assert_false(f->link.host_present);
 }
 
+static void version_never_sent_dropped_at_the_deadline(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t half_a_header[8] = {0};
+
+    assert_int_equal(vfu_server_wait_ms(&f->server), VFU_SERVER_VERSION_NS / 1000000);
+    f->now_ns += VFU_SERVER_VERSION_NS - 1;
+    assert_int_equal(vfu_server_wait_ms(&f->server), 1);
+    client_send(&f->client, half_a_header, sizeof(half_a_header), NULL, 0); /* buys no time */
+    assert_true(client_alive(&f->client));
+    f->now_ns++;
+    assert_int_equal(vfu_server_wait_ms(&f->server), 0);
+    vfu_server_turn(&f->server);
+    assert_false(client_alive(&f->client));
+    assert_false(vfu_server_has_client(&f->server));
+    assert_non_null(strstr(f->last_log, "version"));
+    assert_int_equal(f->server.stats.dropped_count, 1);
+    assert_int_equal(vfu_server_wait_ms(&f->server), -1);
+}
+
+static void version_sent_has_no_deadline_after(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(vfu_server_wait_ms(&f->server), -1);
+    f->now_ns += 100 * VFU_SERVER_VERSION_NS;
+    assert_int_equal(client_call(&f->client, VFU_CMD_DEVICE_RESET, NULL, 0, NULL, 0), 0);
+}
+
 static void command_before_version_dropped(void **state)
 {
     struct fixture *f = *state;
@@ -574,6 +603,8 @@ int main(void)
         S(version_wrong_major_answered_and_dropped),
         S(version_bad_json_dropped),
         T(version_twice_dropped),
+        S(version_never_sent_dropped_at_the_deadline),
+        T(version_sent_has_no_deadline_after),
         S(command_before_version_dropped),
         T(header_bad_size_or_type_dropped),
         T(message_in_pieces_handled_whole),
