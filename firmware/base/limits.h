@@ -19,9 +19,6 @@
 /* Namespaces of a controller; identifiers are 1..LIMIT_NAMESPACES. */
 #define LIMIT_NAMESPACES 1024
 
-/* Block devices below the waist. */
-#define LIMIT_BLK_DEVICES LIMIT_NAMESPACES
-
 /* Host memory windows of a function. */
 #define LIMIT_DMA_WINDOWS 64
 

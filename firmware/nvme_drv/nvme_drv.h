@@ -5,16 +5,16 @@
  * A drive is brought up, watched and reset by core 0 without ever blocking; each core has an I/O
  * queue pair of its own on every drive. What a request describes becomes
  *  - one command with a PRP list, or with an SGL where PRPs cannot express it and the drive has
- * SGLs;
+ *    SGLs;
  *  - several commands, when the drive's largest transfer is smaller, or at places where a PRP list
- * may not go on. The first error wins; the request ends when all of its commands ended;
+ *    may not go on. The first error wins; the request ends when all of its commands ended;
  *  - as the last resort, block by block, a copy through NIC memory, counted as bounced_bytes.
  *
  * What a submitter sees:
  *  - status, DNR and dw0 are the drive's. "More" and the retry delay (M, CRD) are cleared: they
- * speak of the drive's log and Identify data, which nobody above can see;
+ *    speak of the drive's log and Identify data, which nobody above can see;
  *  - Invalid Field, DNR: metadata, a fused command, a length that is not that of the LBA range, or
- * what cannot be expressed by any of the means above;
+ *    what cannot be expressed by any of the means above;
  *  - Namespace Not Ready without DNR: no such namespace now, or the drive does not come up;
  *  - Command Interrupted without DNR: a timeout or a reset of the drive ended it;
  *  - Abort Requested without DNR: it was cancelled.
