@@ -309,7 +309,7 @@ void nvme_ep_signal_again(struct nvme_ep_core *core)
 
 void nvme_ep_cq_load_settings(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
 {
-    uint32_t config = core->ep->vector_config[cq->vector];
+    uint32_t config = nvme_ep_setting_get(&core->ep->vector_config[cq->vector]);
 
     /* 5.21.1.9: CD takes a vector out; never the admin queue's (5.21.1.8). */
     cq->is_coalescing =

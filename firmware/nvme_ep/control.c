@@ -106,10 +106,12 @@ static bool cc_is_valid(const struct nvme_ep *ep)
 
 static void features_load(struct nvme_ep *ep)
 {
-    ep->arbitration = nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_ARBITRATION, 0);
-    ep->coalescing = nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_INTERRUPT_COALESCING, 0);
+    nvme_ep_setting_set(&ep->arbitration, nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_ARBITRATION, 0));
+    nvme_ep_setting_set(&ep->coalescing,
+                        nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_INTERRUPT_COALESCING, 0));
     for (uint32_t v = 0; v < ep->pcie->vector_count && v < LIMIT_VECTORS; v++) {
-        ep->vector_config[v] = nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_INTERRUPT_VECTOR, v);
+        nvme_ep_setting_set(&ep->vector_config[v],
+                            nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_INTERRUPT_VECTOR, v));
     }
     ep->must_load_settings = true;
 }

@@ -142,9 +142,11 @@ static uint32_t weight_of(uint64_t field)
 static void settings_take(struct nvme_ep_core *core)
 {
     const struct nvme_ep *ep = core->ep;
-    uint32_t burst = (uint32_t)FIELD_GET(NVME_ARBITRATION_BURST, ep->arbitration);
-    uint64_t time = FIELD_GET(NVME_COALESCING_TIME, ep->coalescing);
-    uint64_t threshold = FIELD_GET(NVME_COALESCING_THRESHOLD, ep->coalescing);
+    uint32_t arbitration = nvme_ep_setting_get(&ep->arbitration);
+    uint32_t coalescing = nvme_ep_setting_get(&ep->coalescing);
+    uint32_t burst = (uint32_t)FIELD_GET(NVME_ARBITRATION_BURST, arbitration);
+    uint64_t time = FIELD_GET(NVME_COALESCING_TIME, coalescing);
+    uint64_t threshold = FIELD_GET(NVME_COALESCING_THRESHOLD, coalescing);
 
     core->page_bytes = ep->page_bytes;
     core->burst_setting = burst == FIELD_MASK(NVME_ARBITRATION_BURST)
@@ -152,10 +154,9 @@ static void settings_take(struct nvme_ep_core *core)
                               : min_u32(1u << burst, NVME_EP_BATCH);
     nvme_ep_burst_update(core);
     core->is_weighted = FIELD_GET(NVME_CC_AMS, ep->cc) == NVME_CC_AMS_WRR;
-    core->weight[NVME_EP_CLASS_HIGH] = weight_of(FIELD_GET(NVME_ARBITRATION_HIGH, ep->arbitration));
-    core->weight[NVME_EP_CLASS_MEDIUM] =
-        weight_of(FIELD_GET(NVME_ARBITRATION_MEDIUM, ep->arbitration));
-    core->weight[NVME_EP_CLASS_LOW] = weight_of(FIELD_GET(NVME_ARBITRATION_LOW, ep->arbitration));
+    core->weight[NVME_EP_CLASS_HIGH] = weight_of(FIELD_GET(NVME_ARBITRATION_HIGH, arbitration));
+    core->weight[NVME_EP_CLASS_MEDIUM] = weight_of(FIELD_GET(NVME_ARBITRATION_MEDIUM, arbitration));
+    core->weight[NVME_EP_CLASS_LOW] = weight_of(FIELD_GET(NVME_ARBITRATION_LOW, arbitration));
     /* 5.21.1.8: a threshold of one entry, or no time, means no delay. */
     core->coalesce_ns = threshold == 0 ? 0 : time * 100 * NS_PER_US;
     core->coalesce_threshold = (uint32_t)threshold + 1;

@@ -19,14 +19,14 @@ static void feature_changed(struct nvme_ctrl *ctrl, uint8_t fid, uint32_t cdw11)
 
     switch (fid) {
     case NVME_FEATURE_ARBITRATION:
-        ep->arbitration = nvme_ctrl_feature(ctrl, fid, 0);
+        nvme_ep_setting_set(&ep->arbitration, nvme_ctrl_feature(ctrl, fid, 0));
         break;
     case NVME_FEATURE_INTERRUPT_COALESCING:
-        ep->coalescing = nvme_ctrl_feature(ctrl, fid, 0);
+        nvme_ep_setting_set(&ep->coalescing, nvme_ctrl_feature(ctrl, fid, 0));
         break;
     case NVME_FEATURE_INTERRUPT_VECTOR:
         if (vector < LIMIT_VECTORS) {
-            ep->vector_config[vector] = nvme_ctrl_feature(ctrl, fid, vector);
+            nvme_ep_setting_set(&ep->vector_config[vector], nvme_ctrl_feature(ctrl, fid, vector));
         }
         break;
     default:

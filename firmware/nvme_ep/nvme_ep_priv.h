@@ -292,10 +292,11 @@ struct nvme_ep {
 
     struct nvme_ep_cmd *dbbuf_cmd; /* Doorbell Buffer Config under way */
 
-    /* Features, for the cores to read in a SETTINGS fence. */
-    uint32_t arbitration;
-    uint32_t coalescing;
-    uint32_t vector_config[LIMIT_VECTORS];
+    /* Features, for the cores to read in a SETTINGS fence. Relaxed: core 0 may change one while
+     * others read; then another fence follows. */
+    _Atomic uint32_t arbitration;
+    _Atomic uint32_t coalescing;
+    _Atomic uint32_t vector_config[LIMIT_VECTORS];
 
     uint8_t sq_state[NVME_EP_QUEUES]; /* enum nvme_ep_queue_state */
     uint8_t cq_state[NVME_EP_QUEUES];
@@ -323,6 +324,16 @@ _Static_assert(NVME_EP_ADMIN_COMMANDS > 2 * LIMIT_AERS, "AERs must not use up th
 ALWAYS_INLINE struct nvme_ep_cmd *nvme_ep_cmd_of(struct nvme_cmd *nvme)
 {
     return CONTAINER_OF(nvme, struct nvme_ep_cmd, nvme);
+}
+
+ALWAYS_INLINE uint32_t nvme_ep_setting_get(const _Atomic uint32_t *setting)
+{
+    return atomic_load_explicit(setting, memory_order_relaxed);
+}
+
+ALWAYS_INLINE void nvme_ep_setting_set(_Atomic uint32_t *setting, uint32_t value)
+{
+    atomic_store_explicit(setting, value, memory_order_relaxed);
 }
 
 ALWAYS_INLINE struct nvme_ep *nvme_ep_of(struct nvme_ctrl *ctrl)

@@ -193,6 +193,34 @@ static void threads_queues_are_deleted_under_load(void **state)
     write_and_read_back(3);
 }
 
+/* While the other cores take over a setting, core 0 is at the next. */
+static void threads_settings_change_while_cores_take_them(void **state)
+{
+    (void)state;
+    struct nvme_cqe cqe;
+
+    for (uint32_t round = 0; round < 100; round++) {
+        for (uint32_t i = 0; i < 24; i++) {
+            static const uint8_t fids[] = {NVME_FEATURE_ARBITRATION,
+                                           NVME_FEATURE_INTERRUPT_COALESCING,
+                                           NVME_FEATURE_INTERRUPT_VECTOR};
+            struct nvme_sqe sqe = {.opcode = NVME_ADMIN_SET_FEATURES,
+                                   .cdw10 = fids[i % 3],
+                                   .cdw11 = i % 3 == 2 ? (round & 1) << 16 | 1 : i % 8};
+            rig_push(&rig_admin_queue, &sqe);
+            rig_ring(&rig_admin_queue);
+        }
+        for (uint32_t i = 0; i < 24; i++) {
+            while (!rig_pop(&rig_admin_queue, &cqe)) {
+                rig_turn(1);
+            }
+            assert_int_equal(rig_status(&cqe), 0);
+        }
+        rig_ring_head(&rig_admin_queue);
+    }
+    write_and_read_back(4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +232,7 @@ int main(void)
         T(threads_disabled_under_load_touches_nothing_after, setup),
         T(threads_function_reset_under_load_is_answered, setup),
         T(threads_queues_are_deleted_under_load, setup_trapped),
+        T(threads_settings_change_while_cores_take_them, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
