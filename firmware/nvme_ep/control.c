@@ -298,6 +298,41 @@ static void fence_for_event(struct nvme_ep *ep, const struct pcie_ep_event *even
     nvme_ep_fence_start(ep, fence);
 }
 
+static bool is_reset(const struct pcie_ep_event *event)
+{
+    return event->type == PCIE_EP_EVENT_RESET ||
+           (event->type == PCIE_EP_EVENT_LINK && event->value == 0);
+}
+
+/* A fence runs: events wait, but a reset among them has a deadline of its own that began when the
+ * host caused it, so it does not wait until the fence would cancel. */
+static void events_look_ahead(struct nvme_ep *ep)
+{
+    struct pcie_ep_event event;
+
+    while (ep->early_count < NVME_EP_EARLY_EVENTS && pcie_ep_event_pop(ep->pcie, &event)) {
+        ep->early[ep->early_count++] = event;
+    }
+    for (uint32_t i = ep->early_next; i < ep->early_count; i++) { /* some from an earlier fence */
+        if (is_reset(&ep->early[i])) {
+            atomic_store_explicit(&ep->fence_is_urgent, true, memory_order_relaxed);
+        }
+    }
+}
+
+static bool event_next(struct nvme_ep *ep, struct pcie_ep_event *event)
+{
+    if (ep->early_next == ep->early_count) {
+        return pcie_ep_event_pop(ep->pcie, event);
+    }
+    *event = ep->early[ep->early_next++];
+    if (ep->early_next == ep->early_count) {
+        ep->early_next = 0;
+        ep->early_count = 0;
+    }
+    return true;
+}
+
 static void event_handle(struct nvme_ep *ep, const struct pcie_ep_event *event)
 {
     TRACE(0, EP_EVENT, ep->pcie->fn, event->type, event->offset, event->value);
@@ -407,6 +442,7 @@ static bool control_step(struct nvme_ep *ep)
 
     if (ep->fence != NVME_EP_FENCE_NONE) {
         if (ep->fence_left != 0) {
+            events_look_ahead(ep);
             return false;
         }
         fence_end(ep);
@@ -424,7 +460,7 @@ static bool control_step(struct nvme_ep *ep)
     if (state_step(ep)) {
         return true;
     }
-    if (pcie_ep_event_pop(ep->pcie, &event)) {
+    if (event_next(ep, &event)) {
         event_handle(ep, &event);
         return true;
     }

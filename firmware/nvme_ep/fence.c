@@ -3,7 +3,7 @@
  * core 0 may tell the host. Core 0 begins where it decides, the others when the message comes.
  *
  * Fences that take host memory away stop fetching and wait for the commands that refer to it. After
- * fence_cancel_ms these are asked to end early. A command that does not end at all keeps the fence
+ * fence_cancel_ms, or when a reset waits behind the fence, these are asked to end early. A command that does not end at all keeps the fence
  * open: then the other end takes the link down (hal/pcie_ep.h), which is right, since something of
  * ours may still write to host memory.
  * Source: NVM Express Base Specification 1.4, section 7.3; spec/link.h ("Fences").
@@ -237,7 +237,9 @@ static void fence_finish(struct nvme_ep_core *core)
 void nvme_ep_fence_poll(struct nvme_ep_core *core)
 {
     if (core_blocks(core)) {
-        if (!core->fence_cancelled && core->now_ns >= core->cancel_ns) {
+        bool is_due = core->now_ns >= core->cancel_ns ||
+                      atomic_load_explicit(&core->ep->fence_is_urgent, memory_order_relaxed);
+        if (!core->fence_cancelled && is_due) {
             core_cancel(core);
         }
         if (core_blocks(core)) {
@@ -294,6 +296,7 @@ void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence)
 {
     ASSERT(ep->fence == NVME_EP_FENCE_NONE && ep->fence_left == 0);
     ep->fence = fence;
+    atomic_store_explicit(&ep->fence_is_urgent, false, memory_order_relaxed);
     ep->fence_left = 1; /* core 0, which is always in the mask */
     for (uint32_t core = 1; core < LIMIT_CORES; core++) {
         if ((ep->core_mask & BIT32(core)) != 0) {

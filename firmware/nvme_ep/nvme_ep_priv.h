@@ -31,6 +31,9 @@
 /* At most this many commands are fetched from one queue in one turn. */
 #define NVME_EP_BATCH 32u
 
+/* Events that are taken from the function while a fence runs, to see a reset among them. */
+#define NVME_EP_EARLY_EVENTS 16u
+
 /* And this many from all queues of a core: a device in memory copies up to 1 MiB for each of them
  * here and now, while fences and the other functions wait. */
 #define NVME_EP_ROUND (4 * NVME_EP_BATCH)
@@ -289,6 +292,12 @@ struct nvme_ep {
     enum nvme_ep_fence fence;
     bool fence_is_event; /* ack fence_event at the end */
     struct pcie_ep_event fence_event;
+    _Atomic(bool) fence_is_urgent; /* do not wait for cancel_ns; set by core 0, read by all */
+
+    /* Came while a fence ran; handled in their order after it, before later ones. */
+    struct pcie_ep_event early[NVME_EP_EARLY_EVENTS];
+    uint32_t early_count;
+    uint32_t early_next;
 
     struct nvme_ep_cmd *dbbuf_cmd; /* Doorbell Buffer Config under way */
 

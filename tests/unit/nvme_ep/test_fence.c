@@ -294,6 +294,81 @@ static void reset_behind_a_running_fence_is_answered_after_it(void **state)
     assert_int_equal(rig_csts(), 0);
 }
 
+static void reset_behind_a_revocation_cancels_at_once(void **state)
+{
+    (void)state;
+    start_slow(3);
+    revoke_last_page();
+    rig_turn(2);
+    assert_int_equal(rig.slow.cancel_count, 0);
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig_turn(8); /* the clock stands */
+    assert_int_equal(rig.slow.cancel_count, 3);
+    assert_int_equal(rig.ack_count, 2);
+    assert_int_equal(rig.last_ack.type, PCIE_EP_EVENT_RESET);
+    assert_int_equal(rig_csts(), 0);
+}
+
+static void link_down_behind_a_shutdown_cancels_at_once(void **state)
+{
+    (void)state;
+    start_slow(3);
+    rig_write32(NVME_REG_CC, RIG_CC | 1u << NVME_CC_SHN_SHIFT);
+    rig_turn(3);
+    assert_int_equal(rig.slow.cancel_count, 0);
+    rig_write32(NVME_REG_AQA, 0x00070007); /* what else the host does on the way, in its order */
+    rig_event(PCIE_EP_EVENT_LINK, 0, true);
+    rig_write32(NVME_REG_AQA, 0x001f001f);
+    rig_turn(8);
+    assert_int_equal(rig.slow.cancel_count, 4); /* the shutdown's flush, too */
+    assert_int_equal(rig.last_ack.type, PCIE_EP_EVENT_LINK);
+    assert_int_equal(rig_csts(), 0);
+    assert_int_equal(rig.ep->aqa, 0x001f001f); /* after the reset, not before it */
+}
+
+static void reset_behind_two_fences_hurries_both(void **state)
+{
+    (void)state;
+    struct nvme_sqe flush = {.opcode = NVME_IO_FLUSH, .nsid = 2};
+
+    rig_push(&io, &flush); /* a revocation does not wait for it, a shutdown does */
+    struct nvme_sqe read = rig_rw(NVME_IO_READ, 2, 0, 1, rig_alloc(4096), 0);
+    rig_push(&io, &read);
+    rig_ring(&io);
+    rig_turn(3);
+    assert_int_equal(rig.slow.held_count, 2);
+    revoke_last_page();
+    rig_turn(2);
+    rig_write32(NVME_REG_CC, RIG_CC | 1u << NVME_CC_SHN_SHIFT);
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig_turn(8);
+    assert_int_equal(rig.last_ack.type, PCIE_EP_EVENT_RESET);
+    assert_int_equal(rig_csts(), 0);
+}
+
+static void events_behind_a_running_fence_keep_their_order(void **state)
+{
+    (void)state;
+    start_slow(1);
+    revoke_last_page();
+    rig_turn(2);
+    for (uint32_t i = 0; i < 3 * NVME_EP_EARLY_EVENTS; i++) {
+        rig_write32(NVME_REG_AQA, i << 16 | i);
+        if (i % 5 == 0) {
+            rig_turn(1);
+        }
+    }
+    rig_turn(3);
+    assert_int_equal(rig.ep->aqa, 0x001f001f);
+    rig_slow_release_all(&rig.slow);
+    rig_turn(10);
+    uint32_t last = 3 * NVME_EP_EARLY_EVENTS - 1;
+    assert_int_equal(rig.ep->aqa, last << 16 | last);
+    rig_write32(NVME_REG_AQA, 0x001f001f);
+    rig_turn(2);
+    assert_int_equal(rig.ep->aqa, 0x001f001f);
+}
+
 /* --- at every moment ----------------------------------------------------------------------- */
 
 /* One step of a life with I/O, deletion and abort; the same for the same seed. */
@@ -416,6 +491,10 @@ int main(void)
         T(reset_takes_the_memory_away_for_good),
         T(reset_while_deleting_a_queue_ends_both),
         T(reset_behind_a_running_fence_is_answered_after_it),
+        T(reset_behind_a_revocation_cancels_at_once),
+        T(link_down_behind_a_shutdown_cancels_at_once),
+        T(reset_behind_two_fences_hurries_both),
+        T(events_behind_a_running_fence_keep_their_order),
         T(fence_at_every_moment_of_one_core),
         T(fence_at_every_moment_of_three_cores),
     };
