@@ -232,6 +232,9 @@ static void cq_raise(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
 {
     cq->carried = 0;
     cq->aggregate_ns = 0;
+    if (UNLIKELY(core->is_muted)) {
+        return; /* raised when the queues are within reach again */
+    }
     counter_add(&core->counters.irqs, 1);
     TRACE(core->index, IRQ_RAISE, core->ep->pcie->fn, cq->vector, 0, 0);
     pcie_ep_irq_raise(core->ep->pcie, cq->vector);

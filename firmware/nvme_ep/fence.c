@@ -92,7 +92,11 @@ static bool queues_map(struct nvme_ep_core *core)
  * lie outside of them, they are lost. */
 static void view_take(struct nvme_ep_core *core)
 {
+    bool was_suspended = core->is_suspended;
+
+    nvme_ep_signal_dirty(core); /* what is posted is signalled before the fence is answered */
     pcie_ep_view_load(core->ep->pcie, &core->view);
+    core->is_muted = core->view.window_count == 0;
     core->is_suspended = !queues_map(core);
     core->is_lost = core->is_suspended && core->view.window_count != 0;
     if (core->is_suspended) {
@@ -107,8 +111,12 @@ static void view_take(struct nvme_ep_core *core)
             cq->base = NULL;
         }
     }
-    if (!core->is_suspended) {
-        nvme_ep_held_poll(core);
+    if (core->is_suspended) {
+        return;
+    }
+    nvme_ep_held_poll(core);
+    if (was_suspended) {
+        nvme_ep_signal_again(core); /* what was due meanwhile, as after new vectors */
     }
 }
 

@@ -214,6 +214,7 @@ struct nvme_ep_core {
     bool is_weighted;
     bool is_stopped;   /* a STOP fence has ended, no DRAIN since */
     bool is_suspended; /* queue memory is out of reach */
+    bool is_muted;     /* without any window (bus mastering is off) no interrupt is raised either */
     bool is_lost;      /* the same, and other memory is reachable: fatal if it lasts */
     uint8_t fence;     /* enum nvme_ep_fence */
     bool fence_cancelled;
@@ -425,7 +426,7 @@ void nvme_ep_complete(struct nvme_cmd *nvme);
 void nvme_ep_signal_dirty(struct nvme_ep_core *core);
 /* Signals aggregations whose time has come. Owner core. */
 void nvme_ep_coalesce_poll(struct nvme_ep_core *core);
-/* Raises again for each CQ whose head is not its tail. Owner core. */
+/* Raises again for each CQ within reach whose head is not its tail. Owner core. */
 void nvme_ep_signal_again(struct nvme_ep_core *core);
 /* Posts held completions as far as there is room. Owner core. */
 void nvme_ep_held_poll(struct nvme_ep_core *core);

@@ -184,6 +184,33 @@ static void bus_master_off_rests_and_on_goes_on(void **state)
     assert_int_equal(pop_status(0), 1);
 }
 
+/* PCI: MSI-X is a write to memory, too. */
+static void bus_master_off_raises_no_interrupt_until_it_is_on(void **state)
+{
+    (void)state;
+    struct nvme_cqe cqe;
+    struct nvme_sqe read = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
+
+    assert_int_equal(rig_set_feature(NVME_FEATURE_INTERRUPT_COALESCING, 100u << 8 | 7), 0);
+    rig_turn(2);
+    rig_push(&io, &read); /* its interrupt is due in 10 ms */
+    rig_ring(&io);
+    rig_turn(2);
+    assert_true(rig_pop(&io, &cqe));
+    uint32_t irqs = rig.irq_count[1];
+    rig_bus_master_set(false);
+    rig_turn(3);
+    assert_int_equal(rig.last_ack.type, PCIE_EP_EVENT_BUS_MASTER);
+    rig_advance_ms(50);
+    rig_event(PCIE_EP_EVENT_VECTORS, 0, false);
+    rig_advance_ms(50);
+    assert_int_equal(rig.irq_count[1], irqs);
+    rig_bus_master_set(true);
+    rig_turn(4);
+    assert_int_equal(rig.irq_count[1], irqs + 1);
+    assert_int_equal(rig_csts(), NVME_CSTS_RDY);
+}
+
 static void bus_master_off_then_reset_and_enable(void **state)
 {
     (void)state;
@@ -484,6 +511,7 @@ int main(void)
         T(windows_are_not_acknowledged_while_a_device_still_has_a_command),
         T(windows_revoked_leave_commands_without_data_alone),
         T(bus_master_off_rests_and_on_goes_on),
+        T(bus_master_off_raises_no_interrupt_until_it_is_on),
         T(bus_master_off_then_reset_and_enable),
         T(disable_cancels_at_once_and_posts_nothing),
         T(disable_waits_for_a_device_that_cannot_cancel),
