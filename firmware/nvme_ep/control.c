@@ -375,7 +375,8 @@ static void event_handle(struct nvme_ep *ep, const struct pcie_ep_event *event)
 static bool some_core_is_lost(const struct nvme_ep *ep)
 {
     for (uint32_t core = 0; core < LIMIT_CORES; core++) {
-        if ((ep->core_mask & BIT32(core)) != 0 && ep->cores[core].is_lost) {
+        if ((ep->core_mask & BIT32(core)) != 0 &&
+            atomic_load_explicit(&ep->cores[core].is_lost, memory_order_relaxed)) {
             return true;
         }
     }
@@ -393,6 +394,15 @@ static void lost_for_long(struct timer *timer)
     }
 }
 
+void nvme_ep_lost_update(struct nvme_ep *ep)
+{
+    if (!some_core_is_lost(ep)) {
+        timer_cancel(&ep->lost_timer);
+    } else if (!timer_is_armed(&ep->lost_timer)) {
+        timer_arm(&ep->lost_timer, sched_now_ns() + LOST_GRACE_NS);
+    }
+}
+
 /* The last core has answered. */
 static void fence_end(struct nvme_ep *ep)
 {
@@ -403,11 +413,7 @@ static void fence_end(struct nvme_ep *ep)
         ep->fence_is_event = false;
         pcie_ep_event_ack(ep->pcie, &ep->fence_event);
     }
-    if (!some_core_is_lost(ep)) {
-        timer_cancel(&ep->lost_timer);
-    } else if (!timer_is_armed(&ep->lost_timer)) {
-        timer_arm(&ep->lost_timer, sched_now_ns() + LOST_GRACE_NS);
-    }
+    nvme_ep_lost_update(ep);
     if (fence == NVME_EP_FENCE_DBBUF) {
         struct nvme_ep_cmd *cmd = ep->dbbuf_cmd;
         ep->dbbuf_cmd = NULL;

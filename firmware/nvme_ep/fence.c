@@ -88,6 +88,47 @@ static bool queues_map(struct nvme_ep_core *core)
     return is_reachable;
 }
 
+static void lost_set(struct nvme_ep_core *core, bool is_lost)
+{
+    atomic_store_explicit(&core->is_lost, is_lost, memory_order_relaxed);
+}
+
+/* Every queue is within reach: as before it was not. */
+static void reach_regained(struct nvme_ep_core *core)
+{
+    if (!core->is_stopped) {
+        core->attend &= ~NVME_EP_ATTEND_STOPPED;
+    }
+    nvme_ep_held_poll(core);
+    nvme_ep_signal_again(core); /* what was due meanwhile, as after new vectors */
+}
+
+/* Some queue is out of reach: completions wait for all. */
+static void cqs_rest(struct nvme_ep_core *core)
+{
+    for (uint32_t i = 0; i < core->cq_count; i++) {
+        core->cqs[i]->base = NULL;
+    }
+}
+
+void nvme_ep_reach_update(struct nvme_ep_core *core)
+{
+    bool is_lost = atomic_load_explicit(&core->is_lost, memory_order_relaxed);
+
+    if (!core->is_suspended && !is_lost) {
+        return;
+    }
+    if (!queues_map(core)) {
+        if (core->is_suspended) {
+            cqs_rest(core);
+        }
+    } else {
+        core->is_suspended = false;
+        lost_set(core, false);
+        reach_regained(core);
+    }
+}
+
 /* Without any window (bus mastering is off) the queues rest; when there are windows and the queues
  * lie outside of them, they are lost. */
 static void view_take(struct nvme_ep_core *core)
@@ -98,25 +139,21 @@ static void view_take(struct nvme_ep_core *core)
     pcie_ep_view_load(core->ep->pcie, &core->view);
     core->is_muted = core->view.window_count == 0;
     core->is_suspended = !queues_map(core);
-    core->is_lost = core->is_suspended && core->view.window_count != 0;
+    lost_set(core, core->is_suspended && core->view.window_count != 0);
     if (core->is_suspended) {
         core->attend |= NVME_EP_ATTEND_STOPPED;
     } else if (!core->is_stopped) {
         core->attend &= ~NVME_EP_ATTEND_STOPPED;
     }
     for (uint32_t i = 0; i < core->cq_count; i++) {
-        struct nvme_ep_cq *cq = core->cqs[i];
-        cq->room = 0; /* completions look before they post */
-        if (core->is_suspended) {
-            cq->base = NULL;
-        }
+        core->cqs[i]->room = 0; /* completions look before they post */
     }
     if (core->is_suspended) {
-        return;
-    }
-    nvme_ep_held_poll(core);
-    if (was_suspended) {
-        nvme_ep_signal_again(core); /* what was due meanwhile, as after new vectors */
+        cqs_rest(core);
+    } else if (was_suspended) {
+        reach_regained(core);
+    } else {
+        nvme_ep_held_poll(core);
     }
 }
 
@@ -191,8 +228,8 @@ static void dbbuf_take(struct nvme_ep_core *core)
     for (uint32_t i = 0; i < core->cq_count; i++) {
         is_reachable &= nvme_ep_cq_shadow_doorbell(core, core->cqs[i]);
     }
-    core->is_lost = !is_reachable;
-    if (core->is_lost) {
+    if (!is_reachable) {
+        lost_set(core, true);
         core->attend |= NVME_EP_ATTEND_STOPPED;
     }
 }

@@ -215,8 +215,9 @@ struct nvme_ep_core {
     bool is_stopped;   /* a STOP fence has ended, no DRAIN since */
     bool is_suspended; /* queue memory is out of reach */
     bool is_muted;     /* without any window (bus mastering is off) no interrupt is raised either */
-    bool is_lost;      /* the same, and other memory is reachable: fatal if it lasts */
-    uint8_t fence;     /* enum nvme_ep_fence */
+    _Atomic(bool) is_lost; /* the same, and other memory is reachable: fatal if it lasts; core 0
+                              reads it (relaxed: it looks again when a message says so) */
+    uint8_t fence;         /* enum nvme_ep_fence */
     bool fence_cancelled;
     uint8_t idle_shift;                     /* mapped doorbells: sleeps grow */
     struct nvme_ep_sq *sqs[NVME_EP_QUEUES]; /* I/O queues, by class */
@@ -383,6 +384,8 @@ void nvme_ep_shst_set(struct nvme_ep *ep, uint32_t shst);
 /* Handles what waits; returns the units of work. Core 0, each turn in which there is something. */
 uint32_t nvme_ep_control_run(struct nvme_ep *ep);
 void nvme_ep_control_start(struct nvme_ep *ep);
+/* Some core's queues went out of reach, or came back: starts or ends the time it may last. */
+void nvme_ep_lost_update(struct nvme_ep *ep);
 
 /* --- fence.c ------------------------------------------------------------------------------- */
 
@@ -390,6 +393,8 @@ void nvme_ep_control_start(struct nvme_ep *ep);
 void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence);
 /* Looks whether this core's part is done. Owner core. */
 void nvme_ep_fence_poll(struct nvme_ep_core *core);
+/* A queue was taken out: goes on if it was the one out of reach. Owner core. */
+void nvme_ep_reach_update(struct nvme_ep_core *core);
 
 /* --- queue.c: Create and Delete, on core 0 and on the owner core ---------------------------- */
 

@@ -324,6 +324,7 @@ static void cq_deleted(struct msg *msg)
     struct nvme_ep_cq *cq = cmd->errand_queue;
 
     shm_store32(nvme_ep_cq_doorbell(ep, cq->id), 0);
+    nvme_ep_lost_update(ep);
     queue_state_set(ep, &ep->cq_state[cq->id], cq->id, NVME_EP_QUEUE_FREE);
     nvme_admin_done(&cmd->nvme, NVME_SC_SUCCESS, 0);
 }
@@ -341,6 +342,7 @@ static void cq_delete_on_core(struct msg *msg)
             break;
         }
     }
+    nvme_ep_reach_update(core);
     errand_answer(cmd, false, cq_deleted);
 }
 
@@ -382,6 +384,7 @@ static void sq_deleted(struct msg *msg)
 
     shm_store32(nvme_ep_sq_doorbell(ep, sq->id), 0);
     ep->cq_sq_count[sq->cq->id]--;
+    nvme_ep_lost_update(ep);
     queue_state_set(ep, &ep->sq_state[sq->id], sq->id, NVME_EP_QUEUE_FREE);
     nvme_admin_done(&cmd->nvme, NVME_SC_SUCCESS, 0);
 }
@@ -429,6 +432,7 @@ static void sq_delete_on_core(struct msg *msg)
     sq->delete_cmd = cmd;
     core->deleting[core->deleting_count++] = sq;
     core->attend |= NVME_EP_ATTEND_DELETE;
+    nvme_ep_reach_update(core);
 }
 
 void nvme_ep_delete_sq(struct nvme_cmd *nvme)

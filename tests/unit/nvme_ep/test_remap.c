@@ -103,6 +103,55 @@ static void remap_completion_that_ends_meanwhile_is_kept(void **state)
     assert_int_equal(rig_status(&cqe), 0);
 }
 
+static int setup_two_cores(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_config){.core_count = 2, .core_mask = 2});
+    rig_enable();
+    rig_alloc(1 << 20); /* what stays */
+    rig_create_pair(&io, 1, 16);
+    return 0;
+}
+
+/* Only core 1 has a queue out of reach, so the host's Delete is seen. */
+static void remap_lost_queue_deleted_in_time_goes_on(void **state)
+{
+    (void)state;
+    struct pcie_ep_window part = rig.windows[0];
+    struct rig_queue other;
+    struct nvme_cqe cqe;
+
+    part.len_bytes = io.sq_addr - RIG_HOST_BASE;
+    rig_windows_set(&part, 1, true);
+    rig_turn(10);
+    rig_advance_ms(1000);
+    assert_int_equal(rig_delete_sq(1), 0);
+    assert_int_equal(rig_delete_cq(1), 0);
+    rig_advance_ms(3000);
+    assert_int_equal(rig_csts(), NVME_CSTS_RDY);
+
+    rig.alloc_next = 256 << 10;
+    rig_create_pair(&other, 1, 16);
+    struct nvme_sqe read = rig_rw(NVME_IO_READ, 1, 0, 8, rig_alloc(4096), 0);
+    assert_int_equal(rig_do(&other, &read, &cqe), 0);
+}
+
+static void remap_one_of_two_lost_queues_deleted_is_fatal(void **state)
+{
+    (void)state;
+    struct pcie_ep_window part = rig.windows[0];
+    struct rig_queue second;
+
+    rig_create_pair(&second, 2, 16);
+    part.len_bytes = io.sq_addr - RIG_HOST_BASE;
+    rig_windows_set(&part, 1, true);
+    rig_turn(10);
+    assert_int_equal(rig_delete_sq(1), 0);
+    assert_int_equal(rig_delete_cq(1), 0);
+    rig_advance_ms(3000);
+    assert_int_equal(rig_csts() & NVME_CSTS_CFS, NVME_CSTS_CFS);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -110,6 +159,10 @@ int main(void)
         T(remap_queues_away_and_back_go_on),
         T(remap_queues_away_for_good_is_fatal),
         T(remap_completion_that_ends_meanwhile_is_kept),
+        cmocka_unit_test_setup_teardown(remap_lost_queue_deleted_in_time_goes_on, setup_two_cores,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(remap_one_of_two_lost_queues_deleted_is_fatal,
+                                        setup_two_cores, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
