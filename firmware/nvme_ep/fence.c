@@ -3,9 +3,9 @@
  * core 0 may tell the host. Core 0 begins where it decides, the others when the message comes.
  *
  * Fences that take host memory away stop fetching and wait for the commands that refer to it. After
- * fence_cancel_ms, or when a reset waits behind the fence, these are asked to end early. A command that does not end at all keeps the fence
- * open: then the other end takes the link down (hal/pcie_ep.h), which is right, since something of
- * ours may still write to host memory.
+ * fence_cancel_ms, or when a reset waits behind the fence, these are asked to end early. A command
+ * that does not end at all keeps the fence open: then the other end takes the link down
+ * (hal/pcie_ep.h), which is right, since something of ours may still write to host memory.
  * Source: NVM Express Base Specification 1.4, section 7.3; spec/link.h ("Fences").
  */
 #include "base/trace.h"
