@@ -4,6 +4,7 @@
  */
 #include "boards/qemu-virt/pcielink/pcielink.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -142,7 +143,11 @@ void pcielink_ctl_read(struct pcielink *p, struct pcielink_ctl_client *client)
 
 void pcielink_ctl_accept(struct pcielink *p)
 {
-    int fd = accept4(p->ctl.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = vfu_accept(&p->ctl.accept, p->ctl.listen_fd, pcielink_now_ns());
+
+    if (fd < 0 && fd != -EAGAIN) {
+        pcielink_log("no command is accepted for now: %s", strerror(-fd));
+    }
 
     for (uint32_t i = 0; fd >= 0 && i < PCIELINK_CTL_CLIENTS; i++) {
         if (p->ctl.clients[i].fd < 0) {

@@ -145,9 +145,12 @@ void pcielink_nic_accept(struct pcielink *p)
     struct pcielink_nic *nic = &p->nic;
     struct ucred peer;
     socklen_t len = sizeof(peer);
-    int fd = accept4(nic->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = vfu_accept(&nic->accept, nic->listen_fd, pcielink_now_ns());
 
     if (fd < 0) {
+        if (fd != -EAGAIN) {
+            pcielink_log("no NIC is accepted for now: %s", strerror(-fd));
+        }
         return;
     }
     if (nic->conn_fd >= 0 && pcielink_nic_check(p)) {

@@ -268,12 +268,13 @@ static int wait_ms(struct pcielink *p, int timeout_ms)
 void pcielink_turn(struct pcielink *p, int timeout_ms)
 {
     struct polls polls = {.count = 0};
+    uint64_t now_ns = pcielink_now_ns();
     uint32_t notify = watch(&polls, p->nic.notify_fd);
     uint32_t host = watch(&polls, vfu_server_poll_fd(&p->server));
-    uint32_t nic = watch(&polls, p->nic.listen_fd);
+    uint32_t nic = watch(&polls, vfu_accept_poll_fd(&p->nic.accept, p->nic.listen_fd, now_ns));
     uint32_t conn = watch(&polls, p->nic.conn_fd); /* -1 is skipped by poll() */
     uint32_t pid = watch(&polls, p->nic.pid_fd);
-    uint32_t ctl = watch(&polls, p->ctl.listen_fd);
+    uint32_t ctl = watch(&polls, vfu_accept_poll_fd(&p->ctl.accept, p->ctl.listen_fd, now_ns));
     uint32_t clients = polls.count;
     for (uint32_t i = 0; i < PCIELINK_CTL_CLIENTS; i++) {
         watch(&polls, p->ctl.clients[i].fd);

@@ -27,6 +27,7 @@
 
 struct pcielink_nic {
     int listen_fd;
+    struct vfu_accept accept;
     int conn_fd; /* ivshmem socket of the NIC's QEMU; -1: none */
     int pid_fd;  /* that process */
     pid_t pid;
@@ -93,6 +94,7 @@ struct pcielink_ctl_client {
 
 struct pcielink_ctl {
     int listen_fd;
+    struct vfu_accept accept;
     struct pcielink_ctl_client clients[PCIELINK_CTL_CLIENTS];
 };
 

@@ -93,9 +93,11 @@ static int version_left_ms(const struct vfu_server *server)
 
 static void accept_client(struct vfu_server *server)
 {
-    int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = vfu_accept(&server->accept, server->listen_fd, now(server));
     if (fd >= 0) {
         vfu_server_adopt(server, fd);
+    } else if (fd != -EAGAIN) {
+        vfu_server_log(server, "no client is accepted for now: %s", strerror(-fd));
     }
 }
 
@@ -217,11 +219,16 @@ void vfu_server_reset(struct vfu_server *server)
 
 int vfu_server_poll_fd(const struct vfu_server *server)
 {
-    return server->conn.fd >= 0 ? server->conn.fd : server->listen_fd;
+    return server->conn.fd >= 0
+               ? server->conn.fd
+               : vfu_accept_poll_fd(&server->accept, server->listen_fd, now(server));
 }
 
 int vfu_server_wait_ms(const struct vfu_server *server)
 {
+    if (server->conn.fd < 0 && server->listen_fd >= 0 && vfu_server_poll_fd(server) < 0) {
+        return VFU_ACCEPT_PAUSE_MS;
+    }
     return version_left_ms(server);
 }
 

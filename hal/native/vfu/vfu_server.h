@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "hal/native/vfu/vfu_accept.h"
 #include "hal/native/vfu/vfu_conn.h"
 #include "hal/native/vfu/vfu_dma.h"
 #include "hal/native/vfu/vfu_link.h"
@@ -60,6 +61,7 @@ struct vfu_server {
     struct vfu_pci pci;
     struct vfu_conn conn;
     int listen_fd;
+    struct vfu_accept accept;
     bool negotiated; /* VERSION was answered: a host is there */
     bool told_no_fd; /* this client was told that such windows are out of reach */
     bool drop;       /* close the connection after this message */
@@ -89,7 +91,8 @@ int vfu_server_listen(const char *path);
 /* Drops the client, if there is one. */
 void vfu_server_drop(struct vfu_server *server);
 
-/* The descriptor to poll for input: the client's, or the listening one. It changes by turns. */
+/* The descriptor to poll for input: the client's, or the listening one; -1: none for now. It
+ * changes by turns. */
 int vfu_server_poll_fd(const struct vfu_server *server);
 bool vfu_server_has_client(const struct vfu_server *server);
 

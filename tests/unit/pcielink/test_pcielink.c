@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -391,6 +392,31 @@ static void host_silent_is_dropped_and_next_is_served(void **state)
     close(silent);
 }
 
+static void descriptors_used_up_pauses_listening_and_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit limit;
+    struct rlimit none = {.rlim_cur = 3};
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none.rlim_max = limit.rlim_max;
+    int host = connect_to(f->dir, "cntrl");
+    int ctl = connect_to(f->dir, "ctl");
+    /* poll() takes no more descriptors than the limit: the listeners are called as it would. */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    vfu_server_turn(&f->p.server);
+    pcielink_nic_accept(&f->p);
+    pcielink_ctl_accept(&f->p);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    uint64_t start_ns = pcielink_now_ns();
+    pcielink_turn(&f->p, 100); /* nobody is ready: it sleeps */
+    assert_true(pcielink_now_ns() - start_ns >= 90 * UINT64_C(1000000));
+    assert_int_equal(vfu_server_poll_fd(&f->p.server), -1);
+    TURN_UNTIL(f, vfu_server_has_client(&f->p.server) && f->p.ctl.clients[0].fd >= 0);
+    close(host);
+    close(ctl);
+}
+
 static void host_reconnects_after_disconnect(void **state)
 {
     struct fixture *f = *state;
@@ -628,6 +654,7 @@ int main(void)
         T(nic_leaves_block_but_lives_is_killed),
         T(second_nic_turned_away),
         T(host_silent_is_dropped_and_next_is_served),
+        T(descriptors_used_up_pauses_listening_and_goes_on),
         T(host_reconnects_after_disconnect),
         T(vectors_set_before_nic_reach_it),
         T(vectors_grow_in_order_appends_to_one_peer),
