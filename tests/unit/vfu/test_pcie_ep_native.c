@@ -37,6 +37,7 @@ struct nic {
     pthread_t thread;
     _Atomic bool stop;
     _Atomic bool silent;             /* reads nothing, acknowledges nothing */
+    _Atomic uint64_t turn_count;
     _Atomic uint32_t event_count[8]; /* by type */
     _Atomic uint64_t order_error_count;
     _Atomic uint64_t last_aqa;
@@ -61,6 +62,7 @@ static void *nic_main(void *arg)
 
     pcie_ep_view_load(nic->ep, &view);
     while (!atomic_load(&nic->stop)) {
+        atomic_fetch_add(&nic->turn_count, 1);
         if (atomic_load(&nic->scribble)) {
             uint64_t addr = pcie_ep_map(&view, 0x10000, 8, true);
             if (addr != PCIE_EP_NO_ADDR) {
@@ -86,6 +88,16 @@ static void *nic_main(void *arg)
         pcie_ep_event_ack(nic->ep, &event);
     }
     return NULL;
+}
+
+/* Returns when the NIC's thread has seen it: a turn that began before may still acknowledge. */
+static void nic_hangs(struct nic *nic)
+{
+    atomic_store(&nic->silent, true);
+    uint64_t begun = atomic_load(&nic->turn_count);
+    while (atomic_load(&nic->turn_count) < begun + 2) {
+        usleep(100);
+    }
 }
 
 static int connect_client(struct fixture *f)
@@ -303,7 +315,7 @@ static void fence_firmware_hangs_host_memory_is_out_of_reach(void **state)
 
     bus_master(f, true);
     map_ram(f);
-    atomic_store(&f->nic.silent, true);
+    nic_hangs(&f->nic);
     atomic_store(&f->nic.scribble, true); /* goes on writing, with the old view */
     assert_int_equal(client_dma_unmap(&f->client, 0x10000, RAM_BYTES, 0), 0);
     shm_store64(f->ram, 0);
