@@ -36,7 +36,7 @@ struct nic {
     struct pcie_ep *ep;
     pthread_t thread;
     _Atomic bool stop;
-    _Atomic bool silent;             /* reads nothing, acknowledges nothing */
+    _Atomic bool silent; /* reads nothing, acknowledges nothing */
     _Atomic uint64_t turn_count;
     _Atomic uint32_t event_count[8]; /* by type */
     _Atomic uint64_t order_error_count;
