@@ -1,7 +1,7 @@
 """QEMU with vfio-user-pci: the system's, if it is new enough, else Debian trixie-backports'.
 
     bin/qemu-system-x86_64  bin/qemu-system-aarch64    launchers, to be run like the real ones
-    root/                                              the unpacked packages, if not the system's
+    unpacked/                                          the unpacked packages, if not the system's
 
 Debian 12 has QEMU 7.2 and 10.0, both without the vfio-user client. The newer one brings its own C
 library along and runs with it out of the folder: nothing is installed, no chroot.
@@ -23,10 +23,10 @@ DROP = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/icons",
         "usr/share/lintian", "usr/share/bug", "usr/share/perl",
         "usr/lib/x86_64-linux-gnu/perl-base", "etc", "var")
 LAUNCHER = """#!/bin/sh
-root=$(dirname "$(readlink -f "$0")")/../root/usr
-exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" \\
-    --argv0 {name} "$root/bin/{name}" -L "$root/share/qemu" \\
-    -L "$root/share/seabios" -L "$root/lib/ipxe/qemu" "$@"
+usr=$(dirname "$(readlink -f "$0")")/../unpacked/usr
+exec "$usr/lib64/ld-linux-x86-64.so.2" --library-path "$usr/lib/x86_64-linux-gnu" \\
+    --argv0 {name} "$usr/bin/{name}" -L "$usr/share/qemu" \\
+    -L "$usr/share/seabios" -L "$usr/lib/ipxe/qemu" "$@"
 """
 
 
@@ -50,13 +50,13 @@ class Qemu:
         if _system_serves():
             return self._link_system(out)
         apt = PrivateApt(work, ["trixie", "trixie-backports"], default_release="trixie-backports")
-        os.mkdir(f"{out}/root")
-        debs = apt.unpack_closure(PACKAGES, f"{out}/root")
+        os.mkdir(f"{out}/unpacked")
+        debs = apt.unpack_closure(PACKAGES, f"{out}/unpacked")
         for folder in DROP:
-            shutil.rmtree(f"{out}/root/{folder}", ignore_errors=True)
+            shutil.rmtree(f"{out}/unpacked/{folder}", ignore_errors=True)
         # QEMU finds its modules and data by "qemu-bundle" beside its executable, which here is the
         # loader; else it would take those of an installed QEMU of another version.
-        os.symlink("../../..", f"{out}/root/usr/lib/x86_64-linux-gnu/qemu-bundle")
+        os.symlink("../../..", f"{out}/unpacked/usr/lib/x86_64-linux-gnu/qemu-bundle")
         for target in TARGETS:
             _write_script(f"{out}/bin/{target}", LAUNCHER.format(name=target))
         with Step("trying the devices that the rack needs"):
