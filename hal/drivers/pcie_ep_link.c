@@ -308,16 +308,26 @@ static const struct pcie_ep_ops link_ops = {
     .ready = link_ready,
 };
 
-static bool block_is_sound(const struct link_host_page *host)
-{
-    uint32_t vector_count = shm_load32(&host->vector_count);
+/* What the block says of itself, each read once: the host's VMM may be able to write it. */
+struct block_facts {
+    uint32_t flags;
+    uint32_t vector_count;
+    uint16_t fn;
+};
 
-    return shm_load64_acquire(&host->magic) == LINK_MAGIC &&
-           shm_load32(&host->version) == LINK_VERSION &&
+static bool block_read(const struct link_host_page *host, struct block_facts *facts)
+{
+    if (shm_load64_acquire(&host->magic) != LINK_MAGIC) {
+        return false;
+    }
+    facts->flags = shm_load32(&host->flags);
+    facts->vector_count = shm_load32(&host->vector_count);
+    facts->fn = shm_load16(&host->fn);
+    return shm_load32(&host->version) == LINK_VERSION &&
            shm_load32(&host->block_bytes) == LINK_BLOCK_BYTES &&
            shm_load32(&host->event_count) == LINK_EVENT_COUNT &&
-           shm_load32(&host->doorbell_bytes) == LINK_DOORBELL_BYTES && vector_count >= 1 &&
-           vector_count <= LIMIT_VECTORS && shm_load16(&host->fn) < LIMIT_FUNCTIONS;
+           shm_load32(&host->doorbell_bytes) == LINK_DOORBELL_BYTES && facts->vector_count >= 1 &&
+           facts->vector_count <= LIMIT_VECTORS && facts->fn < LIMIT_FUNCTIONS;
 }
 
 /* Says hello and waits for the answer, after which the ring is empty and the epoch ours. */
@@ -359,7 +369,8 @@ enum status pcie_ep_link_init(struct pcie_ep_link *link, const struct pcie_ep_li
         return STATUS_INVALID;
     }
     struct link_host_page *host = params->block;
-    if (!block_is_sound(host)) {
+    struct block_facts facts;
+    if (!block_read(host, &facts)) {
         return STATUS_BAD_DATA;
     }
     *link = (struct pcie_ep_link){.params = *params, .host = host};
@@ -367,18 +378,17 @@ enum status pcie_ep_link_init(struct pcie_ep_link *link, const struct pcie_ep_li
     link->events = block_at(link, LINK_OFFSET_EVENTS);
 
     uint8_t *bar = block_at(link, LINK_OFFSET_BAR);
-    uint32_t flags = shm_load32(&host->flags);
     link->ep = (struct pcie_ep){
         .ops = &link_ops,
         .name = params->name,
         .regs = bar,
         .doorbells = params->doorbells != NULL ? params->doorbells : bar + LINK_DOORBELL_OFFSET,
         .doorbells_bytes = LINK_DOORBELL_BYTES,
-        .fn = shm_load16(&host->fn),
-        .vector_count = (uint16_t)shm_load32(&host->vector_count),
-        .doorbell_mode =
-            (flags & LINK_FLAG_TRAPPED) != 0 ? PCIE_EP_DOORBELLS_TRAPPED : PCIE_EP_DOORBELLS_MAPPED,
-        .host_poll_is_cheap = (flags & LINK_FLAG_CHEAP_POLL) != 0,
+        .fn = facts.fn,
+        .vector_count = (uint16_t)facts.vector_count,
+        .doorbell_mode = (facts.flags & LINK_FLAG_TRAPPED) != 0 ? PCIE_EP_DOORBELLS_TRAPPED
+                                                                : PCIE_EP_DOORBELLS_MAPPED,
+        .host_poll_is_cheap = (facts.flags & LINK_FLAG_CHEAP_POLL) != 0,
         .event_head = &host->event_head,
     };
     return hello(link);
