@@ -47,6 +47,9 @@
 /* Local NVMe drives behind the NIC's root complex. */
 #define LIMIT_DRIVES 8
 
+/* Ethernet ports: one for each core that speaks to the fabric. */
+#define LIMIT_ETH_PORTS LIMIT_CORES
+
 /* Pollers of one reactor. */
 #define LIMIT_POLLERS_PER_CORE 16
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include "base/compiler.h"
 #include "base/limits.h"
+#include "hal/eth.h"
 #include "hal/pcie_ep.h"
 
 struct board {
@@ -22,6 +23,8 @@ struct board {
     uint32_t core_count; /* cores that can run, 1..LIMIT_CORES; also cpu_count() */
     uint32_t ep_count;   /* PCIe functions towards hosts; 0 is a valid board */
     struct pcie_ep *eps[LIMIT_FUNCTIONS];
+    uint32_t eth_count; /* Ethernet ports; 0: no fabric */
+    struct eth_port *eths[LIMIT_ETH_PORTS];
     void *pool_base;     /* RAM that nobody uses, 2 MiB aligned where there is so much: RAM disks */
     uint64_t pool_bytes; /* devices can reach it; its content is undefined ... */
     bool pool_is_zero;   /* ... or zero, and touching it costs memory */
