@@ -52,8 +52,8 @@ ALWAYS_INLINE uint32_t be32_get(struct be32 v)
 
 ALWAYS_INLINE struct be32 be32_make(uint32_t value)
 {
-    return (struct be32){{(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8),
-                          (uint8_t)value}};
+    return (struct be32){
+        {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value}};
 }
 
 ALWAYS_INLINE uint64_t be64_get(struct be64 v)
