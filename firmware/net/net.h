@@ -207,16 +207,16 @@ uint32_t net_path_payload_max(const struct net_path *path);
  * append further segments. The path is READY. */
 uint8_t *net_path_begin(const struct net_path *path, struct net_buf *buf);
 
-/* Completes lengths and the IPv4 checksum; the UDP checksum stays 0 (IPv6: RFC 6935). The payload is
- * what buf->len_bytes says. IPv4 identification is 0 with DF set (RFC 6864). */
+/* Completes lengths and the IPv4 checksum; the UDP checksum stays 0 (IPv6: RFC 6935). The payload
+ * is what buf->len_bytes says. IPv4 identification is 0 with DF set (RFC 6864). */
 void net_path_finish(const struct net_path *path, struct net_buf *buf);
 
 /* --- echo ---------------------------------------------------------------------------------- */
 
 typedef void net_ping_fn(void *ctx, bool answered, uint64_t round_trip_ns);
 
-/* Sends one echo request with `len_bytes` of data (0..NET_BUF_INLINE_BYTES - 8) and calls back once:
- * when the answer came, or after `timeout_ms`. One at a time. AGAIN: one is under way. As
+/* Sends one echo request with `len_bytes` of data (0..NET_BUF_INLINE_BYTES - 8) and calls back
+ * once: when the answer came, or after `timeout_ms`. One at a time. AGAIN: one is under way. As
  * net_path_open() else. */
 MUST_USE enum status net_ping(struct net_if *nif, const struct net_addr *dst, uint32_t len_bytes,
                               uint32_t timeout_ms, net_ping_fn *fn, void *ctx);
