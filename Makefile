@@ -137,6 +137,8 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
                  $(wildcard boards/qemu-virt/pcielink/*.c)
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/pcielink/main.c,$(UNIT_LIB_SRCS))
+# What unit tests, fuzzers and simulations share.
+UNIT_LIB_SRCS += tests/sim/wire.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 define unit_rules
