@@ -60,7 +60,11 @@ ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-se
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
-ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include
+ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include \
+                 -isystem $(B)/deps/libbearssl/include
+
+# What the firmware's sources need beside a C library, on the host's side.
+HOST_LIBS := -l:libbearssl.a
 
 CONFIGS := unit unit-clang unit-tsan native native-clang fuzz host
 
@@ -106,7 +110,7 @@ $(B)/deps/%:
 define native_rules
 $(B)/$(1)/snic: $$(call objects,$(1),$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
 	$$(call say,LINK,$$@)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach c,native native-clang,$(eval $(call native_rules,$(c))))
 
@@ -129,7 +133,7 @@ $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
 $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/bench_ep.c $(FW_SRCS) \
                         $(NATIVE_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
-	$(Q)$(native_CC) $(native_CFLAGS) $^ -o $@
+	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
 
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
@@ -153,7 +157,7 @@ define unit_program
 $(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a -lcmocka -lfdt -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -lfdt -o $$@
 endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
@@ -183,7 +187,7 @@ define fuzz_program
 $(B)/fuzz/bin/$(1): $$(call objects,fuzz,tests/fuzz/$(1).c $(FUZZ_SHARED)) $(B)/fuzz/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ -o $$@
+	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzz_program,$(f))))
 
@@ -215,7 +219,7 @@ check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
-	$(Q)$(PY) boards/deps/deps.py get newlib libfdt qemu guest-6.12 guest-6.1 > /dev/null
+	$(Q)$(PY) boards/deps/deps.py get newlib libfdt libbearssl qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
 	    $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \

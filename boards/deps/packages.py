@@ -18,6 +18,7 @@ PACKAGES = {
     "clang-format": "make format",
     "libcmocka-dev": "unit tests",
     "libfdt-dev": "unit tests of the device tree reader",
+    "libbearssl-dev": "cryptography: the cipher of the random generator",
     "device-tree-compiler": "device trees of the tests",
     "valgrind": "make bench: instructions of the native board",
     "zstd": "unpacks the guests' kernels",
