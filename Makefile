@@ -122,6 +122,11 @@ $(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
+# The rack's Ethernet switch.
+$(B)/host/fabric: $(call objects,host,$(wildcard boards/qemu-virt/fabric/*.c))
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
 NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf $(B)/host/step_count
 
 $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
@@ -139,8 +144,8 @@ $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/ben
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
-                 $(wildcard boards/qemu-virt/pcielink/*.c)
-UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/pcielink/main.c,$(UNIT_LIB_SRCS))
+                 $(wildcard boards/qemu-virt/pcielink/*.c boards/qemu-virt/fabric/*.c)
+UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What unit tests, fuzzers and simulations share.
 UNIT_LIB_SRCS += tests/sim/wire.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
@@ -196,7 +201,7 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
-RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
 
@@ -209,7 +214,7 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink \
-           $(NATIVE_TESTS)
+           $(B)/host/fabric $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

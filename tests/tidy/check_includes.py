@@ -6,7 +6,7 @@
 
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
-Host tools and pcielink share only base and spec with the firmware; pcielink may use hal/native/vfu,
+Host tools, pcielink and fabric share only base and spec with the firmware; pcielink may use hal/native/vfu,
 hal/native its drivers and vfu.
 Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
 """
@@ -30,6 +30,7 @@ ALLOWED = {
     'native': BOTTOM | {'driver', 'vfu'},
     'vfu': {'base', 'spec'},
     'pcielink': {'base', 'spec', 'vfu'},
+    'fabric': {'base', 'spec'},
     'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'sched'},
     'host_tools': {'base', 'spec'},
 }
@@ -43,6 +44,7 @@ PREFIXES = [  # the first that fits
     ('hal/native/vfu/', 'vfu'),
     ('hal/native/', 'native'),
     ('boards/qemu-virt/pcielink/', 'pcielink'),
+    ('boards/qemu-virt/fabric/', 'fabric'),
     ('boards/', 'board'),
     ('host_tools/', 'host_tools'),
     ('tests/', 'tests'),
