@@ -16,7 +16,7 @@
 /* IPv6, UDP, BTH, RETH, immediate data and ICRC: what a packet holds beside its payload. */
 #define OVERHEAD_BYTES (40u + 8 + 12 + 16 + 4 + 4)
 
-/* --- names --------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 const char *rdma_wc_status_text(enum rdma_wc_status status)
 {
@@ -41,7 +41,7 @@ const char *rdma_qp_state_name(enum rdma_qp_state state)
     return (uint32_t)state < ARRAY_SIZE(names) ? names[state] : "?";
 }
 
-/* --- work ---------------------------------------------------------------------------------------- */
+/* --- work ------------------------------------------------------------------------------------- */
 
 void soft_qp_activate(struct soft_qp *qp)
 {
@@ -106,7 +106,7 @@ static uint32_t run_reaps(struct soft_device *dev)
     return count;
 }
 
-/* --- events -------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 void soft_event_raise(struct soft_device *dev, struct soft_event *event, enum rdma_event_type type)
 {
@@ -161,7 +161,7 @@ static uint32_t run_events(struct soft_device *dev)
     return count;
 }
 
-/* --- poller -------------------------------------------------------------------------------------- */
+/* --- poller ----------------------------------------------------------------------------------- */
 
 static uint32_t soft_work(void *ctx)
 {
@@ -200,7 +200,7 @@ static void batch_is_over(void *ctx)
     soft_respond_acks(ctx);
 }
 
-/* --- start --------------------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------------ */
 
 static const struct rdma_ops ops = {
     .pd_alloc = soft_pd_alloc,
@@ -368,7 +368,7 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     return STATUS_OK;
 }
 
-/* --- reports ------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 const struct rdma_soft_stats *rdma_soft_stats(const struct rdma_device *device)
 {

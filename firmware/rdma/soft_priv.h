@@ -54,7 +54,7 @@ struct soft_event {
     struct rdma_srq *srq;
 };
 
-/* --- regions: MRs and keys in one table (soft_mem.c) -------------------------------------------- */
+/* --- regions: MRs and keys in one table (soft_mem.c) ------------------------------------------ */
 
 struct soft_pd {
     struct rdma_pd pd; /* first */
@@ -109,7 +109,7 @@ struct soft_region *soft_region_check(struct soft_device *dev, const struct rdma
 uint32_t soft_region_segs(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
                           bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count);
 
-/* --- completion queues (soft_cq.c) --------------------------------------------------------------- */
+/* --- completion queues (soft_cq.c) ------------------------------------------------------------ */
 
 struct soft_cq {
     struct rdma_cq cq; /* first */
@@ -122,7 +122,7 @@ struct soft_cq {
     struct soft_event event;
 };
 
-/* --- receive queues ------------------------------------------------------------------------------ */
+/* --- receive queues --------------------------------------------------------------------------- */
 
 struct soft_recv_wqe {
     uint64_t wr_id;
@@ -146,7 +146,7 @@ struct soft_srq {
     struct soft_event event;
 };
 
-/* --- send queue ---------------------------------------------------------------------------------- */
+/* --- send queue ------------------------------------------------------------------------------- */
 
 struct soft_send_wqe {
     uint64_t wr_id;
@@ -180,7 +180,7 @@ struct soft_send_wqe {
     bool is_local; /* no packets: bind, invalidate */
 };
 
-/* --- responder: READs that were asked for ---------------------------------------------------------- */
+/* --- responder: READs that were asked for ----------------------------------------------------- */
 
 struct soft_read {
     uint64_t va;
@@ -212,7 +212,7 @@ enum soft_resp {
 #undef SOFT_RESP_ENUM
 };
 
-/* --- queue pairs ------------------------------------------------------------------------------------ */
+/* --- queue pairs ------------------------------------------------------------------------------ */
 
 struct soft_requester {
     struct soft_send_wqe *wqes;
@@ -312,7 +312,7 @@ struct soft_ah {
     bool is_used;
 };
 
-/* --- device ---------------------------------------------------------------------------------------- */
+/* --- device ----------------------------------------------------------------------------------- */
 
 struct soft_device {
     struct rdma_device device; /* first */
@@ -367,7 +367,7 @@ ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
     return &qp->req.wqes[index & qp->req.mask];
 }
 
-/* --- what the parts call of each other --------------------------------------------------------------- */
+/* --- what the parts call of each other -------------------------------------------------------- */
 
 /* soft.c */
 void soft_qp_activate(struct soft_qp *qp); /* it has something to send */
@@ -488,7 +488,7 @@ bool soft_rate_allows(struct soft_qp *qp);
 void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes);
 void soft_rate_reset(struct soft_qp *qp);
 
-/* --- packets: in (soft_rx.c) ------------------------------------------------------------------------- */
+/* --- packets: in (soft_rx.c) ------------------------------------------------------------------ */
 
 /* A packet whose headers and ICRC are right. */
 struct soft_packet {
@@ -506,7 +506,7 @@ struct soft_packet {
 
 void soft_rx(void *ctx, const struct net_rx *rx);
 
-/* --- packets: out (soft_tx.c) ------------------------------------------------------------------------ */
+/* --- packets: out (soft_tx.c) ----------------------------------------------------------------- */
 
 /* A packet under construction. */
 struct soft_tx {
@@ -541,7 +541,7 @@ void soft_tx_copy(struct soft_tx *tx, const void *from, uint32_t len_bytes);
 /* Pads, computes the ICRC, sends. Returns the frame's sequence number. */
 uint64_t soft_tx_end(struct soft_tx *tx);
 
-/* --- ICRC (soft_icrc.c) -------------------------------------------------------------------------------- */
+/* --- ICRC (soft_icrc.c) ----------------------------------------------------------------------- */
 
 /* Once before the others. */
 void soft_icrc_init(void);

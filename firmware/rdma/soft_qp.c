@@ -181,7 +181,7 @@ void soft_qp_error(struct soft_qp *qp)
     soft_complete(qp);
 }
 
-/* --- reports ------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 void soft_qp_query(const struct rdma_qp *rdma_qp, struct rdma_qp_info *info)
 {

@@ -4,7 +4,7 @@
  */
 #include "rdma/soft_priv.h"
 
-/* --- what the peer hears ------------------------------------------------------------------------- */
+/* --- what the peer hears ---------------------------------------------------------------------- */
 
 static void owe_ack(struct soft_qp *qp)
 {
@@ -83,7 +83,7 @@ void soft_respond_acks(struct soft_device *dev)
     }
 }
 
-/* --- receive completions --------------------------------------------------------------------------- */
+/* --- receive completions ---------------------------------------------------------------------- */
 
 static void push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const struct rdma_wc *wc)
 {
@@ -142,7 +142,7 @@ static bool take_wqe(struct soft_qp *qp)
     return true;
 }
 
-/* --- placement ------------------------------------------------------------------------------------- */
+/* --- placement -------------------------------------------------------------------------------- */
 
 static bool place_span(struct soft_qp *qp, const struct soft_span *span, const uint8_t *from)
 {
@@ -191,7 +191,7 @@ bool soft_respond_place(struct soft_qp *qp, const struct rdma_sge *sges, uint32_
     return len_bytes == 0;
 }
 
-/* --- steps ----------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static enum soft_resp step_psn(struct soft_qp *qp, const struct soft_packet *packet)
 {

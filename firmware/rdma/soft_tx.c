@@ -50,7 +50,7 @@ void soft_tx_copy(struct soft_tx *tx, const void *from, uint32_t len_bytes)
     tx->payload_bytes += len_bytes;
 }
 
-/* --- payload ------------------------------------------------------------------------------- */
+/* --- payload ---------------------------------------------------------------------------------- */
 
 /* A walk over [offset, offset + len) of a scatter list, span by span. */
 struct walk {
@@ -183,7 +183,7 @@ enum soft_tx_result soft_tx_payload(struct soft_tx *tx, const struct rdma_sge *s
     return SOFT_TX_OK;
 }
 
-/* --- end ----------------------------------------------------------------------------------- */
+/* --- end -------------------------------------------------------------------------------------- */
 
 /* Over headers, data segments (those behind the first) and pad. */
 static uint32_t icrc(const struct soft_tx *tx, const uint8_t *trailer, uint32_t pad_bytes)
