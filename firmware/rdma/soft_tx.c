@@ -65,7 +65,8 @@ struct walk {
     struct soft_span span;
 };
 
-/* The next span that is not empty, its region checked. False: at the end (left_bytes 0), or refused. */
+/* The next span that is not empty, its region checked. False: at the end (left_bytes 0), or
+ * refused. */
 static bool walk_next(struct walk *w)
 {
     while (w->left_bytes > 0 && w->sge != w->end) {

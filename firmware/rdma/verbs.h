@@ -100,8 +100,8 @@ ALWAYS_INLINE uint32_t rdma_key_prepare(struct rdma_key *key)
     return key->pd->device->ops->key_prepare(key);
 }
 
-/* Binds now, without a work request: nothing that was posted waits for it. Takes the prepared value,
- * or a new one. INVALID: what the provider's key_kind excludes, no data, rights without
+/* Binds now, without a work request: nothing that was posted waits for it. Takes the prepared
+ * value, or a new one. INVALID: what the provider's key_kind excludes, no data, rights without
  * LOCAL_WRITE. EXISTS: it is bound. UNSUPPORTED: this provider binds by RDMA_WR_BIND alone. */
 MUST_USE ALWAYS_INLINE enum status rdma_key_bind(struct rdma_key *key, const struct mem_ref *ref,
                                                  uint64_t iova, uint32_t access)
@@ -201,8 +201,8 @@ ALWAYS_INLINE void rdma_qp_query(const struct rdma_qp *qp, struct rdma_qp_info *
 
 /* Takes a chain of work requests, in order. AGAIN: the queue is full: a completion makes room.
  * INVALID: state RESET, INIT or RTR, unknown opcode, too many SGEs, inline too long. In ERR they
- * are flushed. What is wrong with memory or keys ends the work request, not this call. *bad: the first
- * that was not taken; may be NULL. */
+ * are flushed. What is wrong with memory or keys ends the work request, not this call. *bad: the
+ * first that was not taken; may be NULL. */
 MUST_USE ALWAYS_INLINE enum status rdma_post_send(struct rdma_qp *qp, const struct rdma_send_wr *wr,
                                                   const struct rdma_send_wr **bad)
 {
