@@ -1,9 +1,9 @@
 /*
  * Inside of the provider in software.
  *
- * A packet that arrives: soft_rx.c checks it and finds the QP; requests go to soft_resp.c, responses
- * to soft_comp.c. A packet that leaves: soft_work() takes the QPs that have something to say in
- * turn: responses first (soft_read.c), then requests (soft_req.c); soft_tx.c builds it.
+ * A packet that arrives: soft_rx.c checks it and finds the QP; requests go to soft_resp.c,
+ * responses to soft_comp.c. A packet that leaves: soft_work() takes the QPs that have something to
+ * say in turn: responses first (soft_read.c), then requests (soft_req.c); soft_tx.c builds it.
  *
  * When may the caller have his memory back? Every frame that points at memory has a sequence number
  * (net_send()). A work request remembers the last one that pointed at its data, and so does the
@@ -416,8 +416,8 @@ enum status soft_qp_destroy(struct rdma_qp *qp);
 void soft_qp_query(const struct rdma_qp *qp, struct rdma_qp_info *info);
 void soft_qp_visit(struct rdma_device *device, void (*visit)(struct rdma_qp *qp, void *ctx),
                    void *ctx);
-/* To ERR: nothing is sent or taken any more, receives are flushed; soft_complete() then flushes what
- * was to be sent. Harmless in ERR and RESET. */
+/* To ERR: nothing is sent or taken any more, receives are flushed; soft_complete() then flushes
+ * what was to be sent. Harmless in ERR and RESET. */
 void soft_qp_stop(struct soft_qp *qp);
 /* Both. */
 void soft_qp_error(struct soft_qp *qp);

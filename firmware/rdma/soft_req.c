@@ -2,9 +2,10 @@
  * The requester: turns work requests into packets, keeps them until they are acknowledged, and goes
  * back when they are not (IBA 9.7.2, 9.7.5.1, 9.7.6). What comes back is read in soft_comp.c.
  *
- * wqes: tail <= una <= next <= head. From una on nothing is acknowledged; next is being sent; packet
- * numbers una_psn <= send_psn <= max_psn. Behind max_psn nothing was ever sent; before it a packet is
- * sent again, and then as a copy: the memory may have changed since the checksum was made.
+ * wqes: tail <= una <= next <= head. From una on nothing is acknowledged; next is being sent;
+ * packet numbers una_psn <= send_psn <= max_psn. Behind max_psn nothing was ever sent; before it a
+ * packet is sent again, and then as a copy: the memory may have changed since the checksum was
+ * made.
  */
 #include "rdma/soft_priv.h"
 

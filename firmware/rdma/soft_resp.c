@@ -1,6 +1,7 @@
 /*
  * The responder: carries out requests in the order of their packet numbers, step by step
- * (SOFT_RESP_LIST), and owes one acknowledgement per batch of received packets (IBA 9.7.4, 9.7.5.2).
+ * (SOFT_RESP_LIST), and owes one acknowledgement per batch of received packets (IBA 9.7.4,
+ * 9.7.5.2).
  */
 #include "rdma/soft_priv.h"
 
@@ -208,8 +209,8 @@ static enum soft_resp step_psn(struct soft_qp *qp, const struct soft_packet *pac
     return qp->resp.nak_sent ? SOFT_RESP_DONE : refuse(qp, ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE);
 }
 
-/* 9.7.4.1.2: First begins a message, Middle and Last go on with one of their kind; and the QP must be
- * open for the operation. */
+/* 9.7.4.1.2: First begins a message, Middle and Last go on with one of their kind; and the QP must
+ * be open for the operation. */
 static enum soft_resp step_sequence(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_responder *resp = &qp->resp;

@@ -73,8 +73,8 @@ struct rdma_event {
     struct rdma_srq *srq;
 };
 
-/* Called in a poller's turn, never from inside a verb. Destroys nothing: it notes the fact, and acts
- * later. */
+/* Called in a poller's turn, never from inside a verb. Destroys nothing: it notes the fact, and
+ * acts later. */
 typedef void rdma_event_fn(void *ctx, const struct rdma_event *event);
 
 /* Providers embed this as their first member. */
