@@ -2,12 +2,12 @@
  * Connection management (rdma/cm.h) on the verbs of any provider that has QP1: speaks the CM
  * protocol of IBA chapter 12 with the RDMA IP CM service (annex A11), as Linux does.
  *
- * CM has a PD, a CQ, a region, QP1 and up to id_count + RDMA_CM_SOFT_EXTRA_AHS address handles of the
- * device for itself, and a poller. Everything belongs to the device's core.
+ * CM has a PD, a CQ, a region, QP1 and up to id_count + RDMA_CM_SOFT_EXTRA_AHS address handles of
+ * the device for itself, and a poller. Everything belongs to the device's core.
  *
- * What it needs of the provider: a received datagram has the network header in its first 40 bytes, an
- * IPv4 one in the last 20 of them, the first byte then being no IPv6 header's (0 is fine); the two
- * up-calls at the end of this file are made.
+ * What it needs of the provider: a received datagram has the network header in its first 40 bytes,
+ * an IPv4 one in the last 20 of them, the first byte then being no IPv6 header's (0 is fine); the
+ * two up-calls at the end of this file are made.
  *
  * Leaves out: alternate paths (LAP, APR), SIDR, REQs of peers for UC and RD, redirection.
  */
@@ -47,9 +47,9 @@ uint64_t rdma_cm_soft_memory_bytes(const struct rdma_device *device,
                                    const struct rdma_cm_soft_config *config);
 
 /* Makes the device's CM in `memory` (64-byte aligned, stays), takes QP1 to RTS, fills in
- * device->cm_ops and adds a poller to the calling core, the device's owner. The device works by now.
- * INVALID: a value out of range. What the verbs say else: NO_SPACE, EXISTS;
- * then the device is of no use. */
+ * device->cm_ops and adds a poller to the calling core, the device's owner. The device works by
+ * now. INVALID: a value out of range. What the verbs say else: NO_SPACE, EXISTS; then the device is
+ * of no use. */
 MUST_USE enum status rdma_cm_soft_init(void *memory, struct rdma_device *device,
                                        const struct rdma_cm_soft_config *config);
 
