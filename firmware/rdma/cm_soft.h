@@ -83,14 +83,14 @@ struct rdma_cm_soft_stats {
 
 const struct rdma_cm_soft_stats *rdma_cm_soft_stats(const struct rdma_device *device);
 
-/* A QP's number may not be given to another one: a connection of it is in time wait (IBA 12.4.5).
+/* A QP's number may not be given to another one: a connection of it is in time wait (IBA 12.9, TimeWait).
  * The provider asks when it chooses numbers. */
 bool rdma_cm_soft_is_qpn_busy(const struct rdma_device *device, uint32_t qpn);
 
 /* --- up-calls of the provider; owner core ---------------------------------------------------- */
 
 /* The first packet of the peer arrived at this RC QP, which is in RTR or RTS: that confirms the
- * connection, should the RTU be lost (IBA 12.9.7.2, event 11.6.3.1). No callback from inside. */
+ * connection, should the RTU be lost (IBA 12.9, event of 11.6.3). No callback from inside. */
 void rdma_cm_soft_comm_est(struct rdma_device *device, const struct rdma_qp *qp);
 
 /* This QP is being destroyed: CM touches it no more. */

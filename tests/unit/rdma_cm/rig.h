@@ -39,6 +39,8 @@ struct rig {
     struct net_addr peer;
 };
 
+/* Clock and scheduler anew: before the first rig of a test. */
+void rig_start(void);
 /* Defaults for zero fields of `config` (which may be NULL). */
 void rig_init(struct rig *rig, uint8_t last, const struct rdma_cm_soft_config *config);
 /* Lets time pass until nothing lives any more, checks that nothing leaked, frees. */
