@@ -50,6 +50,12 @@
 /* Ethernet ports: one for each core that speaks to the fabric. */
 #define LIMIT_ETH_PORTS LIMIT_CORES
 
+/* Clients that the diagnostic services of one port serve at once: rping; perftest, of which each
+ * has a connection for control and others for data; and how many perftest clients have memory. */
+#define LIMIT_RPING_CONNS   8
+#define LIMIT_PERF_CONNS    16
+#define LIMIT_PERF_SESSIONS 4
+
 /* Pollers of one reactor. */
 #define LIMIT_POLLERS_PER_CORE 16
 
