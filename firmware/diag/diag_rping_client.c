@@ -1,8 +1,8 @@
 /*
  * rping's client: one run at a time, its data checked after each ping.
  *
- * A ping ends by the server's two go-aheads. A server that is connected but silent is given up after
- * the time-out of the run, one that vanished after the retries of the transport.
+ * A ping ends by the server's two go-aheads. A server that is connected but silent is given up when
+ * the run's time-out passes, one that vanished after the retries of the transport.
  */
 #include "diag/diag_rping.h"
 
