@@ -524,10 +524,3 @@ bool fake_rdma_is_quiet(uint32_t listeners)
     COUNT(fake.ids, ids);
     return fake_rdma_qp_count() == 0 && ids == listeners && fake.event_count == 0;
 }
-
-/* Until the provider is linked, which has it. */
-WEAK const char *rdma_wc_status_text(enum rdma_wc_status status)
-{
-    (void)status;
-    return "failed";
-}
