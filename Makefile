@@ -63,7 +63,11 @@ ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-se
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
-ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include
+ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include \
+                 -isystem $(B)/deps/libbearssl/include
+
+# What the firmware's sources need beside a C library, on the host's side.
+HOST_LIBS := -l:libbearssl.a
 
 CONFIGS := unit unit-clang unit-tsan native native-clang native-ibv fuzz host
 
@@ -109,7 +113,7 @@ $(B)/deps/%:
 define native_rules
 $(B)/$(1)/snic: $$(call objects,$(1),$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
 	$$(call say,LINK,$$@)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach c,native native-clang,$(eval $(call native_rules,$(c))))
 
@@ -119,20 +123,25 @@ IBV_LIBS := -lrdmacm -libverbs
 $(B)/native-ibv/snic: $(call objects,native-ibv,$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) \
                         $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
-	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(IBV_LIBS) -o $@
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
 
 # Runs where there is an RDMA device: in a guest of the rack.
 $(B)/host/ibv_check: $(call objects,native-ibv,tests/native/ibv_check.c tests/native/ibv_pair.c \
                        $(FW_SRCS) $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(IBV_LIBS) -o $@
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
 
 # --- pcielink and other host programs -----------------------------------------------------------
 
 PCIELINK_SRCS := $(wildcard boards/qemu-virt/pcielink/*.c) $(wildcard hal/native/vfu/*.c)
 
 $(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
+# The rack's Ethernet switch.
+$(B)/host/fabric: $(call objects,host,$(wildcard boards/qemu-virt/fabric/*.c))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
@@ -147,14 +156,16 @@ $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
 $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/bench_ep.c $(FW_SRCS) \
                         $(NATIVE_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
-	$(Q)$(native_CC) $(native_CFLAGS) $^ -o $@
+	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
 
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
-                 $(wildcard boards/qemu-virt/pcielink/*.c)
-UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/pcielink/main.c,$(UNIT_LIB_SRCS))
+                 $(wildcard boards/qemu-virt/pcielink/*.c boards/qemu-virt/fabric/*.c)
+UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
+# What unit tests, fuzzers and simulations share.
+UNIT_LIB_SRCS += tests/sim/wire.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 define unit_rules
@@ -169,7 +180,7 @@ define unit_program
 $(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a -lcmocka -lfdt -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -lfdt -o $$@
 endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
@@ -199,7 +210,7 @@ define fuzz_program
 $(B)/fuzz/bin/$(1): $$(call objects,fuzz,tests/fuzz/$(1).c $(FUZZ_SHARED)) $(B)/fuzz/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ -o $$@
+	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzz_program,$(f))))
 
@@ -208,7 +219,7 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
-RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
 
@@ -221,8 +232,7 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
-           $(B)/host/pcielink $(B)/host/ibv_check \
-           $(NATIVE_TESTS)
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install
@@ -232,7 +242,7 @@ check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
-	$(Q)$(PY) boards/deps/deps.py get newlib libfdt qemu guest-6.12 guest-6.1 > /dev/null
+	$(Q)$(PY) boards/deps/deps.py get newlib libfdt libbearssl qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
 	    $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \

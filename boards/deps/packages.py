@@ -20,6 +20,7 @@ PACKAGES = {
     "libibverbs-dev": "native board with rdma-core: an RNIC of this machine",
     "librdmacm-dev": "the same",
     "libfdt-dev": "unit tests of the device tree reader",
+    "libbearssl-dev": "cryptography: the cipher of the random generator",
     "device-tree-compiler": "device trees of the tests",
     "valgrind": "make bench: instructions of the native board",
     "zstd": "unpacks the guests' kernels",

@@ -26,6 +26,14 @@
 /* 16 bytes that are copied as a whole; may lie over any type. */
 typedef unsigned __int128 word128 __attribute__((may_alias));
 
+/* The same for smaller ones: where memcpy() would be a call, as it is in a freestanding build. */
+typedef unsigned short word16 __attribute__((may_alias));
+typedef unsigned int word32 __attribute__((may_alias));
+typedef unsigned long long word64 __attribute__((may_alias));
+
+/* The pointer, of which the compiler now knows that it is aligned. */
+#define ASSUME_ALIGNED(p, bytes) __builtin_assume_aligned((p), (bytes))
+
 /* Asks for a line that will be read soon. */
 #define PREFETCH_READ(p)  __builtin_prefetch((p), 0)
 #define PREFETCH_WRITE(p) __builtin_prefetch((p), 1)

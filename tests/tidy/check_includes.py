@@ -6,7 +6,7 @@
 
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
-Host tools and pcielink share only base and spec with the firmware; pcielink may use hal/native/vfu,
+Host tools, pcielink and fabric share only base and spec with the firmware; pcielink may use hal/native/vfu,
 hal/native its drivers and vfu; hal/native/ibv implements a contract of rdma, and so may include it.
 Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
 """
@@ -31,6 +31,7 @@ ALLOWED = {
     'ibv': BOTTOM | {'sched', 'net', 'rdma'},
     'vfu': {'base', 'spec'},
     'pcielink': {'base', 'spec', 'vfu'},
+    'fabric': {'base', 'spec'},
     'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'ibv', 'sched'},
     'host_tools': {'base', 'spec'},
 }
@@ -45,6 +46,7 @@ PREFIXES = [  # the first that fits
     ('hal/native/ibv/', 'ibv'),
     ('hal/native/', 'native'),
     ('boards/qemu-virt/pcielink/', 'pcielink'),
+    ('boards/qemu-virt/fabric/', 'fabric'),
     ('boards/', 'board'),
     ('host_tools/', 'host_tools'),
     ('tests/', 'tests'),
@@ -53,7 +55,8 @@ SEARCH = ['firmware', 'hal/include', '.', 'tests/unit']
 
 # What a freestanding C11 compiler or newlib gives without an operating system.
 PORTABLE_HEADERS = {'stdarg.h', 'stdatomic.h', 'stdbool.h', 'stddef.h', 'stdint.h', 'stdalign.h',
-                    'limits.h', 'inttypes.h', 'string.h', 'stdio.h', 'libfdt.h'}
+                    'limits.h', 'inttypes.h', 'string.h', 'stdio.h', 'libfdt.h',
+                    'bearssl/bearssl_block.h'}
 PORTABLE_PARTS = set(LEVEL) | {'update', 'bootloader', 'driver'}
 
 

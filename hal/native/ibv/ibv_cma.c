@@ -31,17 +31,10 @@ static int result(int returned)
 
 /* --- addresses -------------------------------------------------------------------------------- */
 
-static const uint8_t ipv4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
-static bool is_ipv4(const struct net_addr *addr)
-{
-    return memcmp(addr->bytes, ipv4_mapped, sizeof(ipv4_mapped)) == 0;
-}
-
 static void to_sockaddr(const struct net_addr *addr, uint16_t port, struct sockaddr_storage *out)
 {
     memset(out, 0, sizeof(*out));
-    if (is_ipv4(addr)) {
+    if (net_addr_is_ipv4(addr)) {
         struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
         memcpy(&in.sin_addr, &addr->bytes[12], sizeof(in.sin_addr));
         memcpy(out, &in, sizeof(in));
@@ -59,8 +52,8 @@ static void from_sockaddr(const struct sockaddr *in, struct net_addr *addr, uint
     if (in->sa_family == AF_INET) {
         struct sockaddr_in v4;
         memcpy(&v4, in, sizeof(v4));
-        memcpy(addr->bytes, ipv4_mapped, sizeof(ipv4_mapped));
-        memcpy(&addr->bytes[12], &v4.sin_addr, sizeof(v4.sin_addr));
+        const uint8_t *bytes = (const uint8_t *)&v4.sin_addr;
+        *addr = net_addr_ipv4(bytes[0], bytes[1], bytes[2], bytes[3]);
         *port = ntohs(v4.sin_port);
     } else if (in->sa_family == AF_INET6) {
         struct sockaddr_in6 v6;
@@ -207,7 +200,7 @@ int rdma_ibv_cma_resolve_addr(struct rdma_ibv_cma_id *id, const struct net_addr 
     to_sockaddr(src, 0, &from);
     to_sockaddr(dst, port, &to);
     return result(rdma_resolve_addr(id_of(id),
-                                    is_ipv4(src) == is_ipv4(dst) ? (struct sockaddr *)&from : NULL,
+                                    net_addr_is_ipv4(src) == net_addr_is_ipv4(dst) ? (struct sockaddr *)&from : NULL,
                                     (struct sockaddr *)&to, timeout_ms));
 }
 

@@ -490,7 +490,7 @@ enum status rdma_ibv_open(const struct rdma_ibv_config *config, struct rdma_devi
     d->poller = (struct poller){.name = "ibv", .run = run, .arm = arm, .ctx = d};
     sched_poller_add(&d->poller);
     char text[NET_ADDR_TEXT_BYTES];
-    rdma_ibv_addr_text(&d->addr, text);
+    net_addr_text(&d->addr, text);
     LOG_INFO("ibv: %s port %u: %s (GID %u), MTU %u, keys by %s", d->name, (unsigned)d->port, text,
              (unsigned)d->gid_index,
              (unsigned)rdma_mtu_bytes((enum rdma_mtu)d->base.attr.path_mtu_max),

@@ -4,34 +4,10 @@
  */
 #include "hal/native/ibv/ibv_select.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
-
-static const uint8_t ipv4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
-static bool is_ipv4(const struct net_addr *addr)
-{
-    return memcmp(addr->bytes, ipv4_mapped, sizeof(ipv4_mapped)) == 0;
-}
-
-static bool is_zero(const struct net_addr *addr)
-{
-    static const struct net_addr zero;
-    return memcmp(addr, &zero, sizeof(zero)) == 0;
-}
-
-void rdma_ibv_addr_text(const struct net_addr *addr, char text[NET_ADDR_TEXT_BYTES])
-{
-    const char *done = is_ipv4(addr)
-                           ? inet_ntop(AF_INET, &addr->bytes[12], text, NET_ADDR_TEXT_BYTES)
-                           : inet_ntop(AF_INET6, addr->bytes, text, NET_ADDR_TEXT_BYTES);
-    if (done == NULL) {
-        text[0] = '\0';
-    }
-}
 
 static bool read_gid(struct ibv_context *context, uint8_t port, uint32_t index,
                      struct net_addr *addr)
@@ -43,7 +19,7 @@ static bool read_gid(struct ibv_context *context, uint8_t port, uint32_t index,
         return false;
     }
     memcpy(addr->bytes, entry.gid.raw, sizeof(addr->bytes));
-    return !is_zero(addr);
+    return !net_addr_is_zero(addr);
 }
 
 bool rdma_ibv_gid(const struct rdma_device *device, uint8_t index, struct net_addr *addr)
@@ -55,10 +31,10 @@ bool rdma_ibv_gid(const struct rdma_device *device, uint8_t index, struct net_ad
 /* The better address has the larger rank; 0: not wanted. */
 static int rank(const struct net_addr *addr, const struct net_addr *wanted)
 {
-    if (!is_zero(wanted)) {
-        return memcmp(addr, wanted, sizeof(*addr)) == 0 ? 3 : 0;
+    if (!net_addr_is_zero(wanted)) {
+        return net_addr_equal(addr, wanted) ? 3 : 0;
     }
-    if (is_ipv4(addr)) {
+    if (net_addr_is_ipv4(addr)) {
         return 3;
     }
     return addr->bytes[0] == 0xfe && (addr->bytes[1] & 0xc0) == 0x80 ? 1 : 2;
@@ -101,7 +77,7 @@ static enum status examine(struct rdma_ibv_device *d, const struct rdma_ibv_conf
         return STATUS_NOT_FOUND;
     }
     if (!pick_gid(d, &config->addr, port.gid_tbl_len)) {
-        *why = is_zero(&config->addr) ? "no RoCEv2 address: has its network interface one?"
+        *why = net_addr_is_zero(&config->addr) ? "no RoCEv2 address: has its network interface one?"
                                       : "not its address";
         return STATUS_NOT_FOUND;
     }

@@ -10,6 +10,4 @@
  * gid_index. As rdma_ibv_open(). */
 enum status rdma_ibv_select(struct rdma_ibv_device *d, const struct rdma_ibv_config *config);
 
-void rdma_ibv_addr_text(const struct net_addr *addr, char text[NET_ADDR_TEXT_BYTES]);
-
 #endif
