@@ -126,7 +126,7 @@ $(B)/native-ibv/snic: $(call objects,native-ibv,$(NATIVE_SRCS) $(APP_SRCS) $(FW_
 	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
 
 # Runs where there is an RDMA device: in a guest of the rack.
-$(B)/host/ibv_check: $(call objects,native-ibv,tests/native/ibv_check.c tests/native/ibv_pair.c \
+$(B)/host/ibv_check: $(call objects,native-ibv,$(wildcard tests/native/ibv_*.c) \
                        $(FW_SRCS) $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

@@ -212,9 +212,8 @@ static struct rdma_cm_param param_of(const struct pair *pair, const struct side 
         .initiator_depth = reads,
         .retry_count = 5,
         .rnr_retry_count = 7,
-        .access = pair->options.access != 0
-                      ? pair->options.access
-                      : RDMA_ACCESS_REMOTE_WRITE | RDMA_ACCESS_REMOTE_READ,
+        .access = pair->options.access != 0 ? pair->options.access
+                                            : RDMA_ACCESS_REMOTE_WRITE | RDMA_ACCESS_REMOTE_READ,
     };
 }
 
@@ -243,8 +242,7 @@ static void on_active(struct rdma_cm_id *id, const struct rdma_cm_event *event)
 
     note(&pair->a, event);
     if (event->type == RDMA_CM_EVENT_RESOLVED && pair->a.qp != NULL) {
-        struct rdma_cm_param param =
-            param_of(pair, &pair->a, request_text, sizeof(request_text));
+        struct rdma_cm_param param = param_of(pair, &pair->a, request_text, sizeof(request_text));
         enum status status = rdma_cm_connect(id, &param);
         if (status != STATUS_OK) {
             printf("     connect: %s\n", status_text(status));

@@ -77,13 +77,13 @@ void pair_close(struct pair *pair);
 void turn(struct side *a, struct side *b);
 uint64_t now_ms(void);
 /* Until `condition` holds; its value at the end. */
-#define WAIT_MS(a, b, condition, timeout_ms)                                         \
-    ({                                                                               \
-        uint64_t until_ms_ = now_ms() + (timeout_ms);                                \
-        while (!(condition) && now_ms() < until_ms_) {                               \
-            turn((a), (b));                                                          \
-        }                                                                            \
-        (bool)(condition);                                                           \
+#define WAIT_MS(a, b, condition, timeout_ms)           \
+    ({                                                 \
+        uint64_t until_ms_ = now_ms() + (timeout_ms);  \
+        while (!(condition) && now_ms() < until_ms_) { \
+            turn((a), (b));                            \
+        }                                              \
+        (bool)(condition);                             \
     })
 #define WAIT(a, b, condition) WAIT_MS(a, b, condition, PAIR_TIMEOUT_MS)
 

@@ -199,9 +199,9 @@ int rdma_ibv_cma_resolve_addr(struct rdma_ibv_cma_id *id, const struct net_addr 
 
     to_sockaddr(src, 0, &from);
     to_sockaddr(dst, port, &to);
-    return result(rdma_resolve_addr(id_of(id),
-                                    net_addr_is_ipv4(src) == net_addr_is_ipv4(dst) ? (struct sockaddr *)&from : NULL,
-                                    (struct sockaddr *)&to, timeout_ms));
+    return result(rdma_resolve_addr(
+        id_of(id), net_addr_is_ipv4(src) == net_addr_is_ipv4(dst) ? (struct sockaddr *)&from : NULL,
+        (struct sockaddr *)&to, timeout_ms));
 }
 
 int rdma_ibv_cma_resolve_route(struct rdma_ibv_cma_id *id, int timeout_ms)

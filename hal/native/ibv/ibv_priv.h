@@ -248,6 +248,16 @@ ALWAYS_INLINE struct rdma_ibv_key *rdma_ibv_key_of(struct rdma_key *key)
     return CONTAINER_OF(key, struct rdma_ibv_key, base);
 }
 
+/* To a power of two. */
+ALWAYS_INLINE uint32_t rdma_ibv_round_up(uint32_t count)
+{
+    uint32_t result = 1;
+    while (result < count && result < UINT32_C(1) << 31) {
+        result <<= 1;
+    }
+    return result;
+}
+
 /* An error number (positive) of the library as our own status. */
 enum status rdma_ibv_status(int error);
 

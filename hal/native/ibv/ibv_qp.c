@@ -9,18 +9,9 @@
 #include "base/bits.h"
 #include "base/log.h"
 
-static uint32_t round_up(uint32_t count)
-{
-    uint32_t result = 1;
-    while (result < count && result < UINT32_C(1) << 31) {
-        result <<= 1;
-    }
-    return result;
-}
-
 static uint64_t sends_bytes(const struct rdma_qp_init_attr *attr)
 {
-    return (uint64_t)round_up(attr->send_wr_count) * sizeof(struct rdma_ibv_send_slot);
+    return (uint64_t)rdma_ibv_round_up(attr->send_wr_count) * sizeof(struct rdma_ibv_send_slot);
 }
 
 uint64_t rdma_ibv_qp_memory_bytes(const struct rdma_device *device,
@@ -28,7 +19,7 @@ uint64_t rdma_ibv_qp_memory_bytes(const struct rdma_device *device,
 {
     (void)device;
     uint64_t recv_bytes = attr->srq != NULL ? 0
-                                            : (uint64_t)round_up(attr->recv_wr_count) *
+                                            : (uint64_t)rdma_ibv_round_up(attr->recv_wr_count) *
                                                   sizeof(struct rdma_ibv_recv_slot);
     return sends_bytes(attr) + recv_bytes;
 }
@@ -65,14 +56,14 @@ static enum status make(struct rdma_ibv_device *d, const struct rdma_qp_init_att
         .send_cq = rdma_ibv_cq_of(attr->send_cq)->ibv,
         .recv_cq = rdma_ibv_cq_of(attr->recv_cq)->ibv,
         .srq = attr->srq != NULL ? rdma_ibv_srq_of(attr->srq)->ibv : NULL,
-        .cap = {.max_send_wr = round_up(attr->send_wr_count),
+        .cap = {.max_send_wr = rdma_ibv_round_up(attr->send_wr_count),
                 .max_send_sge = attr->send_sge_count,
                 .max_inline_data = d->base.attr.inline_bytes_max},
         .qp_type = attr->type == RDMA_QP_RC ? IBV_QPT_RC : IBV_QPT_UD,
         .sq_sig_all = attr->signal_all,
     };
     if (attr->srq == NULL) {
-        init.cap.max_recv_wr = round_up(attr->recv_wr_count);
+        init.cap.max_recv_wr = rdma_ibv_round_up(attr->recv_wr_count);
         init.cap.max_recv_sge = attr->recv_wr_count > 0 ? attr->recv_sge_count : 1;
     }
     qp->ibv = ibv_create_qp(rdma_ibv_pd_of(attr->pd)->ibv, &init);
@@ -105,7 +96,7 @@ enum status rdma_ibv_qp_create(const struct rdma_qp_init_attr *attr, struct rdma
                  .type = (uint8_t)attr->type,
                  .state = RDMA_QP_RESET},
         .sends = attr->memory,
-        .send_mask = round_up(attr->send_wr_count) - 1,
+        .send_mask = rdma_ibv_round_up(attr->send_wr_count) - 1,
         .send_sge_count = attr->send_sge_count,
     };
     status = make(d, attr, qp);
@@ -114,7 +105,7 @@ enum status rdma_ibv_qp_create(const struct rdma_qp_init_attr *attr, struct rdma
         return status;
     }
     if (attr->srq == NULL) {
-        uint32_t count = attr->recv_wr_count > 0 ? round_up(attr->recv_wr_count) : 0;
+        uint32_t count = attr->recv_wr_count > 0 ? rdma_ibv_round_up(attr->recv_wr_count) : 0;
         rdma_ibv_recv_slots_init(&qp->recvs, (uint8_t *)attr->memory + sends_bytes(attr), count,
                                  attr->recv_sge_count);
     } else {

@@ -10,21 +10,12 @@
 #include "base/bits.h"
 #include "base/log.h"
 
-static uint32_t round_up(uint32_t count)
-{
-    uint32_t result = 1;
-    while (result < count && result < UINT32_C(1) << 31) {
-        result <<= 1;
-    }
-    return result;
-}
-
 /* --- completion queues ----------------------------------------------------------------------- */
 
 uint64_t rdma_ibv_cq_memory_bytes(const struct rdma_device *device, uint32_t entry_count)
 {
     (void)device;
-    return (uint64_t)round_up(entry_count) * sizeof(struct ibv_wc);
+    return (uint64_t)rdma_ibv_round_up(entry_count) * sizeof(struct ibv_wc);
 }
 
 enum status rdma_ibv_cq_create(struct rdma_device *device, const struct rdma_cq_attr *attr,
@@ -43,7 +34,7 @@ enum status rdma_ibv_cq_create(struct rdma_device *device, const struct rdma_cq_
     *cq = (struct rdma_ibv_cq){
         .base = {.device = device, .ctx = attr->ctx},
         .saved = attr->memory,
-        .saved_mask = round_up(attr->entry_count) - 1,
+        .saved_mask = rdma_ibv_round_up(attr->entry_count) - 1,
     };
     cq->ibv = ibv_create_cq(d->context, (int)attr->entry_count, cq, d->channel, 0);
     if (cq->ibv == NULL) {
@@ -166,7 +157,7 @@ uint64_t rdma_ibv_recv_slot_put(struct rdma_ibv_recv_slots *slots, uint32_t slot
 uint64_t rdma_ibv_srq_memory_bytes(const struct rdma_device *device, uint32_t wr_count)
 {
     (void)device;
-    return (uint64_t)round_up(wr_count) * sizeof(struct rdma_ibv_recv_slot);
+    return (uint64_t)rdma_ibv_round_up(wr_count) * sizeof(struct rdma_ibv_recv_slot);
 }
 
 static enum status srq_make(struct rdma_ibv_device *d, const struct rdma_srq_attr *attr,
@@ -174,7 +165,7 @@ static enum status srq_make(struct rdma_ibv_device *d, const struct rdma_srq_att
 {
     struct ibv_srq_init_attr init = {
         .srq_context = srq,
-        .attr = {.max_wr = round_up(attr->wr_count), .max_sge = d->base.attr.sge_max},
+        .attr = {.max_wr = rdma_ibv_round_up(attr->wr_count), .max_sge = d->base.attr.sge_max},
     };
     srq->ibv = ibv_create_srq(rdma_ibv_pd_of(attr->pd)->ibv, &init);
     if (srq->ibv == NULL) {
@@ -188,7 +179,7 @@ static enum status srq_make(struct rdma_ibv_device *d, const struct rdma_srq_att
             return rdma_ibv_status(error);
         }
     }
-    rdma_ibv_recv_slots_init(&srq->recvs, attr->memory, round_up(attr->wr_count),
+    rdma_ibv_recv_slots_init(&srq->recvs, attr->memory, rdma_ibv_round_up(attr->wr_count),
                              d->base.attr.sge_max);
     return STATUS_OK;
 }

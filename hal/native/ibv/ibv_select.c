@@ -78,7 +78,7 @@ static enum status examine(struct rdma_ibv_device *d, const struct rdma_ibv_conf
     }
     if (!pick_gid(d, &config->addr, port.gid_tbl_len)) {
         *why = net_addr_is_zero(&config->addr) ? "no RoCEv2 address: has its network interface one?"
-                                      : "not its address";
+                                               : "not its address";
         return STATUS_NOT_FOUND;
     }
     return STATUS_OK;
