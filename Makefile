@@ -22,6 +22,7 @@ APP_SRCS    := $(wildcard firmware/app/*.c)
 EP_SRCS     := $(wildcard hal/drivers/pcie_ep*.c)
 NATIVE_HAL  := $(wildcard hal/native/*.c) $(wildcard hal/native/vfu/*.c)
 NATIVE_SRCS := $(wildcard boards/native/*.c)
+IBV_HAL     := $(wildcard hal/native/ibv/*.c)
 
 # --- flags -----------------------------------------------------------------------------------
 
@@ -47,6 +48,8 @@ native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
 native-clang_CFLAGS = $(HOST_CFLAGS) -O2
+native-ibv_CC     := $(GCC)
+native-ibv_CFLAGS  = $(HOST_CFLAGS) -O2 -DSNIC_IBV
 fuzz_CC           := $(CLANG)
 fuzz_CFLAGS        = $(HOST_CFLAGS) -O1 -fsanitize=fuzzer-no-link,address,undefined \
                      -fno-sanitize-recover=undefined -DFUZZING
@@ -66,7 +69,7 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
 # What the firmware's sources need beside a C library, on the host's side.
 HOST_LIBS := -l:libbearssl.a
 
-CONFIGS := unit unit-clang unit-tsan native native-clang fuzz host
+CONFIGS := unit unit-clang unit-tsan native native-clang native-ibv fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
 include $(wildcard boards/*/board.mk)
@@ -113,6 +116,21 @@ $(B)/$(1)/snic: $$(call objects,$(1),$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) $(NAT
 	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach c,native native-clang,$(eval $(call native_rules,$(c))))
+
+# The same with rdma-core's libraries: an RNIC (or rxe) of this machine carries the fabric.
+IBV_LIBS := -lrdmacm -libverbs
+
+$(B)/native-ibv/snic: $(call objects,native-ibv,$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) \
+                        $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
+
+# Runs where there is an RDMA device: in a guest of the rack.
+$(B)/host/ibv_check: $(call objects,native-ibv,$(wildcard tests/native/ibv_*.c) \
+                       $(FW_SRCS) $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
 
 # --- pcielink and other host programs -----------------------------------------------------------
 
@@ -213,8 +231,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 	@$(MAKE) -j2 build-all
 
 .PHONY: build-all
-build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink \
-           $(B)/host/fabric $(NATIVE_TESTS)
+build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

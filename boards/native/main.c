@@ -20,6 +20,9 @@
 #include "hal/console.h"
 #include "hal/cpu.h"
 #include "hal/native/eth_dgram.h"
+#ifdef SNIC_IBV
+#include "hal/native/ibv/rdma_ibv.h"
+#endif
 #include "hal/native/native.h"
 #include "hal/native/pcie_ep_native.h"
 #include "sched/sched.h"
@@ -42,9 +45,12 @@ struct options {
 };
 
 static char **arguments; /* for board_reset() */
+static const char *rdma_names[LIMIT_ETH_PORTS];
+static uint32_t rdma_count;
 
 static const char usage[] =
-    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET] FOLDER...\n"
+    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET]\n"
+    "            [--rdma DEVICE] FOLDER...\n"
     "\n"
     "Serves an NVMe controller to a vfio-user client (QEMU 10.1 or later) at FOLDER/cntrl, one\n"
     "controller for each folder, up to 4. Ends on SIGINT or SIGTERM.\n"
@@ -53,6 +59,9 @@ static const char usage[] =
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
     "  --fabric SOCKET      an Ethernet port, MTU 4200: frames are datagrams, received at the\n"
     "                       unix socket SOCKET and sent to SOCKET.switch; up to 4 times\n"
+    "  --rdma DEVICE        the fabric is an RNIC of this machine (rdma link), like rxe0; again "
+    "for\n"
+    "                       more. Only in the build with rdma-core: make build/native-ibv/snic\n"
     "\n"
     "Configuration words:\n"
     "  cores=N              reactors, each a thread, 1..4 (default 1)\n"
@@ -88,6 +97,30 @@ void board_reset(void)
     fprintf(stderr, "snic: restart: %s\n", strerror(errno));
     exit(1);
 }
+
+/* --- RNICs --------------------------------------------------------------------------------- */
+
+#ifdef SNIC_IBV
+static const bool has_rdma_core = true;
+
+static enum status open_rdma(uint32_t index, struct rdma_device **out)
+{
+    struct rdma_ibv_config config;
+
+    rdma_ibv_config_default(&config);
+    config.name = rdma_names[index];
+    return rdma_ibv_open(&config, out);
+}
+#else
+static const bool has_rdma_core = false;
+
+static enum status open_rdma(uint32_t index, struct rdma_device **out)
+{
+    (void)index;
+    (void)out;
+    return STATUS_UNSUPPORTED;
+}
+#endif
 
 /* --- main ---------------------------------------------------------------------------------- */
 
@@ -126,6 +159,18 @@ static bool refuse(const char *word, const char *why)
     return false;
 }
 
+static bool parse_rdma(const char *value)
+{
+    if (!has_rdma_core) {
+        return refuse("--rdma", "this build is without rdma-core");
+    }
+    if (value == NULL || rdma_count == LIMIT_ETH_PORTS) {
+        return refuse("--rdma", value == NULL ? "a device must follow" : "one device too many");
+    }
+    rdma_names[rdma_count++] = value;
+    return true;
+}
+
 static bool parse(int argc, char **argv, struct options *options)
 {
     /* Words that stand later win: one reactor unless somebody asks for more. */
@@ -152,6 +197,11 @@ static bool parse(int argc, char **argv, struct options *options)
                 return refuse(argv[i], "a socket must follow, at most 4 of them");
             }
             options->sockets[options->socket_count++] = value;
+            i++;
+        } else if (strcmp(argv[i], "--rdma") == 0) {
+            if (!parse_rdma(value)) {
+                return false;
+            }
             i++;
         } else if (argv[i][0] == '-') {
             return refuse(argv[i], "no such option");
@@ -297,6 +347,8 @@ int main(int argc, char **argv)
         return 1;
     }
     board.ep_count = options.folder_count;
+    board.rdma_count = rdma_count;
+    board.rdma_open = open_rdma;
     int error = pcie_ep_native_start(options.folders, options.folder_count, &options.ep, board.eps);
     if (error != 0) {
         close_fabric(&board);

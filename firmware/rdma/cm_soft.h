@@ -83,8 +83,8 @@ struct rdma_cm_soft_stats {
 
 const struct rdma_cm_soft_stats *rdma_cm_soft_stats(const struct rdma_device *device);
 
-/* A QP's number may not be given to another one: a connection of it is in time wait (IBA 12.9, TimeWait).
- * The provider asks when it chooses numbers. */
+/* A QP's number may not be given to another one: a connection of it is in time wait (IBA 12.9,
+ * TimeWait). The provider asks when it chooses numbers. */
 bool rdma_cm_soft_is_qpn_busy(const struct rdma_device *device, uint32_t qpn);
 
 /* --- up-calls of the provider; owner core ---------------------------------------------------- */

@@ -7,7 +7,7 @@
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
 Host tools, pcielink and fabric share only base and spec with the firmware; pcielink may use hal/native/vfu,
-hal/native its drivers and vfu.
+hal/native its drivers and vfu; hal/native/ibv implements a contract of rdma, and so may include it.
 Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
 """
 import os
@@ -28,10 +28,11 @@ ALLOWED = {
     'arch': BOTTOM,
     'driver': BOTTOM,
     'native': BOTTOM | {'driver', 'vfu'},
+    'ibv': BOTTOM | {'sched', 'net', 'rdma'},
     'vfu': {'base', 'spec'},
     'pcielink': {'base', 'spec', 'vfu'},
     'fabric': {'base', 'spec'},
-    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'sched'},
+    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'ibv', 'sched'},
     'host_tools': {'base', 'spec'},
 }
 for part_, level_ in LEVEL.items():
@@ -42,6 +43,7 @@ PREFIXES = [  # the first that fits
     ('hal/arch/', 'arch'),
     ('hal/drivers/', 'driver'),
     ('hal/native/vfu/', 'vfu'),
+    ('hal/native/ibv/', 'ibv'),
     ('hal/native/', 'native'),
     ('boards/qemu-virt/pcielink/', 'pcielink'),
     ('boards/qemu-virt/fabric/', 'fabric'),
