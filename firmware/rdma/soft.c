@@ -343,7 +343,7 @@ static void fill_attr(struct rdma_device_attr *attr, const struct rdma_soft_conf
         .sge_max = RDMA_SOFT_SGES,
         .rd_atomic_max = RDMA_SOFT_READS,
         .dest_rd_atomic_max = RDMA_SOFT_READS,
-        .path_mtu_max = largest_path_mtu(config->nif),
+        .path_mtu_max = config->nif == NULL ? 0 : largest_path_mtu(config->nif),
         .key_kind = RDMA_KEY_SCATTER,
     };
 }
