@@ -1,5 +1,5 @@
 /*
- * Two CMs against each other: set up and take down a thousand times, and histories out of seeds with
+ * Two CMs against each other: set up and taken down a thousand times; histories out of seeds with
  * loss, delay, repetition, rejections and ids that are destroyed at any moment.
  */
 #include "tests/unit/rdma_cm/pair.h"
