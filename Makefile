@@ -22,6 +22,7 @@ APP_SRCS    := $(wildcard firmware/app/*.c)
 EP_SRCS     := $(wildcard hal/drivers/pcie_ep*.c)
 NATIVE_HAL  := $(wildcard hal/native/*.c) $(wildcard hal/native/vfu/*.c)
 NATIVE_SRCS := $(wildcard boards/native/*.c)
+IBV_HAL     := $(wildcard hal/native/ibv/*.c)
 
 # --- flags -----------------------------------------------------------------------------------
 
@@ -47,6 +48,8 @@ native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
 native-clang_CFLAGS = $(HOST_CFLAGS) -O2
+native-ibv_CC     := $(GCC)
+native-ibv_CFLAGS  = $(HOST_CFLAGS) -O2 -DSNIC_IBV
 fuzz_CC           := $(CLANG)
 fuzz_CFLAGS        = $(HOST_CFLAGS) -O1 -fsanitize=fuzzer-no-link,address,undefined \
                      -fno-sanitize-recover=undefined -DFUZZING
@@ -60,9 +63,31 @@ ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-se
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
-ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include
+ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/include \
+                 -isystem $(B)/deps/libbearssl/include
 
-CONFIGS := unit unit-clang unit-tsan native native-clang fuzz host
+# What the firmware's sources need beside a C library, on the host's side.
+HOST_LIBS := -l:libbearssl.a
+
+# What runs at start, on administration and in reports is compiled for size: the text has a budget.
+COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+             $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
+               namespaces.c) \
+             $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
+               nvme_drv_state.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
+               route.c) \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
+               virtio_net_start.c virtio_pci.c) \
+             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
+             $(wildcard boards/qemu-virt/*.c boards/template/*.c)
+# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
+COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
+cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
+
+CONFIGS := unit unit-clang unit-tsan native native-clang native-ibv fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
 include $(wildcard boards/*/board.mk)
@@ -73,7 +98,7 @@ define config_rules
 $(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,CC,$$< [$(1)])
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) -MMD -MP -c $$< -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) -MMD -MP -c $$< -o $$@
 
 $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,AS,$$< [$(1)])
@@ -82,8 +107,8 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' > $$@
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
@@ -106,15 +131,35 @@ $(B)/deps/%:
 define native_rules
 $(B)/$(1)/snic: $$(call objects,$(1),$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
 	$$(call say,LINK,$$@)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach c,native native-clang,$(eval $(call native_rules,$(c))))
+
+# The same with rdma-core's libraries: an RNIC (or rxe) of this machine carries the fabric.
+IBV_LIBS := -lrdmacm -libverbs
+
+$(B)/native-ibv/snic: $(call objects,native-ibv,$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) \
+                        $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
+
+# Runs where there is an RDMA device: in a guest of the rack.
+$(B)/host/ibv_check: $(call objects,native-ibv,$(wildcard tests/native/ibv_*.c) \
+                       $(FW_SRCS) $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
 
 # --- pcielink and other host programs -----------------------------------------------------------
 
 PCIELINK_SRCS := $(wildcard boards/qemu-virt/pcielink/*.c) $(wildcard hal/native/vfu/*.c)
 
 $(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
+# The rack's Ethernet switch.
+$(B)/host/fabric: $(call objects,host,$(wildcard boards/qemu-virt/fabric/*.c))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
@@ -129,14 +174,16 @@ $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
 $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/bench_ep.c $(FW_SRCS) \
                         $(NATIVE_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
-	$(Q)$(native_CC) $(native_CFLAGS) $^ -o $@
+	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
 
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
-                 $(wildcard boards/qemu-virt/pcielink/*.c)
-UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/pcielink/main.c,$(UNIT_LIB_SRCS))
+                 $(wildcard boards/qemu-virt/pcielink/*.c boards/qemu-virt/fabric/*.c)
+UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
+# What unit tests, fuzzers and simulations share.
+UNIT_LIB_SRCS += tests/sim/wire.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 define unit_rules
@@ -151,13 +198,13 @@ define unit_program
 $(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a -lcmocka -lfdt -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -lfdt -o $$@
 endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
 
 # Programs in which threads meet run under ThreadSanitizer too.
-TSAN_TESTS := $(filter sched/test_msg sched/test_idle nvme/test_parallel nvme_ep/test_threads vfu/% pcie_ep_link/%,$(UNIT_TESTS))
+TSAN_TESTS := $(filter native/% sched/test_msg sched/test_idle nvme/test_parallel nvme_ep/test_threads vfu/% pcie_ep_link/%,$(UNIT_TESTS))
 $(foreach t,$(TSAN_TESTS), \
     $(eval $(call unit_program,unit-tsan,$(t),$(firstword $(subst /, ,$(t))))))
 
@@ -181,7 +228,7 @@ define fuzz_program
 $(B)/fuzz/bin/$(1): $$(call objects,fuzz,tests/fuzz/$(1).c $(FUZZ_SHARED)) $(B)/fuzz/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ -o $$@
+	$(Q)$$(fuzz_CC) $$(fuzz_CFLAGS) -fsanitize=fuzzer $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzz_program,$(f))))
 
@@ -190,7 +237,7 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
-RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
 
@@ -202,8 +249,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 	@$(MAKE) -j2 build-all
 
 .PHONY: build-all
-build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink \
-           $(NATIVE_TESTS)
+build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install
@@ -213,7 +260,7 @@ check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
-	$(Q)$(PY) boards/deps/deps.py get newlib libfdt qemu guest-6.12 guest-6.1 > /dev/null
+	$(Q)$(PY) boards/deps/deps.py get newlib libfdt libbearssl qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
 	    $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \

@@ -17,12 +17,16 @@ PACKAGES = {
     "llvm": "objcopy, size, symbolizer for sanitizer reports",
     "clang-format": "make format",
     "libcmocka-dev": "unit tests",
+    "libibverbs-dev": "native board with rdma-core: an RNIC of this machine",
+    "librdmacm-dev": "the same",
     "libfdt-dev": "unit tests of the device tree reader",
+    "libbearssl-dev": "cryptography: the cipher of the random generator",
     "device-tree-compiler": "device trees of the tests",
     "valgrind": "make bench: instructions of the native board",
     "zstd": "unpacks the guests' kernels",
     "xz-utils": "unpacks newlib's source",
     "debian-archive-keyring": "checks signatures of fetched packages",
+    "tshark": "reads the captures of the rack's Ethernet",
     "git": "file lists for the style checks",
 }
 # clang only recommends its sanitizer and fuzzer runtimes; their package name carries the version

@@ -1,6 +1,6 @@
 /*
  * The native board: the firmware as a Linux process. Each folder named on the command line becomes
- * a vfio-user NVMe controller at FOLDER/cntrl.
+ * a vfio-user NVMe controller at FOLDER/cntrl, each --fabric an Ethernet port.
  */
 #include <errno.h>
 #include <limits.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pthread.h>
@@ -18,6 +19,10 @@
 #include "hal/clock.h"
 #include "hal/console.h"
 #include "hal/cpu.h"
+#include "hal/native/eth_dgram.h"
+#ifdef SNIC_IBV
+#include "hal/native/ibv/rdma_ibv.h"
+#endif
 #include "hal/native/native.h"
 #include "hal/native/pcie_ep_native.h"
 #include "sched/sched.h"
@@ -26,24 +31,37 @@
 #define DEFAULT_POOL_BYTES (UINT64_C(64) << 30)
 #define CONFIG_BYTES       4096
 #define SERIAL_ROOM        32
+#define RNG_SEED_BYTES     64
+#define HASH_START         UINT64_C(0xcbf29ce484222325)
+#define FABRIC_MTU_BYTES   4200 /* RoCEv2 with 4096 bytes of payload */
 
 struct options {
     const char *folders[LIMIT_FUNCTIONS];
     uint32_t folder_count;
+    const char *sockets[LIMIT_ETH_PORTS];
+    uint32_t socket_count;
     char config[CONFIG_BYTES];
     struct pcie_ep_native_options ep;
 };
 
 static char **arguments; /* for board_reset() */
+static const char *rdma_names[LIMIT_ETH_PORTS];
+static uint32_t rdma_count;
 
 static const char usage[] =
-    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] FOLDER...\n"
+    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET]\n"
+    "            [--rdma DEVICE] FOLDER...\n"
     "\n"
     "Serves an NVMe controller to a vfio-user client (QEMU 10.1 or later) at FOLDER/cntrl, one\n"
     "controller for each folder, up to 4. Ends on SIGINT or SIGTERM.\n"
     "\n"
     "  --doorbells mapped   the client stores doorbells in shared memory, we poll (default)\n"
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
+    "  --fabric SOCKET      an Ethernet port, MTU 4200: frames are datagrams, received at the\n"
+    "                       unix socket SOCKET and sent to SOCKET.switch; up to 4 times\n"
+    "  --rdma DEVICE        the fabric is an RNIC of this machine (rdma link), like rxe0; again "
+    "for\n"
+    "                       more. Only in the build with rdma-core: make build/native-ibv/snic\n"
     "\n"
     "Configuration words:\n"
     "  cores=N              reactors, each a thread, 1..4 (default 1)\n"
@@ -58,6 +76,18 @@ static const char usage[] =
     "  sgl=on|off           offer SGLs (default on)\n"
     "  dbbuf=auto|on|off    offer doorbell buffers (default: with trapped doorbells)\n"
     "  dstrd=N              doorbell stride 4 << N bytes, 0..4 (default: mapped 4, trapped 0)\n"
+    "Words about Ethernet ports; KEY.P=VALUE is for port P = 0..3, else addresses are port 0's "
+    "and\n"
+    "the rest every port's:\n"
+    "  ip=A.B.C.D/N, gw=A.B.C.D     IPv4 address, router in its network (default none)\n"
+    "  ip6=ADDRESS/N, gw6=ADDRESS   the same for IPv6, beside the link-local address\n"
+    "  vlan=N               every frame is tagged so, 1..4094 (default 0: untagged)\n"
+    "  mtu=N                of IP packets, 1280..9000 (default and at most: the port's)\n"
+    "  ecn=on|off           RDMA packets say that they heed congestion marks (default on)\n"
+    "  diag=LIST            services for anybody there: rping, perf (default none)\n"
+    "  rping.port=N         where rping clients are served (default 7174)\n"
+    "  perf.port=N          where perftest clients are, such as ib_write_bw -R (default 18515)\n"
+    "  perf.size=SIZE       their largest message, 4K..64M (default 8M)\n"
     "\n"
     "example: snic --config \"ns=ram:1G,ram:64M:4096\" /tmp/nvme0\n";
 
@@ -80,14 +110,46 @@ void board_reset(void)
     exit(1);
 }
 
+/* --- RNICs --------------------------------------------------------------------------------- */
+
+#ifdef SNIC_IBV
+static const bool has_rdma_core = true;
+
+static enum status open_rdma(uint32_t index, struct rdma_device **out)
+{
+    struct rdma_ibv_config config;
+
+    rdma_ibv_config_default(&config);
+    config.name = rdma_names[index];
+    return rdma_ibv_open(&config, out);
+}
+#else
+static const bool has_rdma_core = false;
+
+static enum status open_rdma(uint32_t index, struct rdma_device **out)
+{
+    (void)index;
+    (void)out;
+    return STATUS_UNSUPPORTED;
+}
+#endif
+
 /* --- main ---------------------------------------------------------------------------------- */
 
+/* FNV-1a, 64 bits. */
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    for (const char *c = text; *c != '\0'; c++) {
+        hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
 /* Two processes in one VM must not be one drive to it, and the same folder is the same drive again:
- * the serial number comes from the folder's path (FNV-1a, 64 bits, of which 48 are shown). */
+ * the serial number comes from the folder's path (a hash, of which 48 bits are shown). */
 static void add_serial(struct options *options)
 {
     char path[PATH_MAX];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
     char word[32];
     const char *folder = options->folders[0];
 
@@ -95,9 +157,7 @@ static void add_serial(struct options *options)
     if (realpath(folder, path) != NULL) {
         folder = path;
     }
-    for (const char *c = folder; *c != '\0'; c++) {
-        hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
-    }
+    uint64_t hash = hash_text(HASH_START, folder);
     snprintf(word, sizeof(word), "serial=%012llx ", (unsigned long long)(hash >> 16));
     size_t len = strlen(word);
     memmove(options->config + len, options->config, strlen(options->config) + 1);
@@ -109,6 +169,18 @@ static bool refuse(const char *word, const char *why)
 {
     fprintf(stderr, "snic: %s: %s; see snic --help\n", word, why);
     return false;
+}
+
+static bool parse_rdma(const char *value)
+{
+    if (!has_rdma_core) {
+        return refuse("--rdma", "this build is without rdma-core");
+    }
+    if (value == NULL || rdma_count == LIMIT_ETH_PORTS) {
+        return refuse("--rdma", value == NULL ? "a device must follow" : "one device too many");
+    }
+    rdma_names[rdma_count++] = value;
+    return true;
 }
 
 static bool parse(int argc, char **argv, struct options *options)
@@ -132,6 +204,17 @@ static bool parse(int argc, char **argv, struct options *options)
             }
             options->ep.trapped = strcmp(value, "trapped") == 0;
             i++;
+        } else if (strcmp(argv[i], "--fabric") == 0) {
+            if (value == NULL || options->socket_count == LIMIT_ETH_PORTS) {
+                return refuse(argv[i], "a socket must follow, at most 4 of them");
+            }
+            options->sockets[options->socket_count++] = value;
+            i++;
+        } else if (strcmp(argv[i], "--rdma") == 0) {
+            if (!parse_rdma(value)) {
+                return false;
+            }
+            i++;
         } else if (argv[i][0] == '-') {
             return refuse(argv[i], "no such option");
         } else if (options->folder_count == LIMIT_FUNCTIONS) {
@@ -151,6 +234,60 @@ static uint32_t processors(void)
     }
     return (uint32_t)CPU_COUNT(&set);
 }
+
+/* --- fabric ----------------------------------------------------------------------------------- */
+
+static struct eth_dgram ports[LIMIT_ETH_PORTS];
+
+/* Ports of one network must differ, and the same socket is the same port again: the address comes
+ * from its path. Locally administered. */
+static void make_addr(const char *path, uint8_t addr[ETH_ADDR_BYTES])
+{
+    char folder[PATH_MAX];
+    uint64_t hash = HASH_START;
+
+    if (path[0] != '/' && getcwd(folder, sizeof(folder)) != NULL) {
+        hash = hash_text(hash_text(hash, folder), "/");
+    }
+    hash = hash_text(hash, path);
+    addr[0] = 0x02;
+    for (uint32_t i = 1; i < ETH_ADDR_BYTES; i++) {
+        addr[i] = (uint8_t)(hash >> (8 * i));
+    }
+}
+
+/* Port i belongs to core i % core_count. False, with what is wrong. */
+static bool open_fabric(const struct options *options, struct board *board)
+{
+    static const char *const names[] = {"eth0", "eth1", "eth2", "eth3"};
+    _Static_assert(sizeof(names) / sizeof(names[0]) == LIMIT_ETH_PORTS, "a name for each port");
+
+    for (uint32_t i = 0; i < options->socket_count; i++) {
+        struct eth_dgram_params params = {
+            .name = names[i],
+            .path = options->sockets[i],
+            .mtu_bytes = FABRIC_MTU_BYTES,
+            .core = i % board->core_count,
+        };
+        make_addr(options->sockets[i], params.addr);
+        int error = eth_dgram_open(&ports[i], &params);
+        if (error != 0) {
+            fprintf(stderr, "snic: %s: %s\n", options->sockets[i], strerror(error));
+            return false;
+        }
+        board->eths[board->eth_count++] = &ports[i].port;
+    }
+    return true;
+}
+
+static void close_fabric(const struct board *board)
+{
+    for (uint32_t i = 0; i < board->eth_count; i++) {
+        eth_dgram_close(&ports[i]);
+    }
+}
+
+/* --- start ------------------------------------------------------------------------------------ */
 
 /* Signals are taken by a thread of their own: nothing happens in a handler. */
 static void *wait_for_signal(void *arg)
@@ -210,13 +347,28 @@ int main(int argc, char **argv)
         fprintf(stderr, "snic: address space for RAM disks: %s\n", strerror(errno));
         return 1;
     }
+    static uint8_t rng_seed[RNG_SEED_BYTES];
+    if (getrandom(rng_seed, sizeof(rng_seed), 0) != (ssize_t)sizeof(rng_seed)) {
+        fprintf(stderr, "snic: random numbers: %s\n", strerror(errno));
+        return 1;
+    }
+    board.rng_seed = rng_seed;
+    board.rng_seed_bytes = sizeof(rng_seed);
+    if (!open_fabric(&options, &board)) {
+        close_fabric(&board);
+        return 1;
+    }
     board.ep_count = options.folder_count;
+    board.rdma_count = rdma_count;
+    board.rdma_open = open_rdma;
     int error = pcie_ep_native_start(options.folders, options.folder_count, &options.ep, board.eps);
     if (error != 0) {
+        close_fabric(&board);
         return 1; /* the log says why */
     }
     app_main(&board);
     native_cpu_join();
+    close_fabric(&board);
     pcie_ep_native_stop();
     return 0;
 }

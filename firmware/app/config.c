@@ -1,27 +1,26 @@
 /*
- * Configuration words; see config.h.
+ * Configuration words; see config.h. Each word is a row of a table: numbers by their range, the
+ * others by a function that reads the value.
  */
-#include "app/config.h"
+#include "app/config_priv.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/assert.h"
 
 #define WORD_BYTES 1024
 
-struct parser {
-    struct config *config;
-    char *error;
-    uint32_t error_bytes;
-};
+/* --- what values are made of --------------------------------------------------------------- */
 
-static enum status fail(struct parser *p, const char *key, const char *value, const char *expected)
+enum status config_fail(const struct config_word *word, const char *expected)
 {
-    snprintf(p->error, p->error_bytes, "%s: expected %s, not '%s'", key, expected, value);
+    snprintf(word->error, word->error_bytes, "%s: expected %s, not '%s'", word->key, expected,
+             word->value);
     return STATUS_INVALID;
 }
 
-/* Decimal digits at *text; moves past them. False: none, or more than 64 bits. */
-static bool take_number(const char **text, uint64_t *out)
+bool config_take_number(const char **text, uint64_t *out)
 {
     const char *s = *text;
     uint64_t value = 0;
@@ -40,17 +39,16 @@ static bool take_number(const char **text, uint64_t *out)
     return true;
 }
 
-/* A whole value that is a number of [low, high]. */
-static bool whole_number(const char *value, uint64_t low, uint64_t high, uint64_t *out)
+bool config_whole_number(const char *value, uint64_t low, uint64_t high, uint64_t *out)
 {
-    return take_number(&value, out) && *value == '\0' && *out >= low && *out <= high;
+    return config_take_number(&value, out) && *value == '\0' && *out >= low && *out <= high;
 }
 
-static bool take_size(const char **text, uint64_t *out)
+bool config_take_size(const char **text, uint64_t *out)
 {
     uint64_t value;
     uint32_t shift = 0;
-    if (!take_number(text, &value)) {
+    if (!config_take_number(text, &value)) {
         return false;
     }
     switch (**text) {
@@ -76,7 +74,7 @@ static bool take_size(const char **text, uint64_t *out)
     return true;
 }
 
-static bool take_prefix(const char **text, const char *prefix)
+bool config_take_prefix(const char **text, const char *prefix)
 {
     size_t len = strlen(prefix);
     if (strncmp(*text, prefix, len) != 0) {
@@ -86,136 +84,17 @@ static bool take_prefix(const char **text, const char *prefix)
     return true;
 }
 
-/* SIZE[:LBA] */
-static bool take_volume(const char **text, struct config_ns *ns)
-{
-    uint64_t lba_bytes = 512;
-    if (!take_size(text, &ns->size_bytes)) {
-        return false;
-    }
-    if (take_prefix(text, ":") && !take_number(text, &lba_bytes)) {
-        return false;
-    }
-    if (lba_bytes != 512 && lba_bytes != 4096) {
-        return false;
-    }
-    ns->lba_shift = lba_bytes == 512 ? 9 : 12;
-    return ns->size_bytes % lba_bytes == 0;
-}
+/* --- single words -------------------------------------------------------------------------- */
 
-/* D[:NSID] */
-static bool take_drive(const char **text, struct config_ns *ns)
+static enum status set_idle(const struct config_word *word)
 {
-    uint64_t drive;
-    uint64_t nsid = 1;
-    if (!take_number(text, &drive) || drive >= LIMIT_DRIVES) {
-        return false;
-    }
-    if (take_prefix(text, ":") &&
-        (!take_number(text, &nsid) || nsid == 0 || nsid > UINT32_MAX - 2)) {
-        return false;
-    }
-    ns->drive = (uint8_t)drive;
-    ns->drive_nsid = (uint32_t)nsid;
-    return true;
-}
-
-static bool take_ns(const char **text, struct config_ns *ns)
-{
-    *ns = (struct config_ns){0};
-    if (take_prefix(text, "ram:")) {
-        ns->kind = CONFIG_NS_RAM;
-        return take_volume(text, ns);
-    }
-    if (take_prefix(text, "null:")) {
-        ns->kind = CONFIG_NS_NULL;
-        return take_volume(text, ns);
-    }
-    if (take_prefix(text, "drive:")) {
-        ns->kind = CONFIG_NS_DRIVE;
-        return take_drive(text, ns);
-    }
-    return false;
-}
-
-static bool parse_ns_list(const char *value, struct config_function *function)
-{
-    function->ns_count = 0;
-    if (strcmp(value, "none") == 0) {
-        return true;
-    }
-    for (;;) {
-        if (function->ns_count == CONFIG_NS_MAX ||
-            !take_ns(&value, &function->ns[function->ns_count])) {
-            return false;
-        }
-        function->ns_count++;
-        if (*value == '\0') {
-            return true;
-        }
-        if (!take_prefix(&value, ",")) {
-            return false;
-        }
-    }
-}
-
-static const char ns_expected[] =
-    "none or ram:SIZE[:LBA], null:SIZE[:LBA], drive:D[:NSID], comma-separated; "
-    "SIZE with K, M or G and whole blocks; LBA 512 or 4096";
-
-static enum status set_ns_all(struct parser *p, const char *key, const char *value)
-{
-    struct config_function *first = &p->config->functions[0];
-    if (!parse_ns_list(value, first)) {
-        return fail(p, key, value, ns_expected);
-    }
-    for (uint32_t i = 1; i < LIMIT_FUNCTIONS; i++) {
-        p->config->functions[i] = *first;
-    }
-    return STATUS_OK;
-}
-
-static enum status set_ns_one(struct parser *p, const char *key, const char *value)
-{
-    uint64_t index;
-    if (!whole_number(key + strlen("ns."), 0, LIMIT_FUNCTIONS - 1, &index)) {
-        return fail(p, key, value, "a function number after ns.");
-    }
-    if (!parse_ns_list(value, &p->config->functions[index])) {
-        return fail(p, key, value, ns_expected);
-    }
-    return STATUS_OK;
-}
-
-static enum status set_cores(struct parser *p, const char *key, const char *value)
-{
-    uint64_t n;
-    if (!whole_number(value, 1, LIMIT_CORES, &n)) {
-        return fail(p, key, value, "1 to 4");
-    }
-    p->config->cores = (uint32_t)n;
-    return STATUS_OK;
-}
-
-static enum status set_idle(struct parser *p, const char *key, const char *value)
-{
-    if (strcmp(value, "poll") == 0) {
-        p->config->idle = SCHED_IDLE_POLL;
-    } else if (strcmp(value, "adaptive") == 0) {
-        p->config->idle = SCHED_IDLE_ADAPTIVE;
+    if (strcmp(word->value, "poll") == 0) {
+        word->config->idle = SCHED_IDLE_POLL;
+    } else if (strcmp(word->value, "adaptive") == 0) {
+        word->config->idle = SCHED_IDLE_ADAPTIVE;
     } else {
-        return fail(p, key, value, "poll or adaptive");
+        return config_fail(word, "poll or adaptive");
     }
-    return STATUS_OK;
-}
-
-static enum status set_queues(struct parser *p, const char *key, const char *value)
-{
-    uint64_t n;
-    if (!whole_number(value, 1, LIMIT_IO_QUEUES, &n)) {
-        return fail(p, key, value, "1 to 64");
-    }
-    p->config->io_queues = (uint16_t)n;
     return STATUS_OK;
 }
 
@@ -224,51 +103,31 @@ static bool is_alphanumeric(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static enum status set_serial(struct parser *p, const char *key, const char *value)
+static enum status set_serial(const struct config_word *word)
 {
-    size_t len = strlen(value);
+    size_t len = strlen(word->value);
     bool is_good = len > 0 && len < CONFIG_SERIAL_BYTES;
     for (size_t i = 0; i < len; i++) {
-        is_good = is_good && is_alphanumeric(value[i]);
+        is_good = is_good && is_alphanumeric(word->value[i]);
     }
     if (!is_good) {
-        return fail(p, key, value, "1 to 12 letters and digits");
+        return config_fail(word, "1 to 12 letters and digits");
     }
-    memcpy(p->config->serial, value, len + 1);
+    memcpy(word->config->serial, word->value, len + 1);
     return STATUS_OK;
 }
 
-static enum status set_mdts(struct parser *p, const char *key, const char *value)
+static enum status set_sgl(const struct config_word *word)
 {
-    uint64_t n;
-    if (!whole_number(value, 1, LIMIT_MDTS, &n)) {
-        return fail(p, key, value, "1 to 8");
+    bool on = strcmp(word->value, "on") == 0;
+    if (!on && strcmp(word->value, "off") != 0) {
+        return config_fail(word, "on or off");
     }
-    p->config->mdts = (uint8_t)n;
+    word->config->sgl = on;
     return STATUS_OK;
 }
 
-static enum status set_dstrd(struct parser *p, const char *key, const char *value)
-{
-    uint64_t n;
-    if (!whole_number(value, 0, 4, &n)) {
-        return fail(p, key, value, "0 to 4");
-    }
-    p->config->dstrd = (uint8_t)n;
-    return STATUS_OK;
-}
-
-static enum status set_sgl(struct parser *p, const char *key, const char *value)
-{
-    bool on = strcmp(value, "on") == 0;
-    if (!on && strcmp(value, "off") != 0) {
-        return fail(p, key, value, "on or off");
-    }
-    p->config->sgl = on;
-    return STATUS_OK;
-}
-
-static enum status set_dbbuf(struct parser *p, const char *key, const char *value)
+static enum status set_dbbuf(const struct config_word *word)
 {
     static const char *const words[] = {
         [CONFIG_AUTO] = "auto",
@@ -276,49 +135,132 @@ static enum status set_dbbuf(struct parser *p, const char *key, const char *valu
         [CONFIG_OFF] = "off",
     };
     for (uint32_t i = 0; i < ARRAY_SIZE(words); i++) {
-        if (strcmp(value, words[i]) == 0) {
-            p->config->doorbell_buffers = (enum config_choice)i;
+        if (strcmp(word->value, words[i]) == 0) {
+            word->config->doorbell_buffers = (enum config_choice)i;
             return STATUS_OK;
         }
     }
-    return fail(p, key, value, "auto, on or off");
+    return config_fail(word, "auto, on or off");
+}
+
+/* --- tables -------------------------------------------------------------------------------- */
+
+struct number_row {
+    const char *key;
+    size_t offset; /* in struct config */
+    uint32_t bytes;
+    uint32_t low;
+    uint32_t high;
+};
+
+#define NUMBER(key, field, low, high)                                                       \
+    {                                                                                       \
+        key, offsetof(struct config, field), sizeof(((struct config *)0)->field), low, high \
+    }
+
+static const struct number_row numbers[] = {
+    NUMBER("cores", cores, 1, LIMIT_CORES),
+    NUMBER("queues", io_queues, 1, LIMIT_IO_QUEUES),
+    NUMBER("mdts", mdts, 1, LIMIT_MDTS),
+    NUMBER("dstrd", dstrd, 0, 4),
+    NUMBER("rping.port", rping_port, 1, UINT16_MAX),
+    NUMBER("perf.port", perf_port, 1, UINT16_MAX),
+};
+
+static enum status set_number(const struct config_word *word, const struct number_row *row)
+{
+    char expected[32];
+    uint64_t value;
+
+    if (!config_whole_number(word->value, row->low, row->high, &value)) {
+        snprintf(expected, sizeof(expected), "%u to %u", (unsigned)row->low, (unsigned)row->high);
+        return config_fail(word, expected);
+    }
+    /* The core is little endian (base/compiler.h): the low bytes come first. */
+    ASSERT(row->bytes <= sizeof(value));
+    memcpy((uint8_t *)word->config + row->offset, &value, row->bytes);
+    return STATUS_OK;
 }
 
 static const struct {
     const char *key;
-    enum status (*set)(struct parser *p, const char *key, const char *value);
+    uint32_t index_count; /* KEY.0 to KEY.(index_count - 1) are words too */
+    enum status (*set)(const struct config_word *word);
 } keys[] = {
-    {"cores", set_cores},   {"idle", set_idle},   {"ns", set_ns_all},
-    {"queues", set_queues}, {"mdts", set_mdts},   {"dstrd", set_dstrd},
-    {"sgl", set_sgl},       {"dbbuf", set_dbbuf}, {"serial", set_serial},
+    {"idle", 0, set_idle},
+    {"serial", 0, set_serial},
+    {"sgl", 0, set_sgl},
+    {"dbbuf", 0, set_dbbuf},
+    {"ns", LIMIT_FUNCTIONS, config_set_ns},
+    {"ip", LIMIT_ETH_PORTS, config_set_ip},
+    {"ip6", LIMIT_ETH_PORTS, config_set_ip6},
+    {"gw", LIMIT_ETH_PORTS, config_set_gateway},
+    {"gw6", LIMIT_ETH_PORTS, config_set_gateway6},
+    {"vlan", LIMIT_ETH_PORTS, config_set_vlan},
+    {"mtu", LIMIT_ETH_PORTS, config_set_mtu},
+    {"ecn", LIMIT_ETH_PORTS, config_set_ecn},
+    {"diag", 0, config_set_diag},
+    {"perf.size", 0, config_set_perf_size},
 };
 
-static enum status ignore(struct parser *p, const char *word, uint32_t *ignored)
+/* KEY or KEY.INDEX of a row; false: another key. An index that cannot be is left as index_count. */
+static bool is_row(const char *written, const char *key, uint32_t index_count, uint32_t *index)
+{
+    size_t len = strlen(key);
+    uint64_t number;
+
+    *index = CONFIG_EVERY;
+    if (strcmp(written, key) == 0) {
+        return true;
+    }
+    if (index_count == 0 || strncmp(written, key, len) != 0 || written[len] != '.') {
+        return false;
+    }
+    bool is_good = config_whole_number(written + len + 1, 0, index_count - 1, &number);
+    *index = is_good ? (uint32_t)number : index_count;
+    return true;
+}
+
+static enum status index_fail(const struct config_word *word, uint32_t index_count)
+{
+    char expected[40];
+    snprintf(expected, sizeof(expected), "0 to %u behind the point", (unsigned)index_count - 1);
+    return config_fail(word, expected);
+}
+
+static enum status ignore(const struct config_word *word, const char *text, uint32_t *ignored)
 {
     if ((*ignored)++ == 0) {
-        snprintf(p->error, p->error_bytes, "%s", word);
+        snprintf(word->error, word->error_bytes, "%s", text);
     }
     return STATUS_OK;
 }
 
-/* One word, cut at '=' in place. */
-static enum status set_word(struct parser *p, char *word, uint32_t *ignored)
+/* `text` is cut at '=' in place. */
+static enum status set_word(struct config_word *word, char *text, uint32_t *ignored)
 {
-    char *equals = strchr(word, '=');
+    char *equals = strchr(text, '=');
     if (equals == NULL) {
-        return ignore(p, word, ignored);
+        return ignore(word, text, ignored);
     }
     *equals = '\0';
-    const char *value = equals + 1;
-    if (strncmp(word, "ns.", 3) == 0) {
-        return set_ns_one(p, word, value);
-    }
-    for (uint32_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        if (strcmp(word, keys[i].key) == 0) {
-            return keys[i].set(p, word, value);
+    word->key = text;
+    word->value = equals + 1;
+    for (uint32_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+        if (strcmp(text, numbers[i].key) == 0) {
+            return set_number(word, &numbers[i]);
         }
     }
-    return ignore(p, word, ignored);
+    for (uint32_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        if (!is_row(text, keys[i].key, keys[i].index_count, &word->index)) {
+            continue;
+        }
+        if (word->index != CONFIG_EVERY && word->index >= keys[i].index_count) {
+            return index_fail(word, keys[i].index_count);
+        }
+        return keys[i].set(word);
+    }
+    return ignore(word, text, ignored);
 }
 
 static void set_defaults(struct config *config)
@@ -330,39 +272,45 @@ static void set_defaults(struct config *config)
         .dstrd = CONFIG_DSTRD_AUTO,
         .sgl = true,
         .serial = "SNIC",
+        .rping_port = 7174,
+        .perf_port = 18515,
+        .perf_bytes = UINT32_C(8) << 20,
     };
     for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
         config->functions[i].ns_count = 1;
         config->functions[i].ns[0] = (struct config_ns){
             .kind = CONFIG_NS_RAM, .size_bytes = UINT64_C(64) << 20, .lba_shift = 9};
     }
+    for (uint32_t i = 0; i < LIMIT_ETH_PORTS; i++) {
+        config->ports[i].ecn = true;
+    }
 }
 
 enum status config_parse(const char *words, struct config *config, uint32_t *ignored, char *error,
                          uint32_t error_bytes)
 {
-    struct parser p = {.config = config, .error = error, .error_bytes = error_bytes};
-    char word[WORD_BYTES];
+    struct config_word word = {.config = config, .error = error, .error_bytes = error_bytes};
+    char text[WORD_BYTES];
 
     set_defaults(config);
     *ignored = 0;
     while (*words != '\0') {
         size_t len = strcspn(words, " \t\n");
-        if (len >= sizeof(word)) {
+        if (len >= sizeof(text)) {
             snprintf(error, error_bytes, "a word of %u characters: at most %u", (unsigned)len,
-                     (unsigned)sizeof(word) - 1);
+                     (unsigned)sizeof(text) - 1);
             return STATUS_INVALID;
         }
-        memcpy(word, words, len);
-        word[len] = '\0';
+        memcpy(text, words, len);
+        text[len] = '\0';
         words += len;
         words += strspn(words, " \t\n");
         if (len > 0) {
-            enum status status = set_word(&p, word, ignored);
+            enum status status = set_word(&word, text, ignored);
             if (status != STATUS_OK) {
                 return status;
             }
         }
     }
-    return STATUS_OK;
+    return config_check_fabric(&word);
 }

@@ -18,6 +18,23 @@
  *   dstrd=N               doorbell stride 4 << N bytes, 0..4; default: 4 with mapped doorbells,
  *                         else 0
  *
+ * Ethernet ports, where the board has some. KEY.P=VALUE is for port P = 0..3; without a number,
+ * addresses are port 0's, the other words every port's:
+ *   ip=A.B.C.D/N          IPv4 address and prefix; default none
+ *   gw=A.B.C.D            router in that network; default none
+ *   ip6=ADDRESS/N, gw6=ADDRESS
+ *                         the same for IPv6, beside the link-local address that every port has
+ *   vlan=N                every frame carries this VLAN tag, 1..4094; default 0: untagged
+ *   mtu=N                 of IP packets, 1280..9000; default and at most: the port's
+ *   ecn=on|off            RDMA packets are sent as ECN capable; default on
+ *
+ * Diagnostic services, for anybody who reaches the ports:
+ *   diag=LIST             rping, perf, comma-separated, or none (default)
+ *   rping.port=N          where rping clients are served; default 7174
+ *   perf.port=N           where perftest clients (ib_write_bw -R ...) are served; default 18515
+ *   perf.size=SIZE        largest message of perftest, 4K..64M; default 8M. Each of its sessions
+ *                         holds so much RAM
+ *
  * Source: ours. Namespace identifiers follow the order of the list, from 1.
  */
 #ifndef APP_CONFIG_H
@@ -27,6 +44,7 @@
 #include <stdint.h>
 #include "base/limits.h"
 #include "base/status.h"
+#include "net/net.h"
 #include "sched/sched.h"
 
 #define CONFIG_NS_MAX       64
@@ -51,6 +69,20 @@ struct config_function {
     struct config_ns ns[CONFIG_NS_MAX];
 };
 
+#define CONFIG_PERF_LOW_BYTES  (UINT32_C(4) << 10)
+#define CONFIG_PERF_HIGH_BYTES (UINT32_C(64) << 20)
+
+/* One Ethernet port. */
+struct config_port {
+    struct net_if_addr ip4; /* prefix_bits 0: none */
+    struct net_if_addr ip6;
+    struct net_addr gateway4; /* zero: none; else in the network of the address */
+    struct net_addr gateway6;
+    uint16_t vlan;      /* 0: untagged */
+    uint16_t mtu_bytes; /* 0: the port's */
+    bool ecn;
+};
+
 enum config_choice {
     CONFIG_AUTO,
     CONFIG_ON,
@@ -69,6 +101,12 @@ struct config {
     enum config_choice doorbell_buffers;
     char serial[CONFIG_SERIAL_BYTES];
     struct config_function functions[LIMIT_FUNCTIONS];
+    struct config_port ports[LIMIT_ETH_PORTS];
+    bool diag_rping;
+    bool diag_perf;
+    uint16_t rping_port;
+    uint16_t perf_port;
+    uint32_t perf_bytes;
 };
 
 /* Parses `words`. INVALID: `error` (of `error_bytes`) names the word and says what it may be. Words

@@ -14,6 +14,8 @@
     X(BACKEND, "the block device, and accounting of its end") \
     X(COMPLETE, "CQE and release of the command")             \
     X(IRQ, "interrupts and coalescing, once per batch")       \
+    X(ICRC, "checksum of RoCE packets, both ways")            \
+    X(PLACE, "the copy from a packet to its place")           \
     X(OTHER, "scheduler, host model")
 
 enum stage {
@@ -27,8 +29,13 @@ enum stage {
 /* The benchmark supplies it: ends the running stage, starts `stage`; returns the one that ran. */
 enum stage stage_enter(enum stage stage);
 #define STAGE_ENTER(name) ((void)stage_enter(STAGE_##name))
+/* A stage inside of another, which goes on at STAGE_POP in the same block. */
+#define STAGE_PUSH(name) enum stage stage_before = stage_enter(STAGE_##name)
+#define STAGE_POP()      ((void)stage_enter(stage_before))
 #else
 #define STAGE_ENTER(name) ((void)0)
+#define STAGE_PUSH(name)  ((void)0)
+#define STAGE_POP()       ((void)0)
 #endif
 
 #endif

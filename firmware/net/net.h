@@ -22,7 +22,7 @@
 #include "hal/eth.h"
 #include "sched/sched.h"
 
-/* --- addresses ----------------------------------------------------------------------------- */
+/* --- addresses -------------------------------------------------------------------------------- */
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2): what RoCEv2 calls a GID. */
 struct net_addr {
@@ -41,7 +41,7 @@ MUST_USE bool net_addr_parse(const char *text, struct net_addr *addr);
 /* As RFC 5952 recommends. Any context. */
 void net_addr_text(const struct net_addr *addr, char text[NET_ADDR_TEXT_BYTES]);
 
-/* --- interface ----------------------------------------------------------------------------- */
+/* --- interface -------------------------------------------------------------------------------- */
 
 #define NET_IF_ADDRS 4 /* the link-local IPv6 address, which is made from the MAC, is one of them */
 
@@ -79,10 +79,13 @@ uint16_t net_if_mtu(const struct net_if *nif); /* of an IP packet, bytes */
  * GID index of RoCEv2. */
 const struct net_if_addr *net_if_addr(const struct net_if *nif, uint32_t index);
 
-/* --- receive ------------------------------------------------------------------------------- */
+/* --- receive ---------------------------------------------------------------------------------- */
 
 /* A UDP datagram, valid until the handler returns. Lengths and checksums that are there are
- * checked: the IPv4 header's always, UDP's when it is not zero. */
+ * checked: the IPv4 header's always, UDP's when it is not zero. IPv4 headers with options are
+ * dropped as malformed, IPv6 extension headers as not ours: the UDP header always follows on a
+ * header of 20 or 40 bytes. Both addresses are of the packet's family; the destination is one of
+ * ours. */
 struct net_rx {
     const uint8_t *l3;      /* IPv4 or IPv6 header, 4-byte aligned */
     const uint8_t *udp;     /* UDP header, 4-byte aligned */
@@ -107,7 +110,7 @@ void net_udp_unbind(struct net_if *nif, uint16_t port);
  * sent is flushed: the place to send what a batch shares (acknowledgements). One; NULL: none. */
 void net_set_batch_hook(struct net_if *nif, void (*fn)(void *ctx), void *ctx);
 
-/* --- send: frames -------------------------------------------------------------------------- */
+/* --- send: frames ----------------------------------------------------------------------------- */
 
 /* Bytes that fit behind the UDP header in the buffer's own memory. */
 #define NET_BUF_INLINE_BYTES 336
@@ -131,7 +134,7 @@ struct net_buf {
     struct mem_seg segs[ETH_TX_SEGS];
     uint8_t headroom[ETH_TX_HEADROOM_BYTES - 2];
     /* The Ethernet header starts at head + 2, so that IP, UDP and payload are 4-byte aligned. */
-    ALIGNED(4) uint8_t head[2 + NET_HEADERS_BYTES + NET_BUF_INLINE_BYTES];
+    ALIGNED(8) uint8_t head[2 + NET_HEADERS_BYTES + NET_BUF_INLINE_BYTES];
 };
 
 /* NULL when all are under way: reaping (the poller's next turns) makes room. */
@@ -155,7 +158,7 @@ void net_flush(struct net_if *nif);
  * at is free. */
 uint64_t net_tx_done_seq(const struct net_if *nif);
 
-/* --- send: paths --------------------------------------------------------------------------- */
+/* --- send: paths ------------------------------------------------------------------------------ */
 
 enum net_path_state {
     NET_PATH_CLOSED,
@@ -187,14 +190,17 @@ struct net_path {
     uint8_t headers_bytes;         /* Ethernet to UDP */
     bool is_ipv6;
     uint16_t sum; /* IPv4: of the header without its length */
-    uint8_t headers[NET_HEADERS_BYTES];
+    /* Laid out as net_buf's head is, so that whole words are copied. */
+    ALIGNED(8) uint8_t head[2 + NET_HEADERS_BYTES];
 };
 
-/* Starts the way to config->dst. `changed` is called whenever the state changes, also before this
- * returns; READY can follow on FAILED no more. A path that is READY stays so when its neighbour
- * falls silent: it keeps the last address known and asks again; who uses it has time-outs of his
- * own. NOT_FOUND: no address of that family, or no route. NO_SPACE: the neighbour cache is full of
- * paths. */
+/* Starts the way to config->dst: RESOLVING. `changed` is called when it becomes READY or FAILED,
+ * once, also before this returns; it may close this path and others, and open new ones. READY can
+ * follow on FAILED no more. A path that is READY stays so when its neighbour falls silent: it
+ * keeps the last address known and asks again; who uses it has time-outs of his own. NOT_FOUND:
+ * `src` is not ours, no address of that family, or no route (there is none to groups, broadcast
+ * and ourselves). NO_SPACE: the neighbour cache is full of paths. After a failure the path is
+ * closed. */
 MUST_USE enum status net_path_open(struct net_if *nif, struct net_path *path,
                                    const struct net_path_config *config, net_path_fn *changed);
 void net_path_close(struct net_path *path); /* harmless when closed */
@@ -207,21 +213,21 @@ uint32_t net_path_payload_max(const struct net_path *path);
  * append further segments. The path is READY. */
 uint8_t *net_path_begin(const struct net_path *path, struct net_buf *buf);
 
-/* Completes lengths and the IPv4 checksum; the UDP checksum stays 0 (IPv6: RFC 6935). The payload is
- * what buf->len_bytes says. IPv4 identification is 0 with DF set (RFC 6864). */
+/* Completes lengths and the IPv4 checksum; the UDP checksum stays 0 (IPv6: RFC 6935). The payload
+ * is what buf->len_bytes says. IPv4 identification is 0 with DF set (RFC 6864). */
 void net_path_finish(const struct net_path *path, struct net_buf *buf);
 
-/* --- echo ---------------------------------------------------------------------------------- */
+/* --- echo ------------------------------------------------------------------------------------- */
 
 typedef void net_ping_fn(void *ctx, bool answered, uint64_t round_trip_ns);
 
-/* Sends one echo request with `len_bytes` of data (0..NET_BUF_INLINE_BYTES - 8) and calls back once:
- * when the answer came, or after `timeout_ms`. One at a time. AGAIN: one is under way. As
- * net_path_open() else. */
+/* Sends one echo request with `len_bytes` of data (0..NET_BUF_INLINE_BYTES - 8) and calls back
+ * once: when the answer came, or after `timeout_ms`. One at a time. AGAIN: one is under way.
+ * INVALID: too long. As net_path_open() else. */
 MUST_USE enum status net_ping(struct net_if *nif, const struct net_addr *dst, uint32_t len_bytes,
                               uint32_t timeout_ms, net_ping_fn *fn, void *ctx);
 
-/* --- reports: any core --------------------------------------------------------------------- */
+/* --- reports: any core ------------------------------------------------------------------------ */
 
 #define NET_STAT_LIST(X)                                                      \
     X(rx_frames, "frames received")                                           \

@@ -103,6 +103,16 @@ BARRIERS = [
     Barrier('DRV-CALL, -ABORT partner', 'firmware/nvme_drv/nvme_drv_admin.c',
             'nvme_drv_admin_called', [LOAD_ACQUIRE, STORE_RELEASE, LOAD_ACQUIRE],
             'DRV-CALL, DRV-ABORT'),
+
+    # Between the NIC and a virtio device.
+    Barrier('VIRTQ-AVAIL, -KICK', LITMUS, 'litmus_virtq_publish',
+            [SYSTEM_STORE, STORE, SYSTEM_FULL, LOAD], 'the device: index, then entries; look again'),
+    Barrier('VIRTQ-USED', LITMUS, 'litmus_virtq_take', [LOAD, SYSTEM_LOAD, LOAD],
+            'the device: frame and entry, then index'),
+    Barrier('VIRTQ-ARM', LITMUS, 'litmus_virtq_arm', [STORE, SYSTEM_FULL, LOAD],
+            'the device: used index, then used_event'),
+    Barrier('VIRTQ-REFILL', LITMUS, 'litmus_virtq_refill', [SYSTEM_LOAD, STORE],
+            'the device: descriptor, then frame'),
 ]
 
 FLAGS = ['-std=c11', '-O2', '-fno-inline-functions', '-ffreestanding', '-fno-pic',

@@ -6,6 +6,7 @@
 #include "base/shm.h"
 #include "base/trace.h"
 #include "hal/barrier.h"
+#include "hal/drivers/virtio_net_priv.h"
 #include "hal/mmio.h"
 #include "nvme_drv/nvme_drv_ring.h"
 
@@ -76,4 +77,28 @@ void litmus_drv_cq_ring(struct nvme_drv_cq *cq, struct mmio regs);
 void litmus_drv_cq_ring(struct nvme_drv_cq *cq, struct mmio regs)
 {
     nvme_drv_cq_ring(cq, regs);
+}
+
+bool litmus_virtq_publish(struct virtq *q);
+bool litmus_virtq_publish(struct virtq *q)
+{
+    return virtq_publish(q);
+}
+
+uint32_t litmus_virtq_take(struct virtq *q);
+uint32_t litmus_virtq_take(struct virtq *q)
+{
+    return virtq_ready(q) == 0 ? 0 : shm_load32(&virtq_take(q)->id);
+}
+
+bool litmus_virtq_arm(struct virtq *q);
+bool litmus_virtq_arm(struct virtq *q)
+{
+    return virtq_arm(q, true);
+}
+
+void litmus_virtq_refill(struct virtio_net *net);
+void litmus_virtq_refill(struct virtio_net *net)
+{
+    virtio_net_publish_posted(net);
 }

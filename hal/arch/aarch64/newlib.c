@@ -210,6 +210,16 @@ void _exit(int code)
     board_exit(code);
 }
 
+/* For libraries whose objects were compiled with stack protectors (our own are not). */
+void __stack_chk_fail(void);
+extern uintptr_t __stack_chk_guard;
+uintptr_t __stack_chk_guard = 0x595e9fbd94fda766;
+
+void __stack_chk_fail(void)
+{
+    panic("a library function overran its stack frame");
+}
+
 void __assert_func(const char *file, int line, const char *function, const char *text)
 {
     panic("%s:%d: %s: assertion failed: %s", file, line, function, text);

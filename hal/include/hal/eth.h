@@ -55,6 +55,7 @@ struct eth_stats {
     _Atomic uint64_t tx_count;
     _Atomic uint64_t tx_bytes;
     _Atomic uint64_t tx_full_count; /* tx() said AGAIN */
+    _Atomic uint64_t tx_drop_count; /* taken, but lost: no peer, or the device broke */
     _Atomic uint64_t tx_kick_count; /* the device was told: exits, on an emulated board */
     _Atomic uint64_t rx_count;
     _Atomic uint64_t rx_bytes;

@@ -1,0 +1,126 @@
+/*
+ * The responder's answers to READs. Requests are noted in a ring and answered by the poller, a few
+ * packets a turn, straight from the memory that they name; each packet's access is checked again.
+ * The ring keeps those that were answered, since a response may be lost (IBA 9.7.4.5: resources for
+ * repeated READs).
+ */
+#include "rdma/soft_priv.h"
+
+static struct soft_read *read_at(struct soft_qp *qp, uint32_t index)
+{
+    return &qp->resp.reads[index % RDMA_SOFT_READS];
+}
+
+static uint32_t response_count(const struct soft_qp *qp, uint32_t len_bytes)
+{
+    return len_bytes == 0 ? 1 : (len_bytes - 1) / qp->mtu_bytes + 1;
+}
+
+enum soft_resp soft_read_note(struct soft_qp *qp, const struct soft_packet *packet)
+{
+    struct soft_responder *resp = &qp->resp;
+    uint32_t count = response_count(qp, resp->write_bytes);
+
+    *read_at(qp, resp->read_head++) =
+        (struct soft_read){.va = resp->write_va,
+                           .rkey = resp->write_rkey,
+                           .len_bytes = resp->write_bytes,
+                           .first_psn = packet->psn,
+                           .last_psn = roce_psn_add(packet->psn, count - 1),
+                           .begin_psn = packet->psn,
+                           .send_psn = packet->psn,
+                           .is_valid = true};
+    resp->psn = roce_psn_add(resp->psn, count);
+    resp->msn = (resp->msn + 1) & ROCE_PSN_MASK;
+    soft_qp_activate(qp);
+    return SOFT_RESP_DONE;
+}
+
+/* Asked again: answers from that packet on, out of what was noted, whatever the request says now.
+ */
+enum soft_resp soft_read_repeat(struct soft_qp *qp, const struct soft_packet *packet)
+{
+    struct soft_responder *resp = &qp->resp;
+
+    for (uint32_t back = 1; back <= RDMA_SOFT_READS; back++) {
+        uint32_t index = resp->read_head - back;
+        struct soft_read *read = read_at(qp, index);
+        if (read->is_valid && roce_psn_diff(packet->psn, read->first_psn) >= 0 &&
+            roce_psn_diff(packet->psn, read->last_psn) <= 0) {
+            read->begin_psn = packet->psn;
+            read->send_psn = packet->psn;
+            read->is_repeat = true;
+            if ((int32_t)(index - resp->read_next) < 0) {
+                resp->read_next = index;
+            }
+            soft_qp_activate(qp);
+            break;
+        }
+    }
+    return SOFT_RESP_DONE; /* one that is too old is dropped: the peer broke its promise of depth */
+}
+
+static uint8_t opcode_of(const struct soft_read *read)
+{
+    bool first = read->send_psn == read->begin_psn;
+    bool last = read->send_psn == read->last_psn;
+
+    if (first) {
+        return last ? ROCE_RC_READ_RESP_ONLY : ROCE_RC_READ_RESP_FIRST;
+    }
+    return last ? ROCE_RC_READ_RESP_LAST : ROCE_RC_READ_RESP_MIDDLE;
+}
+
+/* One response. False: not now, or refused, which ended the QP. */
+static bool send_response(struct soft_qp *qp, struct soft_read *read)
+{
+    uint32_t offset = (uint32_t)roce_psn_diff(read->send_psn, read->first_psn) * qp->mtu_bytes;
+    uint32_t bytes = min_u32(read->len_bytes - offset, qp->mtu_bytes);
+    struct rdma_sge sge = {.addr = read->va + offset, .len_bytes = bytes, .lkey = read->rkey};
+    uint8_t opcode = opcode_of(read);
+    struct soft_tx tx;
+
+    if (!soft_tx_begin(&tx, qp, &qp->path, opcode, read->send_psn)) {
+        return false;
+    }
+    if ((soft_op_flags[opcode] & ROCE_OP_AETH) != 0) {
+        struct roce_aeth *aeth = soft_tx_header(&tx, sizeof(*aeth));
+        aeth->syndrome = ROCE_AETH_ACK;
+        aeth->msn = be24_make(qp->resp.msn);
+    }
+    if (bytes > 0) {
+        enum soft_tx_result result =
+            soft_tx_payload(&tx, &sge, 1, 0, bytes, RDMA_ACCESS_REMOTE_READ, read->is_repeat);
+        if (result == SOFT_TX_REFUSED) {
+            soft_respond_refuse_read(qp, read->send_psn);
+        }
+        if (result != SOFT_TX_OK) {
+            return false;
+        }
+    }
+    soft_tx_end(&tx);
+    read->send_psn = roce_psn_add(read->send_psn, 1);
+    return true;
+}
+
+uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget)
+{
+    struct soft_responder *resp = &qp->resp;
+    uint32_t count = 0;
+
+    if (qp->path.state != NET_PATH_READY) {
+        return 0;
+    }
+    while (soft_read_waits(qp)) {
+        struct soft_read *read = read_at(qp, resp->read_next);
+        if (!read->is_valid || roce_psn_diff(read->send_psn, read->last_psn) > 0) {
+            resp->read_next++;
+            continue;
+        }
+        if (count == budget || !soft_rate_allows(qp) || !send_response(qp, read)) {
+            break;
+        }
+        count++;
+    }
+    return count;
+}
