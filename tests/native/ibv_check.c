@@ -1,6 +1,6 @@
 /*
- * Checks the provider over libibverbs on a real device or on rxe: two ends of one device talk by way
- * of its network interface. Prints a line for each test and "N passed, N failed".
+ * Checks the provider over libibverbs on a real device or on rxe: two ends of one device talk by
+ * way of its network interface. Prints a line for each test and "N passed, N failed".
  *
  *   ibv_check [DEVICE [PATTERN]]     rxe0; default: the first that has a link, all tests
  */
