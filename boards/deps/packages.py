@@ -26,6 +26,7 @@ PACKAGES = {
     "zstd": "unpacks the guests' kernels",
     "xz-utils": "unpacks newlib's source",
     "debian-archive-keyring": "checks signatures of fetched packages",
+    "tshark": "reads the captures of the rack's Ethernet",
     "git": "file lists for the style checks",
 }
 # clang only recommends its sanitizer and fuzzer runtimes; their package name carries the version

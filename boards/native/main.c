@@ -1,6 +1,6 @@
 /*
  * The native board: the firmware as a Linux process. Each folder named on the command line becomes
- * a vfio-user NVMe controller at FOLDER/cntrl.
+ * a vfio-user NVMe controller at FOLDER/cntrl, each --fabric an Ethernet port.
  */
 #include <errno.h>
 #include <limits.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 #include "hal/clock.h"
 #include "hal/console.h"
 #include "hal/cpu.h"
+#include "hal/native/eth_dgram.h"
 #ifdef SNIC_IBV
 #include "hal/native/ibv/rdma_ibv.h"
 #endif
@@ -29,10 +31,15 @@
 #define DEFAULT_POOL_BYTES (UINT64_C(64) << 30)
 #define CONFIG_BYTES       4096
 #define SERIAL_ROOM        32
+#define RNG_SEED_BYTES     64
+#define HASH_START         UINT64_C(0xcbf29ce484222325)
+#define FABRIC_MTU_BYTES   4200 /* RoCEv2 with 4096 bytes of payload */
 
 struct options {
     const char *folders[LIMIT_FUNCTIONS];
     uint32_t folder_count;
+    const char *sockets[LIMIT_ETH_PORTS];
+    uint32_t socket_count;
     char config[CONFIG_BYTES];
     struct pcie_ep_native_options ep;
 };
@@ -42,13 +49,16 @@ static const char *rdma_names[LIMIT_ETH_PORTS];
 static uint32_t rdma_count;
 
 static const char usage[] =
-    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--rdma DEVICE] FOLDER...\n"
+    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET]\n"
+    "            [--rdma DEVICE] FOLDER...\n"
     "\n"
     "Serves an NVMe controller to a vfio-user client (QEMU 10.1 or later) at FOLDER/cntrl, one\n"
     "controller for each folder, up to 4. Ends on SIGINT or SIGTERM.\n"
     "\n"
     "  --doorbells mapped   the client stores doorbells in shared memory, we poll (default)\n"
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
+    "  --fabric SOCKET      an Ethernet port, MTU 4200: frames are datagrams, received at the\n"
+    "                       unix socket SOCKET and sent to SOCKET.switch; up to 4 times\n"
     "  --rdma DEVICE        the fabric is an RNIC of this machine (rdma link), like rxe0; again "
     "for\n"
     "                       more. Only in the build with rdma-core: make build/native-ibv/snic\n"
@@ -114,12 +124,20 @@ static enum status open_rdma(uint32_t index, struct rdma_device **out)
 
 /* --- main ---------------------------------------------------------------------------------- */
 
+/* FNV-1a, 64 bits. */
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    for (const char *c = text; *c != '\0'; c++) {
+        hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
 /* Two processes in one VM must not be one drive to it, and the same folder is the same drive again:
- * the serial number comes from the folder's path (FNV-1a, 64 bits, of which 48 are shown). */
+ * the serial number comes from the folder's path (a hash, of which 48 bits are shown). */
 static void add_serial(struct options *options)
 {
     char path[PATH_MAX];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
     char word[32];
     const char *folder = options->folders[0];
 
@@ -127,9 +145,7 @@ static void add_serial(struct options *options)
     if (realpath(folder, path) != NULL) {
         folder = path;
     }
-    for (const char *c = folder; *c != '\0'; c++) {
-        hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
-    }
+    uint64_t hash = hash_text(HASH_START, folder);
     snprintf(word, sizeof(word), "serial=%012llx ", (unsigned long long)(hash >> 16));
     size_t len = strlen(word);
     memmove(options->config + len, options->config, strlen(options->config) + 1);
@@ -176,6 +192,12 @@ static bool parse(int argc, char **argv, struct options *options)
             }
             options->ep.trapped = strcmp(value, "trapped") == 0;
             i++;
+        } else if (strcmp(argv[i], "--fabric") == 0) {
+            if (value == NULL || options->socket_count == LIMIT_ETH_PORTS) {
+                return refuse(argv[i], "a socket must follow, at most 4 of them");
+            }
+            options->sockets[options->socket_count++] = value;
+            i++;
         } else if (strcmp(argv[i], "--rdma") == 0) {
             if (!parse_rdma(value)) {
                 return false;
@@ -200,6 +222,60 @@ static uint32_t processors(void)
     }
     return (uint32_t)CPU_COUNT(&set);
 }
+
+/* --- fabric ----------------------------------------------------------------------------------- */
+
+static struct eth_dgram ports[LIMIT_ETH_PORTS];
+
+/* Ports of one network must differ, and the same socket is the same port again: the address comes
+ * from its path. Locally administered. */
+static void make_addr(const char *path, uint8_t addr[ETH_ADDR_BYTES])
+{
+    char folder[PATH_MAX];
+    uint64_t hash = HASH_START;
+
+    if (path[0] != '/' && getcwd(folder, sizeof(folder)) != NULL) {
+        hash = hash_text(hash_text(hash, folder), "/");
+    }
+    hash = hash_text(hash, path);
+    addr[0] = 0x02;
+    for (uint32_t i = 1; i < ETH_ADDR_BYTES; i++) {
+        addr[i] = (uint8_t)(hash >> (8 * i));
+    }
+}
+
+/* Port i belongs to core i % core_count. False, with what is wrong. */
+static bool open_fabric(const struct options *options, struct board *board)
+{
+    static const char *const names[] = {"eth0", "eth1", "eth2", "eth3"};
+    _Static_assert(sizeof(names) / sizeof(names[0]) == LIMIT_ETH_PORTS, "a name for each port");
+
+    for (uint32_t i = 0; i < options->socket_count; i++) {
+        struct eth_dgram_params params = {
+            .name = names[i],
+            .path = options->sockets[i],
+            .mtu_bytes = FABRIC_MTU_BYTES,
+            .core = i % board->core_count,
+        };
+        make_addr(options->sockets[i], params.addr);
+        int error = eth_dgram_open(&ports[i], &params);
+        if (error != 0) {
+            fprintf(stderr, "snic: %s: %s\n", options->sockets[i], strerror(error));
+            return false;
+        }
+        board->eths[board->eth_count++] = &ports[i].port;
+    }
+    return true;
+}
+
+static void close_fabric(const struct board *board)
+{
+    for (uint32_t i = 0; i < board->eth_count; i++) {
+        eth_dgram_close(&ports[i]);
+    }
+}
+
+/* --- start ------------------------------------------------------------------------------------ */
 
 /* Signals are taken by a thread of their own: nothing happens in a handler. */
 static void *wait_for_signal(void *arg)
@@ -259,15 +335,28 @@ int main(int argc, char **argv)
         fprintf(stderr, "snic: address space for RAM disks: %s\n", strerror(errno));
         return 1;
     }
+    static uint8_t rng_seed[RNG_SEED_BYTES];
+    if (getrandom(rng_seed, sizeof(rng_seed), 0) != (ssize_t)sizeof(rng_seed)) {
+        fprintf(stderr, "snic: random numbers: %s\n", strerror(errno));
+        return 1;
+    }
+    board.rng_seed = rng_seed;
+    board.rng_seed_bytes = sizeof(rng_seed);
+    if (!open_fabric(&options, &board)) {
+        close_fabric(&board);
+        return 1;
+    }
     board.ep_count = options.folder_count;
     board.rdma_count = rdma_count;
     board.rdma_open = open_rdma;
     int error = pcie_ep_native_start(options.folders, options.folder_count, &options.ep, board.eps);
     if (error != 0) {
+        close_fabric(&board);
         return 1; /* the log says why */
     }
     app_main(&board);
     native_cpu_join();
+    close_fabric(&board);
     pcie_ep_native_stop();
     return 0;
 }

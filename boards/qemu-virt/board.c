@@ -10,6 +10,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "boards/qemu-virt/endpoint.h"
+#include "boards/qemu-virt/ethernet.h"
 #include "boot/boot.h"
 #include "hal/clock.h"
 #include "hal/console.h"
@@ -387,4 +388,6 @@ void board_init(const struct arch_start *start, struct board *board)
     boot_stage("PCIe");
     qemu_virt_endpoint_init(board);
     boot_stage("endpoint");
+    qemu_virt_ethernet_init(board);
+    boot_stage("Ethernet");
 }

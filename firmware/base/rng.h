@@ -26,7 +26,8 @@ struct rng {
     bool is_seeded;
 };
 
-/* BAD_DATA: fewer than RNG_SEED_BYTES, or NULL: the board has no seed, and there can be no fabric. */
+/* BAD_DATA: fewer than RNG_SEED_BYTES, or NULL: the board has no seed, and there can be no fabric.
+ */
 MUST_USE enum status rng_seed(struct rng *rng, const void *seed, size_t seed_bytes);
 
 /* A generator of its own for another core, seeded from this one. */

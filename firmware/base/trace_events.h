@@ -23,7 +23,8 @@
     X(13, BAD_ADDRESS, FAULT, "sqid_cid", "host_addr", "len_bytes") \
     X(14, BAD_COMMAND, FAULT, "sqid_cid", "opcode", "status")       \
     X(15, DRIVE_STATE, CONTROL, "drive", "from", "to")              \
-    X(16, DRIVE_ERROR, FAULT, "drive", "cid", "status")
+    X(16, DRIVE_ERROR, FAULT, "drive", "cid", "status")             \
+    X(17, CM_STATE, CONTROL, "comm_id", "from", "to")
 
 /* Classes are switched on and off at run time. */
 #define TRACE_CLASS_LIST(X) \

@@ -2,11 +2,12 @@
  * Connection management: finds the way to an address, connects and accepts RC queue pairs, takes
  * them down. The calls have the shape of librdmacm's, events come by callback.
  *
- * A device has one; everything runs on the device's core. The provider for RoCEv2 in software speaks
- * the communication management protocol itself (IBA 12, with the RDMA IP CM service of annex A11)
- * over QP1; the one for libibverbs uses librdmacm.
+ * A device has one; everything runs on the device's core. The provider for RoCEv2 in software
+ * speaks the communication management protocol itself (IBA 12, with the RDMA IP CM service of annex
+ * A11) over QP1; the one for libibverbs uses librdmacm.
  *
- * Passive: rdma_cm_listen() -> REQUEST (a new id) -> make a QP, rdma_cm_accept() or rdma_cm_reject()
+ * Passive: rdma_cm_listen() -> REQUEST (a new id) -> make a QP, rdma_cm_accept() or
+ * rdma_cm_reject()
  *          -> ESTABLISHED ... DISCONNECTED -> rdma_cm_destroy()
  * Active:  rdma_cm_resolve() -> RESOLVED -> make a QP, rdma_cm_connect()
  *          -> ESTABLISHED, REJECTED or UNREACHABLE ... DISCONNECTED -> rdma_cm_destroy()
@@ -153,8 +154,8 @@ MUST_USE ALWAYS_INLINE enum status rdma_cm_resolve(struct rdma_device *device,
     return device->cm_ops->resolve(device, dst, port, event, ctx, out);
 }
 
-/* Takes the QP from RESET to INIT, so that receives can be posted before accept or connect (which do
- * it when it was not done). */
+/* Takes the QP from RESET to INIT, so that receives can be posted before accept or connect (which
+ * do it when it was not done). */
 MUST_USE ALWAYS_INLINE enum status rdma_cm_qp_init(struct rdma_cm_id *id, struct rdma_qp *qp,
                                                    uint8_t access)
 {
@@ -190,9 +191,9 @@ MUST_USE ALWAYS_INLINE enum status rdma_cm_disconnect(struct rdma_cm_id *id)
     return id->device->cm_ops->disconnect(id);
 }
 
-/* Any state; no event follows. A connection ends as by disconnect, an undecided request is rejected;
- * what the protocol still owes is done by CM alone. The QP must be destroyed after it, or have been
- * before. */
+/* Any state; no event follows. A connection ends as by disconnect, an undecided request is
+ * rejected; what the protocol still owes is done by CM alone. The QP must be destroyed after it, or
+ * have been before. */
 ALWAYS_INLINE void rdma_cm_destroy(struct rdma_cm_id *id)
 {
     id->device->cm_ops->destroy(id);

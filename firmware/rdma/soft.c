@@ -5,6 +5,7 @@
 
 #include "hal/clock.h"
 #include "hal/cpu.h"
+#include "rdma/cm_soft.h"
 
 #define REAP_LOOK_NS (50 * NS_PER_US)
 #define MSG_BYTES_MAX \
@@ -16,7 +17,7 @@
 /* IPv6, UDP, BTH, RETH, immediate data and ICRC: what a packet holds beside its payload. */
 #define OVERHEAD_BYTES (40u + 8 + 12 + 16 + 4 + 4)
 
-/* --- names --------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 const char *rdma_wc_status_text(enum rdma_wc_status status)
 {
@@ -41,7 +42,7 @@ const char *rdma_qp_state_name(enum rdma_qp_state state)
     return (uint32_t)state < ARRAY_SIZE(names) ? names[state] : "?";
 }
 
-/* --- work ---------------------------------------------------------------------------------------- */
+/* --- work ------------------------------------------------------------------------------------- */
 
 void soft_qp_activate(struct soft_qp *qp)
 {
@@ -106,9 +107,9 @@ static uint32_t run_reaps(struct soft_device *dev)
     return count;
 }
 
-/* --- events -------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
-void soft_event_raise(struct soft_device *dev, struct soft_event *event, enum rdma_event_type type)
+void soft_event_raise(struct soft_device *dev, struct soft_event *event, uint32_t type)
 {
     event->bits |= 1u << type;
     if (list_is_empty(&event->link)) {
@@ -122,7 +123,10 @@ static void deliver(struct soft_device *dev, struct soft_event *event)
     uint32_t bits = event->bits;
 
     event->bits = 0;
-    for (; bits != 0; bits &= bits - 1) {
+    if ((bits & SOFT_EVENT_CM) != 0 && dev->has_cm) {
+        rdma_cm_soft_comm_est(&dev->device, event->qp);
+    }
+    for (bits &= ~SOFT_EVENT_CM; bits != 0; bits &= bits - 1) {
         out.type = (enum rdma_event_type)lowest_bit(bits);
         counter_add(&dev->stats.events, 1);
         if (dev->device.event != NULL) {
@@ -161,7 +165,7 @@ static uint32_t run_events(struct soft_device *dev)
     return count;
 }
 
-/* --- poller -------------------------------------------------------------------------------------- */
+/* --- poller ----------------------------------------------------------------------------------- */
 
 static uint32_t soft_work(void *ctx)
 {
@@ -200,7 +204,7 @@ static void batch_is_over(void *ctx)
     soft_respond_acks(ctx);
 }
 
-/* --- start --------------------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------------ */
 
 static const struct rdma_ops ops = {
     .pd_alloc = soft_pd_alloc,
@@ -232,6 +236,29 @@ static const struct rdma_ops ops = {
     .ah_destroy = soft_ah_destroy,
     .qp_visit = soft_qp_visit,
 };
+
+/* With a CM the device holds what that needs, beside what the caller asked for. */
+static struct rdma_soft_config with_cm(const struct rdma_soft_config *config)
+{
+    struct rdma_soft_config all = *config;
+
+    if (config->cm_id_count > 0) {
+        all.pd_count++;
+        all.cq_count++;
+        all.mr_count++;
+        all.ah_count += config->cm_id_count + RDMA_CM_SOFT_EXTRA_AHS;
+    }
+    return all;
+}
+
+static struct rdma_cm_soft_config cm_config(const struct rdma_soft_config *config)
+{
+    return (struct rdma_cm_soft_config){.id_count = config->cm_id_count,
+                                        .nif = config->nif,
+                                        .addr = net_if_addr,
+                                        .rng = config->rng,
+                                        .random = rng_u32};
+}
 
 /* The parts of the device's memory, one behind the other; counts when there is no memory. */
 struct carve {
@@ -274,15 +301,6 @@ static void carve_all(struct carve *c, const struct rdma_soft_config *config,
     pool_init(&dev->pd_pool, "pd", pds, sizeof(*pds), config->pd_count);
     pool_init(&dev->ah_pool, "ah", ahs, sizeof(*ahs), config->ah_count);
     *dev_out = dev;
-}
-
-uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
-{
-    struct carve c = {0};
-    struct soft_device *none;
-
-    carve_all(&c, config, &none);
-    return c.used_bytes;
 }
 
 static bool config_is_valid(const struct rdma_soft_config *config)
@@ -330,9 +348,40 @@ static void fill_attr(struct rdma_device_attr *attr, const struct rdma_soft_conf
     };
 }
 
+static uint64_t own_bytes(const struct rdma_soft_config *all)
+{
+    struct carve c = {0};
+    struct soft_device *none;
+
+    carve_all(&c, all, &none);
+    return c.used_bytes;
+}
+
+uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
+{
+    struct rdma_soft_config all = with_cm(config);
+    struct rdma_cm_soft_config cm = cm_config(config);
+    struct rdma_device device = {.ops = &ops}; /* as it will be: that is all that CM looks at */
+
+    if (config->cm_id_count == 0) {
+        return own_bytes(&all);
+    }
+    fill_attr(&device.attr, &all);
+    return own_bytes(&all) + rdma_cm_soft_memory_bytes(&device, &cm);
+}
+
+static void note_used(struct soft_device *dev)
+{
+    dev->own_pds = dev->pd_pool.count - dev->pd_pool.free_count;
+    dev->own_cqs = dev->cq_pool.count - dev->cq_pool.free_count;
+    dev->own_mrs = dev->region_pool.count - dev->region_pool.free_count;
+}
+
 enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
                            struct rdma_device **out)
 {
+    struct rdma_soft_config all = with_cm(config);
+    struct rdma_cm_soft_config cm = cm_config(config);
     struct carve c = {.memory = memory};
     struct soft_device *dev;
 
@@ -340,8 +389,8 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
         return STATUS_INVALID;
     }
     soft_icrc_init();
-    memset(memory, 0, rdma_soft_memory_bytes(config));
-    carve_all(&c, config, &dev);
+    memset(memory, 0, own_bytes(&all));
+    carve_all(&c, &all, &dev);
     enum status status = net_udp_bind(config->nif, ROCE_UDP_PORT, soft_rx, dev);
     if (status != STATUS_OK) {
         return status;
@@ -349,7 +398,7 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     dev->device.ops = &ops;
     dev->device.name = config->name;
     dev->device.core = cpu_self();
-    fill_attr(&dev->device.attr, config);
+    fill_attr(&dev->device.attr, &all);
     dev->nif = config->nif;
     dev->rng = config->rng;
     dev->ecn = config->ecn;
@@ -365,24 +414,36 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     dev->poller = (struct poller){.name = "rdma", .run = soft_work, .arm = soft_arm, .ctx = dev};
     sched_poller_add(&dev->poller);
     *out = &dev->device;
-    return STATUS_OK;
+    if (config->cm_id_count > 0) {
+        status = rdma_cm_soft_init((uint8_t *)memory + c.used_bytes, &dev->device, &cm);
+        dev->has_cm = status == STATUS_OK;
+    }
+    note_used(dev);
+    return status;
 }
 
-/* --- reports ------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 const struct rdma_soft_stats *rdma_soft_stats(const struct rdma_device *device)
 {
     return &((const struct soft_device *)(const void *)device)->stats;
 }
 
+/* But for what the CM keeps. */
+static bool is_full_but(const struct pool *pool, uint32_t own)
+{
+    return pool->count - pool->free_count == own;
+}
+
 bool rdma_soft_is_quiet(const struct rdma_device *device)
 {
     const struct soft_device *dev = (const struct soft_device *)(const void *)device;
 
-    return pool_is_full(&dev->qp_pool) && pool_is_full(&dev->region_pool) &&
-           pool_is_full(&dev->key_pool) && pool_is_full(&dev->cq_pool) &&
-           pool_is_full(&dev->srq_pool) && pool_is_full(&dev->pd_pool) &&
-           pool_is_full(&dev->ah_pool) && !dev->qps[0].is_used && list_is_empty(&dev->active) &&
+    return is_full_but(&dev->pd_pool, dev->own_pds) && is_full_but(&dev->cq_pool, dev->own_cqs) &&
+           is_full_but(&dev->region_pool, dev->own_mrs) && pool_is_full(&dev->qp_pool) &&
+           pool_is_full(&dev->key_pool) && pool_is_full(&dev->srq_pool) &&
+           pool_is_full(&dev->ah_pool) && dev->qps[0].is_used == dev->has_cm &&
+           (!dev->has_cm || rdma_cm_soft_is_quiet(device)) && list_is_empty(&dev->active) &&
            list_is_empty(&dev->acks) && list_is_empty(&dev->reaps) &&
            list_is_empty(&dev->ah_changes);
 }

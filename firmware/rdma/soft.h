@@ -1,8 +1,8 @@
 /*
  * The provider in software: RoCEv2 (IBA annex A17) reliable connections and QP1 over one IP
  * interface. Requester, responder and completer as tables of states; nothing is copied on the way
- * out (descriptors point at the caller's memory, host memory included), once on the way in, from the
- * packet to its place.
+ * out (descriptors point at the caller's memory, host memory included), once on the way in, from
+ * the packet to its place.
  *
  * Leaves out: UC, atomics, end-to-end credits (the AETH says "no credit count", and a peer's count
  * is not looked at: a receiver that is not ready answers RNR, IBA 9.7.7.2).
@@ -42,7 +42,8 @@ struct rdma_soft_config {
 uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config);
 
 /* Makes the device in `memory` (64-byte aligned, stays), binds UDP port 4791 and adds its poller to
- * the calling core. INVALID: a count out of range, an unseeded generator. EXISTS: the port is taken. */
+ * the calling core. INVALID: a count out of range, an unseeded generator. EXISTS: the port is
+ * taken. */
 MUST_USE enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
                                     struct rdma_device **out);
 

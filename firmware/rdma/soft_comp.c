@@ -6,7 +6,7 @@
 
 #include "hal/clock.h"
 
-/* --- completions ------------------------------------------------------------------------------- */
+/* --- completions ------------------------------------------------------------------------------ */
 
 static const uint8_t wc_opcodes[] = {
     [RDMA_WR_SEND] = RDMA_WC_SEND,
@@ -84,7 +84,7 @@ void soft_complete(struct soft_qp *qp)
     push_ready(qp);
 }
 
-/* --- progress ---------------------------------------------------------------------------------- */
+/* --- progress --------------------------------------------------------------------------------- */
 
 /* Something was acknowledged: counters and clock start anew, the window has moved. */
 static void progressed(struct soft_qp *qp)
@@ -162,7 +162,7 @@ static bool acknowledge(struct soft_qp *qp, uint32_t psn)
     return complete;
 }
 
-/* --- acknowledgements -------------------------------------------------------------------------- */
+/* --- acknowledgements ------------------------------------------------------------------------- */
 
 static void negative(struct soft_qp *qp, uint8_t syndrome)
 {
@@ -230,7 +230,7 @@ static void acknowledgement(struct soft_qp *qp, const struct soft_packet *packet
     }
 }
 
-/* --- READ responses ---------------------------------------------------------------------------- */
+/* --- READ responses --------------------------------------------------------------------------- */
 
 static void read_response(struct soft_qp *qp, const struct soft_packet *packet)
 {

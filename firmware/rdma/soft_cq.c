@@ -8,7 +8,7 @@ static uint32_t round_up_to_power(uint32_t count)
     return count <= 1 ? 1 : 1u << (32 - __builtin_clz(count - 1));
 }
 
-/* --- completion queues --------------------------------------------------------------------- */
+/* --- completion queues ------------------------------------------------------------------------ */
 
 uint64_t soft_cq_memory_bytes(const struct rdma_device *device, uint32_t entry_count)
 {
@@ -84,7 +84,7 @@ void soft_cq_purge(struct soft_cq *cq, const struct rdma_qp *qp)
     }
 }
 
-/* --- receive queues ------------------------------------------------------------------------ */
+/* --- receive queues --------------------------------------------------------------------------- */
 
 enum status soft_recv_ring_post(struct soft_recv_ring *ring, uint32_t sge_max,
                                 const struct rdma_recv_wr *wr, const struct rdma_recv_wr **bad)

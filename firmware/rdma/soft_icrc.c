@@ -6,8 +6,7 @@
  */
 #include "rdma/soft_priv.h"
 
-#if defined(__ARM_FEATURE_CRC32)
-#include <arm_acle.h>
+#if defined(CRC32_STEP8)
 
 void soft_icrc_init(void)
 {
@@ -15,12 +14,12 @@ void soft_icrc_init(void)
 
 ALWAYS_INLINE uint32_t crc_word(uint32_t crc, uint64_t word)
 {
-    return __crc32d(crc, word);
+    return CRC32_STEP8(crc, word);
 }
 
 ALWAYS_INLINE uint32_t crc_byte(uint32_t crc, uint8_t byte)
 {
-    return __crc32b(crc, byte);
+    return CRC32_STEP1(crc, byte);
 }
 
 #else

@@ -31,7 +31,7 @@ static uint32_t new_value(struct soft_device *dev, const struct soft_region *reg
     return tag << TAG_SHIFT | index;
 }
 
-/* --- domains ------------------------------------------------------------------------------- */
+/* --- domains ---------------------------------------------------------------------------------- */
 
 enum status soft_pd_alloc(struct rdma_device *device, uint16_t fn, struct rdma_pd **out)
 {
@@ -59,7 +59,7 @@ void soft_pd_use(struct rdma_pd *pd, bool more)
     pd_of(pd)->use_count += more ? 1 : UINT32_MAX;
 }
 
-/* --- regions ------------------------------------------------------------------------------- */
+/* --- regions ---------------------------------------------------------------------------------- */
 
 static bool access_is_valid(uint32_t access)
 {
@@ -129,7 +129,7 @@ struct soft_region *soft_region_check(struct soft_device *dev, const struct rdma
     return NULL;
 }
 
-/* --- keys ---------------------------------------------------------------------------------- */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 enum status soft_key_alloc(struct rdma_pd *pd, struct rdma_key **out)
 {
@@ -226,7 +226,7 @@ bool soft_key_invalidate_value(struct soft_device *dev, const struct rdma_pd *pd
     return true;
 }
 
-/* --- segments ------------------------------------------------------------------------------ */
+/* --- segments --------------------------------------------------------------------------------- */
 
 /* Moves the cursor to the segment that holds `offset_bytes`, which lies inside of the reference.
  * Accesses follow each other, so it rarely moves more than one on. */

@@ -37,7 +37,7 @@ static const struct transition transitions[] = {
     {RDMA_QP_SQE, RDMA_QP_RTS, 0, 0, 0, RDMA_QP_QKEY},
 };
 
-/* --- checks -------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static bool transition_is_allowed(const struct soft_qp *qp, enum rdma_qp_state to, uint32_t mask)
 {
@@ -91,7 +91,7 @@ static bool values_are_valid(const struct soft_qp *qp, const struct rdma_qp_attr
     return true;
 }
 
-/* --- path ---------------------------------------------------------------------------------- */
+/* --- path ------------------------------------------------------------------------------------- */
 
 static void path_changed(struct net_path *path)
 {
@@ -117,7 +117,7 @@ bool soft_path_reopen(struct soft_qp *qp)
     return open_path(qp, &qp->attr.av) == STATUS_OK;
 }
 
-/* --- modify -------------------------------------------------------------------------------- */
+/* --- modify ----------------------------------------------------------------------------------- */
 
 static uint64_t rto_of(uint32_t timeout)
 {

@@ -1,9 +1,9 @@
 /*
  * Inside of the provider in software.
  *
- * A packet that arrives: soft_rx.c checks it and finds the QP; requests go to soft_resp.c, responses
- * to soft_comp.c. A packet that leaves: soft_work() takes the QPs that have something to say in
- * turn: responses first (soft_read.c), then requests (soft_req.c); soft_tx.c builds it.
+ * A packet that arrives: soft_rx.c checks it and finds the QP; requests go to soft_resp.c,
+ * responses to soft_comp.c. A packet that leaves: soft_work() takes the QPs that have something to
+ * say in turn: responses first (soft_read.c), then requests (soft_req.c); soft_tx.c builds it.
  *
  * When may the caller have his memory back? Every frame that points at memory has a sequence number
  * (net_send()). A work request remembers the last one that pointed at its data, and so does the
@@ -45,6 +45,10 @@ extern const uint32_t soft_rnr_timer_us[32];
 
 /* --- events: delivered by the poller ---------------------------------------------------------- */
 
+/* Beside those of the list: the first packet of a peer, for the CM. */
+#define SOFT_EVENT_CM_TYPE 31
+#define SOFT_EVENT_CM      (1u << SOFT_EVENT_CM_TYPE)
+
 /* In each object that can have one. */
 struct soft_event {
     struct list link;
@@ -54,7 +58,7 @@ struct soft_event {
     struct rdma_srq *srq;
 };
 
-/* --- regions: MRs and keys in one table (soft_mem.c) -------------------------------------------- */
+/* --- regions: MRs and keys in one table (soft_mem.c) ------------------------------------------ */
 
 struct soft_pd {
     struct rdma_pd pd; /* first */
@@ -109,7 +113,7 @@ struct soft_region *soft_region_check(struct soft_device *dev, const struct rdma
 uint32_t soft_region_segs(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
                           bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count);
 
-/* --- completion queues (soft_cq.c) --------------------------------------------------------------- */
+/* --- completion queues (soft_cq.c) ------------------------------------------------------------ */
 
 struct soft_cq {
     struct rdma_cq cq; /* first */
@@ -122,7 +126,7 @@ struct soft_cq {
     struct soft_event event;
 };
 
-/* --- receive queues ------------------------------------------------------------------------------ */
+/* --- receive queues --------------------------------------------------------------------------- */
 
 struct soft_recv_wqe {
     uint64_t wr_id;
@@ -146,7 +150,7 @@ struct soft_srq {
     struct soft_event event;
 };
 
-/* --- send queue ---------------------------------------------------------------------------------- */
+/* --- send queue ------------------------------------------------------------------------------- */
 
 struct soft_send_wqe {
     uint64_t wr_id;
@@ -180,7 +184,7 @@ struct soft_send_wqe {
     bool is_local; /* no packets: bind, invalidate */
 };
 
-/* --- responder: READs that were asked for ---------------------------------------------------------- */
+/* --- responder: READs that were asked for ----------------------------------------------------- */
 
 struct soft_read {
     uint64_t va;
@@ -212,7 +216,7 @@ enum soft_resp {
 #undef SOFT_RESP_ENUM
 };
 
-/* --- queue pairs ------------------------------------------------------------------------------------ */
+/* --- queue pairs ------------------------------------------------------------------------------ */
 
 struct soft_requester {
     struct soft_send_wqe *wqes;
@@ -312,7 +316,7 @@ struct soft_ah {
     bool is_used;
 };
 
-/* --- device ---------------------------------------------------------------------------------------- */
+/* --- device ----------------------------------------------------------------------------------- */
 
 struct soft_device {
     struct rdma_device device; /* first */
@@ -343,6 +347,10 @@ struct soft_device {
     struct pool srq_pool;
     struct pool pd_pool;
     struct pool ah_pool;
+    bool has_cm;
+    uint32_t own_pds; /* of the CM */
+    uint32_t own_cqs;
+    uint32_t own_mrs;
     struct rdma_soft_stats stats;
 };
 
@@ -367,11 +375,12 @@ ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
     return &qp->req.wqes[index & qp->req.mask];
 }
 
-/* --- what the parts call of each other --------------------------------------------------------------- */
+/* --- what the parts call of each other -------------------------------------------------------- */
 
 /* soft.c */
 void soft_qp_activate(struct soft_qp *qp); /* it has something to send */
-void soft_event_raise(struct soft_device *dev, struct soft_event *event, enum rdma_event_type type);
+/* `type`: enum rdma_event_type or SOFT_EVENT_CM_TYPE. */
+void soft_event_raise(struct soft_device *dev, struct soft_event *event, uint32_t type);
 
 /* soft_mem.c */
 void soft_mem_init(struct soft_device *dev);
@@ -416,8 +425,8 @@ enum status soft_qp_destroy(struct rdma_qp *qp);
 void soft_qp_query(const struct rdma_qp *qp, struct rdma_qp_info *info);
 void soft_qp_visit(struct rdma_device *device, void (*visit)(struct rdma_qp *qp, void *ctx),
                    void *ctx);
-/* To ERR: nothing is sent or taken any more, receives are flushed; soft_complete() then flushes what
- * was to be sent. Harmless in ERR and RESET. */
+/* To ERR: nothing is sent or taken any more, receives are flushed; soft_complete() then flushes
+ * what was to be sent. Harmless in ERR and RESET. */
 void soft_qp_stop(struct soft_qp *qp);
 /* Both. */
 void soft_qp_error(struct soft_qp *qp);
@@ -488,7 +497,7 @@ bool soft_rate_allows(struct soft_qp *qp);
 void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes);
 void soft_rate_reset(struct soft_qp *qp);
 
-/* --- packets: in (soft_rx.c) ------------------------------------------------------------------------- */
+/* --- packets: in (soft_rx.c) ------------------------------------------------------------------ */
 
 /* A packet whose headers and ICRC are right. */
 struct soft_packet {
@@ -506,7 +515,7 @@ struct soft_packet {
 
 void soft_rx(void *ctx, const struct net_rx *rx);
 
-/* --- packets: out (soft_tx.c) ------------------------------------------------------------------------ */
+/* --- packets: out (soft_tx.c) ----------------------------------------------------------------- */
 
 /* A packet under construction. */
 struct soft_tx {
@@ -541,7 +550,7 @@ void soft_tx_copy(struct soft_tx *tx, const void *from, uint32_t len_bytes);
 /* Pads, computes the ICRC, sends. Returns the frame's sequence number. */
 uint64_t soft_tx_end(struct soft_tx *tx);
 
-/* --- ICRC (soft_icrc.c) -------------------------------------------------------------------------------- */
+/* --- ICRC (soft_icrc.c) ----------------------------------------------------------------------- */
 
 /* Once before the others. */
 void soft_icrc_init(void);

@@ -36,7 +36,8 @@ enum soft_resp soft_read_note(struct soft_qp *qp, const struct soft_packet *pack
     return SOFT_RESP_DONE;
 }
 
-/* Asked again: answers from that packet on, out of what was noted, whatever the request says now. */
+/* Asked again: answers from that packet on, out of what was noted, whatever the request says now.
+ */
 enum soft_resp soft_read_repeat(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_responder *resp = &qp->resp;

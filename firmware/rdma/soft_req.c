@@ -2,15 +2,16 @@
  * The requester: turns work requests into packets, keeps them until they are acknowledged, and goes
  * back when they are not (IBA 9.7.2, 9.7.5.1, 9.7.6). What comes back is read in soft_comp.c.
  *
- * wqes: tail <= una <= next <= head. From una on nothing is acknowledged; next is being sent; packet
- * numbers una_psn <= send_psn <= max_psn. Behind max_psn nothing was ever sent; before it a packet is
- * sent again, and then as a copy: the memory may have changed since the checksum was made.
+ * wqes: tail <= una <= next <= head. From una on nothing is acknowledged; next is being sent;
+ * packet numbers una_psn <= send_psn <= max_psn. Behind max_psn nothing was ever sent; before it a
+ * packet is sent again, and then as a copy: the memory may have changed since the checksum was
+ * made.
  */
 #include "rdma/soft_priv.h"
 
 #include "hal/clock.h"
 
-/* --- opcodes ------------------------------------------------------------------------------- */
+/* --- opcodes ---------------------------------------------------------------------------------- */
 
 /* By the work request's opcode: first, middle, last and only packet. */
 static const uint8_t opcodes[][4] = {
@@ -35,7 +36,7 @@ static uint8_t opcode_of(const struct soft_send_wqe *wqe, bool first, bool last)
     return opcodes[wqe->opcode][column];
 }
 
-/* --- begin: a work request has its turn for the first time ----------------------------------- */
+/* --- begin: a work request has its turn for the first time ------------------------------------ */
 
 /* It cannot be carried out: it fails when those before it have ended. */
 static void fail_locally(struct soft_qp *qp, struct soft_send_wqe *wqe, enum rdma_wc_status status)
@@ -102,7 +103,7 @@ static bool begin(struct soft_qp *qp, struct soft_send_wqe *wqe)
     return true;
 }
 
-/* --- packets --------------------------------------------------------------------------------- */
+/* --- packets ---------------------------------------------------------------------------------- */
 
 static bool is_again(const struct soft_qp *qp)
 {
@@ -216,7 +217,7 @@ static bool send_data(struct soft_qp *qp, struct soft_send_wqe *wqe)
     return true;
 }
 
-/* --- turn -------------------------------------------------------------------------------------- */
+/* --- turn ------------------------------------------------------------------------------------- */
 
 /* While there is no way to the peer the clock of the oldest request runs all the same. */
 static bool path_is_ready(struct soft_qp *qp)
@@ -313,7 +314,7 @@ bool soft_request_waits(const struct soft_qp *qp)
     return !held && !qp->rate_waits;
 }
 
-/* --- when it goes wrong -------------------------------------------------------------------------- */
+/* --- when it goes wrong ----------------------------------------------------------------------- */
 
 void soft_request_again(struct soft_qp *qp)
 {

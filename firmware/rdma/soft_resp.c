@@ -1,10 +1,11 @@
 /*
  * The responder: carries out requests in the order of their packet numbers, step by step
- * (SOFT_RESP_LIST), and owes one acknowledgement per batch of received packets (IBA 9.7.4, 9.7.5.2).
+ * (SOFT_RESP_LIST), and owes one acknowledgement per batch of received packets (IBA 9.7.4,
+ * 9.7.5.2).
  */
 #include "rdma/soft_priv.h"
 
-/* --- what the peer hears ------------------------------------------------------------------------- */
+/* --- what the peer hears ---------------------------------------------------------------------- */
 
 static void owe_ack(struct soft_qp *qp)
 {
@@ -83,7 +84,7 @@ void soft_respond_acks(struct soft_device *dev)
     }
 }
 
-/* --- receive completions --------------------------------------------------------------------------- */
+/* --- receive completions ---------------------------------------------------------------------- */
 
 static void push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const struct rdma_wc *wc)
 {
@@ -142,7 +143,7 @@ static bool take_wqe(struct soft_qp *qp)
     return true;
 }
 
-/* --- placement ------------------------------------------------------------------------------------- */
+/* --- placement -------------------------------------------------------------------------------- */
 
 static bool place_span(struct soft_qp *qp, const struct soft_span *span, const uint8_t *from)
 {
@@ -191,7 +192,7 @@ bool soft_respond_place(struct soft_qp *qp, const struct rdma_sge *sges, uint32_
     return len_bytes == 0;
 }
 
-/* --- steps ----------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static enum soft_resp step_psn(struct soft_qp *qp, const struct soft_packet *packet)
 {
@@ -208,8 +209,8 @@ static enum soft_resp step_psn(struct soft_qp *qp, const struct soft_packet *pac
     return qp->resp.nak_sent ? SOFT_RESP_DONE : refuse(qp, ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE);
 }
 
-/* 9.7.4.1.2: First begins a message, Middle and Last go on with one of their kind; and the QP must be
- * open for the operation. */
+/* 9.7.4.1.2: First begins a message, Middle and Last go on with one of their kind; and the QP must
+ * be open for the operation. */
 static enum soft_resp step_sequence(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_responder *resp = &qp->resp;
@@ -387,6 +388,7 @@ static void note_peer(struct soft_qp *qp)
     qp->stats.rx_packets++;
     if (UNLIKELY(!qp->comm_est)) {
         qp->comm_est = true;
+        soft_event_raise(qp->dev, &qp->event, SOFT_EVENT_CM_TYPE);
         if (qp->qp.state == RDMA_QP_RTR) {
             soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_COMM_EST);
         }

@@ -50,7 +50,7 @@ void soft_tx_copy(struct soft_tx *tx, const void *from, uint32_t len_bytes)
     tx->payload_bytes += len_bytes;
 }
 
-/* --- payload ------------------------------------------------------------------------------- */
+/* --- payload ---------------------------------------------------------------------------------- */
 
 /* A walk over [offset, offset + len) of a scatter list, span by span. */
 struct walk {
@@ -65,7 +65,8 @@ struct walk {
     struct soft_span span;
 };
 
-/* The next span that is not empty, its region checked. False: at the end (left_bytes 0), or refused. */
+/* The next span that is not empty, its region checked. False: at the end (left_bytes 0), or
+ * refused. */
 static bool walk_next(struct walk *w)
 {
     while (w->left_bytes > 0 && w->sge != w->end) {
@@ -183,7 +184,7 @@ enum soft_tx_result soft_tx_payload(struct soft_tx *tx, const struct rdma_sge *s
     return SOFT_TX_OK;
 }
 
-/* --- end ----------------------------------------------------------------------------------- */
+/* --- end -------------------------------------------------------------------------------------- */
 
 /* Over headers, data segments (those behind the first) and pad. */
 static uint32_t icrc(const struct soft_tx *tx, const uint8_t *trailer, uint32_t pad_bytes)

@@ -8,7 +8,7 @@
 #define QKEY_CONTROLLED 0x80000000u /* the QP's own is meant (10.2.5) */
 #define PORT_HASH_MASK  0x3fffu
 
-/* --- address handles ------------------------------------------------------------------------- */
+/* --- address handles -------------------------------------------------------------------------- */
 
 enum status soft_path_config(struct soft_device *dev, const struct rdma_av *av, uint32_t qpn,
                              struct net_path_config *config)
@@ -82,7 +82,7 @@ void soft_ah_destroy(struct rdma_ah *rdma_ah)
     pool_put(&dev->ah_pool, ah);
 }
 
-/* --- send ------------------------------------------------------------------------------------ */
+/* --- send ------------------------------------------------------------------------------------- */
 
 static bool put_payload(struct soft_tx *tx, struct soft_send_wqe *wqe)
 {
@@ -152,7 +152,7 @@ uint32_t soft_ud_send(struct soft_qp *qp, uint32_t budget)
     return count;
 }
 
-/* --- receive --------------------------------------------------------------------------------- */
+/* --- receive ---------------------------------------------------------------------------------- */
 
 /* The network header as a GRH area holds it: IPv4 in its last 20 bytes (A17.4.5.2). */
 static void grh_make(uint8_t grh[SOFT_GRH_BYTES], const struct net_rx *rx)

@@ -17,7 +17,7 @@ struct rdma_device;
 struct rdma_ops;
 struct rdma_cm_ops;
 
-/* --- device -------------------------------------------------------------------------------- */
+/* --- device ----------------------------------------------------------------------------------- */
 
 /* What a key can be bound to: each includes the ones before it. */
 enum rdma_key_kind {
@@ -73,8 +73,8 @@ struct rdma_event {
     struct rdma_srq *srq;
 };
 
-/* Called in a poller's turn, never from inside a verb. May destroy nothing but other QPs' work: post
- * the fact and act later. */
+/* Called in a poller's turn, never from inside a verb. Destroys nothing: it notes the fact, and
+ * acts later. */
 typedef void rdma_event_fn(void *ctx, const struct rdma_event *event);
 
 /* Providers embed this as their first member. */
@@ -88,7 +88,7 @@ struct rdma_device {
     void *event_ctx;
 };
 
-/* --- protection domains, memory ------------------------------------------------------------ */
+/* --- protection domains, memory --------------------------------------------------------------- */
 
 /* A tenant has its own domains: what was made in one is of no use in another (IBA 10.2.3). */
 struct rdma_pd {
@@ -131,7 +131,7 @@ struct rdma_key {
     bool is_bound;
 };
 
-/* --- queues -------------------------------------------------------------------------------- */
+/* --- queues ----------------------------------------------------------------------------------- */
 
 /* Work-completion statuses (IBA 11.6.2; numbers as libibverbs has them). */
 #define RDMA_WC_STATUS_LIST(X)                                                         \
@@ -317,7 +317,7 @@ struct rdma_qp_attr {
     struct rdma_av av;
 };
 
-/* --- work requests ------------------------------------------------------------------------- */
+/* --- work requests ---------------------------------------------------------------------------- */
 
 struct rdma_sge {
     uint64_t addr;
@@ -387,7 +387,7 @@ struct rdma_ah {
     void *ctx;
 };
 
-/* --- reports ------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 #define RDMA_QP_STAT_LIST(X)                                                             \
     X(tx_packets, "packets sent, acknowledgements included")                             \

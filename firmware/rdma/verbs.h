@@ -17,7 +17,7 @@
 
 #include "rdma/types.h"
 
-/* --- provider ------------------------------------------------------------------------------ */
+/* --- provider --------------------------------------------------------------------------------- */
 
 struct rdma_ops {
     enum status (*pd_alloc)(struct rdma_device *device, uint16_t fn, struct rdma_pd **out);
@@ -58,7 +58,7 @@ struct rdma_ops {
                      void *ctx);
 };
 
-/* --- the verbs ----------------------------------------------------------------------------- */
+/* --- the verbs -------------------------------------------------------------------------------- */
 
 /* NO_SPACE: as many as attr says. AGAIN (free): something made from it is still there. */
 MUST_USE ALWAYS_INLINE enum status rdma_pd_alloc(struct rdma_device *device, uint16_t fn,
@@ -100,9 +100,9 @@ ALWAYS_INLINE uint32_t rdma_key_prepare(struct rdma_key *key)
     return key->pd->device->ops->key_prepare(key);
 }
 
-/* Binds now, without a work request: nothing that was posted waits for it. Takes the prepared value,
- * or a new one. INVALID: what the provider's key_kind excludes, no data, rights without LOCAL_WRITE.
- * EXISTS: it is bound. UNSUPPORTED: this provider binds by RDMA_WR_BIND alone. */
+/* Binds now, without a work request: nothing that was posted waits for it. Takes the prepared
+ * value, or a new one. INVALID: what the provider's key_kind excludes, no data, rights without
+ * LOCAL_WRITE. EXISTS: it is bound. UNSUPPORTED: this provider binds by RDMA_WR_BIND alone. */
 MUST_USE ALWAYS_INLINE enum status rdma_key_bind(struct rdma_key *key, const struct mem_ref *ref,
                                                  uint64_t iova, uint32_t access)
 {
@@ -170,15 +170,16 @@ ALWAYS_INLINE uint64_t rdma_qp_memory_bytes(const struct rdma_qp_init_attr *attr
 {
     return attr->pd->device->ops->qp_memory_bytes(attr->pd->device, attr);
 }
-/* In RESET. INVALID: counts beyond the device's attr, CQ or SRQ of another device or domain. NO_SPACE.
- * EXISTS: QP1 is there. UNSUPPORTED: QP1 is the operating system's. */
+/* In RESET. INVALID: counts beyond the device's attr, CQ or SRQ of another device or domain.
+ * NO_SPACE. EXISTS: QP1 is there. UNSUPPORTED: QP1 is the operating system's. */
 MUST_USE ALWAYS_INLINE enum status rdma_qp_create(const struct rdma_qp_init_attr *attr,
                                                   struct rdma_qp **out)
 {
     return attr->pd->device->ops->qp_create(attr, out);
 }
-/* Work under way ends without completions; what is in the CQs for it is taken out. AGAIN: the device
- * still reads memory that its work requests named, call again: nothing else of it lives any more. */
+/* Work under way ends without completions; what is in the CQs for it is taken out. AGAIN: the
+ * device still reads memory that its work requests named, call again: nothing else of it lives any
+ * more. */
 MUST_USE ALWAYS_INLINE enum status rdma_qp_destroy(struct rdma_qp *qp)
 {
     return qp->pd->device->ops->qp_destroy(qp);
@@ -199,9 +200,9 @@ ALWAYS_INLINE void rdma_qp_query(const struct rdma_qp *qp, struct rdma_qp_info *
 }
 
 /* Takes a chain of work requests, in order. AGAIN: the queue is full: a completion makes room.
- * INVALID: state RESET, INIT or RTR, unknown opcode, too many SGEs, inline too long. In ERR they are
- * flushed. What is wrong with memory or keys ends the work request, not this call. *bad: the first
- * that was not taken; may be NULL. */
+ * INVALID: state RESET, INIT or RTR, unknown opcode, too many SGEs, inline too long. In ERR they
+ * are flushed. What is wrong with memory or keys ends the work request, not this call. *bad: the
+ * first that was not taken; may be NULL. */
 MUST_USE ALWAYS_INLINE enum status rdma_post_send(struct rdma_qp *qp, const struct rdma_send_wr *wr,
                                                   const struct rdma_send_wr **bad)
 {

@@ -18,7 +18,7 @@
 #define ROCE_PKEY_DEFAULT      0xffff
 #define ROCE_PKEY_MASK         0x7fff /* the upper bit: full member (10.9.3) */
 
-/* --- base transport header (9.2) ------------------------------------------------------------- */
+/* --- base transport header (9.2) -------------------------------------------------------------- */
 
 struct roce_bth {
     uint8_t opcode;
@@ -41,7 +41,7 @@ ASSERT_OFFSET(struct roce_bth, psn, 9);
 #define ROCE_BTH_BECN      0x40u
 #define ROCE_BTH_ACK_REQ   0x80u
 
-/* --- extended headers (9.3) -------------------------------------------------------------------- */
+/* --- extended headers (9.3) ------------------------------------------------------------------- */
 
 struct roce_reth {
     struct be64 va;
@@ -88,7 +88,7 @@ ASSERT_SIZE(struct roce_imm, 4);
 #define ROCE_NAK_ACCESS       2u
 #define ROCE_NAK_OPERATION    3u
 
-/* --- opcodes (table 38) -------------------------------------------------------------------------- */
+/* --- opcodes (table 38) ----------------------------------------------------------------------- */
 
 #define ROCE_RC_SEND_FIRST       0x00
 #define ROCE_RC_SEND_MIDDLE      0x01
@@ -141,7 +141,7 @@ ALWAYS_INLINE uint32_t roce_op_header_bytes(uint32_t flags)
            ((flags & (ROCE_OP_IMM | ROCE_OP_INV)) != 0 ? (uint32_t)sizeof(struct roce_imm) : 0);
 }
 
-/* --- packet sequence numbers: 24 bits, compared around half of the circle (9.7.1) ---------------- */
+/* --- packet sequence numbers: 24 bits, compared around half of the circle (9.7.1) ------------- */
 
 #define ROCE_PSN_MASK 0xffffffu
 

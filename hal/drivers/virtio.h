@@ -118,6 +118,12 @@ ALWAYS_INLINE const void *virtq_avail_event(const struct virtq *q)
     return &q->used->ring[q->mask + 1];
 }
 
+/* Chains that were pushed and that the device has not heard of. */
+ALWAYS_INLINE uint32_t virtq_unpublished(const struct virtq *q)
+{
+    return (uint16_t)(q->avail_idx - q->published_idx);
+}
+
 /* Publishes all that was pushed and tells the device if it wants that. True: it was told. */
 ALWAYS_INLINE bool virtq_publish(struct virtq *q)
 {
@@ -164,12 +170,10 @@ ALWAYS_INLINE uint32_t virtq_given(const struct virtq *q)
     return (uint16_t)(q->published_idx - q->used_idx);
 }
 
-/* Takes one of the entries that virtq_ready() counted. */
-ALWAYS_INLINE struct virtq_used_elem virtq_take(struct virtq *q)
+/* Takes one of the entries that virtq_ready() counted; to be read once, by base/shm.h. */
+ALWAYS_INLINE const struct virtq_used_elem *virtq_take(struct virtq *q)
 {
-    const struct virtq_used_elem *elem = &q->used->ring[q->used_idx++ & q->mask];
-
-    return (struct virtq_used_elem){shm_load32(&elem->id), shm_load32(&elem->len_bytes)};
+    return &q->used->ring[q->used_idx++ & q->mask];
 }
 
 /* armed: an interrupt when the device uses the next entry. True: it has done so already.

@@ -57,7 +57,7 @@ static void look_at_reset(struct virtio_net *net)
  */
 
 /* Takes the chain from the free ones; its links are theirs. */
-static void slots_take(struct virtio_net *net, uint16_t last, uint32_t count, void *cookie)
+ALWAYS_INLINE void slots_take(struct virtio_net *net, uint16_t last, uint32_t count, void *cookie)
 {
     struct virtio_net_slot *first = &net->slots[net->free_head];
 
@@ -70,7 +70,7 @@ static void slots_take(struct virtio_net *net, uint16_t last, uint32_t count, vo
 }
 
 /* Gives the chain back; returns its cookie. */
-static void *slots_free(struct virtio_net *net, uint16_t head)
+ALWAYS_INLINE void *slots_free(struct virtio_net *net, uint16_t head)
 {
     struct virtio_net_slot *first = &net->slots[head];
     void *cookie = first->cookie;
@@ -84,7 +84,7 @@ static void *slots_free(struct virtio_net *net, uint16_t head)
 
 /* All zero: no checksum, no segmentation (5.1.6.2). Frames in memory mostly lie so that what
  * follows their 14 bytes is aligned to 4: the header then begins at 2 modulo 4. */
-static void write_header(uint64_t addr)
+ALWAYS_INLINE void write_header(uint64_t addr)
 {
     uint8_t *at = mem_bus_ptr(addr);
 
@@ -93,75 +93,81 @@ static void write_header(uint64_t addr)
         shm_store32(at + 2, 0);
         shm_store32(at + 6, 0);
         shm_store16(at + 10, 0);
-    } else {
-        memset(at, 0, HDR_BYTES);
+        return;
+    }
+    for (uint32_t i = 0; i < HDR_BYTES; i++) {
+        shm_store8(at + i, 0);
     }
 }
 
-static bool is_sendable(const struct eth_port *port, const struct eth_tx *frame)
+ALWAYS_INLINE bool is_sendable(const struct eth_port *port, const struct eth_tx *frame)
 {
     return frame->seg_count - 1 < ETH_TX_SEGS && frame->len_bytes >= ETH_HDR_BYTES &&
            frame->len_bytes <= port->mtu_bytes + ETH_HDR_BYTES + VLAN_BYTES &&
-           frame->segs[0].len_bytes >= ETH_HDR_BYTES;
+           frame->segs[0].len_bytes >= ETH_HDR_BYTES && frame->cookie != NULL;
 }
 
 /* Fills free descriptors, which stay free, with the segments; the header stands in front of the
- * first (VERSION_1: 2.7.4.1, framing is free). Returns the last one; tx_size: a segment is empty
- * or the sum is wrong. */
-static uint32_t fill_chain(struct virtio_net *net, const struct eth_tx *frame)
+ * first (VERSION_1: 2.7.4.1, framing is free). False: a segment is empty or the sum is wrong. */
+ALWAYS_INLINE bool fill_chain(struct virtio_net *net, const struct eth_tx *frame, uint16_t *last)
 {
-    uint32_t left_bytes = frame->len_bytes;
-    uint32_t header_bytes = HDR_BYTES;
-    uint16_t id = net->free_head;
-    uint16_t next = id;
+    const struct mem_seg *seg = frame->segs;
+    const struct mem_seg *end = seg + frame->seg_count;
+    uint32_t left_bytes = frame->len_bytes - seg->len_bytes;
+    struct virtq_desc *desc = &net->tx.desc[net->free_head];
 
-    for (uint32_t i = 0; i < frame->seg_count; i++) {
-        const struct mem_seg *seg = &frame->segs[i];
-        bool is_last = i + 1 == frame->seg_count;
-        if (UNLIKELY(seg->len_bytes == 0 || seg->len_bytes > left_bytes)) {
-            return net->tx_size;
+    desc->addr = seg->bus_addr - HDR_BYTES;
+    desc->len_bytes = seg->len_bytes + HDR_BYTES;
+    *last = net->free_head;
+    while (++seg != end) {
+        if (UNLIKELY(seg->len_bytes - 1 >= left_bytes)) {
+            return false;
         }
         left_bytes -= seg->len_bytes;
-        id = next;
-        next = net->slots[id].next;
-        net->tx.desc[id] = (struct virtq_desc){
-            .addr = seg->bus_addr - header_bytes,
-            .len_bytes = seg->len_bytes + header_bytes,
-            .flags = is_last ? 0 : VIRTQ_DESC_NEXT,
-            .next = next,
-        };
-        header_bytes = 0;
+        desc->flags = VIRTQ_DESC_NEXT;
+        desc->next = net->slots[*last].next;
+        *last = desc->next;
+        desc = &net->tx.desc[*last];
+        desc->addr = seg->bus_addr;
+        desc->len_bytes = seg->len_bytes;
     }
-    return left_bytes == 0 ? id : net->tx_size;
+    desc->flags = 0;
+    return left_bytes == 0;
+}
+
+/* No device takes the frame: its cookie is kept for reaping. */
+COLD NOINLINE static enum status tx_lost(struct virtio_net *net, const struct eth_tx *frame)
+{
+    if (net->free_count == 0) {
+        counter_add(&net->port.stats.tx_full_count, 1);
+        return STATUS_AGAIN;
+    }
+    slots_take(net, net->free_head, 1, frame->cookie);
+    return STATUS_OK;
 }
 
 static enum status net_tx(struct eth_port *port, const struct eth_tx *frame)
 {
     struct virtio_net *net = net_of(port);
-    bool is_up = net->state == VIRTIO_NET_UP;
-    uint32_t count = is_up ? frame->seg_count : 1; /* lost frames need their cookie kept */
+    uint16_t head = net->free_head;
+    uint16_t last;
 
     if (UNLIKELY(!is_sendable(port, frame))) {
         return STATUS_INVALID;
     }
-    ASSERT(frame->cookie != NULL);
-    if (UNLIKELY(count > net->free_count)) {
+    if (UNLIKELY(net->state != VIRTIO_NET_UP)) {
+        return tx_lost(net, frame);
+    }
+    if (UNLIKELY(frame->seg_count > net->free_count)) {
         counter_add(&port->stats.tx_full_count, 1);
         return STATUS_AGAIN;
     }
-    uint16_t head = net->free_head;
-    if (UNLIKELY(!is_up)) {
-        slots_take(net, head, 1, frame->cookie);
-        return STATUS_OK;
-    }
-    uint32_t last = fill_chain(net, frame);
-    if (UNLIKELY(last == net->tx_size)) {
+    if (UNLIKELY(!fill_chain(net, frame, &last))) {
         return STATUS_INVALID;
     }
     write_header(frame->segs[0].bus_addr - HDR_BYTES);
-    slots_take(net, (uint16_t)last, count, frame->cookie);
+    slots_take(net, last, frame->seg_count, frame->cookie);
     virtq_push(&net->tx, head);
-    counter_add(&port->stats.tx_count, 1);
     counter_add(&port->stats.tx_bytes, frame->len_bytes);
     return STATUS_OK;
 }
@@ -170,8 +176,11 @@ static void net_tx_flush(struct eth_port *port)
 {
     struct virtio_net *net = net_of(port);
 
-    if (LIKELY(net->state == VIRTIO_NET_UP) && virtq_publish(&net->tx)) {
-        counter_add(&port->stats.tx_kick_count, 1);
+    if (LIKELY(net->state == VIRTIO_NET_UP)) {
+        counter_add(&port->stats.tx_count, virtq_unpublished(&net->tx));
+        if (virtq_publish(&net->tx)) {
+            counter_add(&port->stats.tx_kick_count, 1);
+        }
     }
 }
 
@@ -212,7 +221,7 @@ static uint32_t net_tx_reap(struct eth_port *port, void **cookies, uint32_t max)
     }
     ready = min_u32(ready, max);
     while (count < ready) {
-        uint32_t id = virtq_take(&net->tx).id;
+        uint32_t id = shm_load32(&virtq_take(&net->tx)->id);
         if (UNLIKELY(id >= net->tx_size || net->slots[id].cookie == NULL)) {
             break_device(net, "used a frame that it was not given");
             break;
@@ -249,23 +258,24 @@ COLD static void service(struct virtio_net *net)
  * found broken). */
 static bool take_frame(struct virtio_net *net, struct eth_rx *frame)
 {
-    struct virtq_used_elem elem = virtq_take(&net->rx);
+    const struct virtq_used_elem *elem = virtq_take(&net->rx);
+    uint32_t id = shm_load32(&elem->id);
 
-    if (UNLIKELY(elem.id >= net->rx_size || !net->is_posted[elem.id])) {
+    if (UNLIKELY(id >= net->rx_size || !net->is_posted[id])) {
         counter_add(&net->port.stats.rx_error_count, 1);
         break_device(net, "filled a buffer that it was not given");
         return false;
     }
     /* A length below the two headers becomes a very large one. */
-    uint32_t len_bytes = elem.len_bytes - HDR_BYTES;
+    uint32_t len_bytes = shm_load32(&elem->len_bytes) - HDR_BYTES;
     if (UNLIKELY(len_bytes - ETH_HDR_BYTES > net->frame_max_bytes - ETH_HDR_BYTES)) {
         counter_add(&net->port.stats.rx_error_count, 1);
-        virtio_net_post(net, elem.id);
+        virtio_net_post(net, id);
         return false;
     }
-    net->is_posted[elem.id] = false;
-    net->lent[net->lent_count++] = (uint16_t)elem.id;
-    frame->data = virtio_net_buffer(net, elem.id) + HDR_BYTES;
+    net->is_posted[id] = false;
+    net->lent[net->lent_count++] = (uint16_t)id;
+    frame->data = virtio_net_buffer(net, id) + HDR_BYTES;
     frame->len_bytes = len_bytes;
     PREFETCH_READ(frame->data);
     return true;
@@ -298,7 +308,7 @@ static uint32_t net_rx(struct eth_port *port, struct eth_rx *frames, uint32_t ma
             bytes += frames[count++].len_bytes;
         }
     }
-    if (UNLIKELY(net->rx.avail_idx != net->rx.published_idx && net->state == VIRTIO_NET_UP)) {
+    if (UNLIKELY(virtq_unpublished(&net->rx) != 0 && net->state == VIRTIO_NET_UP)) {
         virtio_net_publish_posted(net); /* buffers of bad frames */
     }
     counter_add(&port->stats.rx_count, count);

@@ -69,12 +69,13 @@ class Machine:
         self._reader.join(5)
         return code
 
-    def wait_for(self, text):
+    def wait_for(self, text, count=1):
+        """Until the console has said it so often."""
         deadline_s = time.monotonic() + TIMEOUT_S
-        while text not in self.output:
+        while self.output.count(text) < count:
             if time.monotonic() > deadline_s or self.process.poll() is not None:
                 self._reader.join(1)
-                if text in self.output:
+                if self.output.count(text) >= count:
                     return
                 raise RuntimeError(f'the console never said "{text}"')
             time.sleep(0.01)

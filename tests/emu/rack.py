@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(TOP, "boards", "qemu-virt"))
 # pylint: disable=wrong-import-position
 import rack_admin
 import rack_doorbells
+import rack_fabric
 import rack_io
 import rack_life
 import rack_reset
@@ -26,6 +27,10 @@ from rack_common import HOST_ARGS, NAMESPACES, NATIVE_NAMESPACES
 
 def config(**changes):
     return RackConfig(namespaces=NAMESPACES, host_args=HOST_ARGS, **changes)
+
+
+def linux_pair(**changes):
+    return RackConfig(board="none", host=False, fabric=True, peers=2, **changes)
 
 
 SHORT = [rack_admin.test_probe_finds_all_namespaces, rack_admin.test_id_ns_says_size_and_block,
@@ -49,6 +54,10 @@ SUITES = [
           SHORT + [rack_reset.test_unbind_and_bind_under_load,
                    rack_reset.test_function_level_reset_under_load,
                    rack_reset.test_bus_master_off_under_load]),
+    # two Linux guests on the Ethernet switch, no NIC: what the fabric's tests stand on
+    Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS),
+    Suite("fabric-linux-4200", linux_pair(mtu=4200, guest="guest-6.1"),
+          rack_fabric.LARGE_MTU_TESTS),
 ]
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ sys.dont_write_bytecode = True
 # pylint: disable=wrong-import-position
 import ivshmem
 import trees
+import wire
 from machine import ELF, ELF_CLANG, IMAGE, Machine
 
 WAKE_LINE = 'x' * 64 + '\r'
@@ -238,6 +239,85 @@ def drive_read_of_4_kib_is_cheap():
         machine.note = re.search(r'drive_read_instructions: (.*)', machine.output)[1].strip()
 
 
+# --- Ethernet ------------------------------------------------------------------------------------
+
+BAR = ['-object', 'memory-backend-ram,id=bar,size=4M,share=on', '-device', 'ivshmem-plain,memdev=bar']
+
+
+def eth_frames_of_all_sizes_come_back():
+    with tempfile.TemporaryDirectory() as folder, wire.Wire(folder) as cable, \
+            Machine('panic=exit test=eth', cores=1, options=cable.options + BAR) as machine:
+        machine.wait_for('selftest: ok eth_echo_begins')
+        cable.echo(200, [60, 61, 1514, wire.MTU + 14, wire.MTU + 18])
+        cable.echo(3000, range(60, wire.MTU + 15))
+        cable.tell(wire.END)
+        expect_selftest(machine, 'eth_all_frames_were_good', 'eth_frames_left_out_of_the_bar')
+        machine.note = re.search(r'eth_all_frames_were_good: (.*)', machine.output)[1].strip()
+
+
+def eth_idle_core_sleeps_and_a_frame_or_the_link_wakes_it():
+    with tempfile.TemporaryDirectory() as folder, wire.Wire(folder) as cable, \
+            Machine('panic=exit test=eth', cores=2, options=cable.options + BAR) as machine:
+        machine.wait_for('selftest: ok eth_echo_begins')
+        for _ in range(20):
+            cable.echo(1, [64])
+            time.sleep(0.02)
+        before_s = machine.cpu_seconds()
+        time.sleep(1)
+        spent_s = machine.cpu_seconds() - before_s
+        cable.set_link(False)
+        machine.wait_for('virtio_net: eth0: link down')
+        cable.set_link(True)
+        machine.wait_for('virtio_net: eth0: link up', count=2)
+        cable.echo(10, [3000])
+        cable.tell(wire.END)
+        expect_selftest(machine, 'eth_core_slept_and_was_woken')
+        check(spent_s <= 0.06, f'{spent_s:.2f} s of CPU in 1 s of idling')
+        machine.note = re.search(r'was_woken: (.*)', machine.output)[1].strip()
+
+
+def eth_frames_pass_large_ring_without_event_idx():
+    with tempfile.TemporaryDirectory() as folder, \
+            wire.Wire(folder, ',event_idx=off,rx_queue_size=1024') as cable, \
+            Machine('panic=exit test=eth', cores=1, options=cable.options + BAR) as machine:
+        machine.wait_for('selftest: ok eth_echo_begins')
+        cable.echo(2500, [60, 700])
+        cable.tell(wire.END)
+        expect_selftest(machine, 'eth_all_frames_were_good')
+
+
+def eth_broken_device_is_reset_and_goes_on():
+    with tempfile.TemporaryDirectory() as folder, wire.Wire(folder) as cable, \
+            Machine('panic=exit test=eth', cores=1, options=cable.options + BAR) as machine:
+        machine.wait_for('selftest: ok eth_echo_begins')
+        for count in (1, 2):
+            cable.echo(300, [60, 1514])
+            cable.tell(wire.BREAK)
+            machine.wait_for('virtio_net: eth0: started again', count)
+        cable.echo(300, [60, 4214])
+        time.sleep(0.1)  # the interrupt works again, too
+        cable.tell(wire.END)
+        expect_selftest(machine, 'eth_all_frames_were_good', 'eth_core_slept_and_was_woken')
+
+
+def eth_legacy_device_is_left_alone():
+    options = ['-device', 'virtio-net-pci,disable-modern=on,disable-legacy=off,romfile=']
+    with Machine('panic=exit test=memory', cores=1, options=options) as machine:
+        expect_selftest(machine)
+        check('virtio-net at 00:01.0: this board or device cannot do it' in machine.output,
+              'no word about it')
+
+
+def eth_frame_is_cheap():
+    with tempfile.TemporaryDirectory() as folder, wire.Wire(folder) as cable, \
+            Machine('icount panic=exit test=eth', cores=1,
+                    options=cable.options + ['-icount', 'shift=0,sleep=off']) as machine:
+        machine.wait_for('selftest: ok eth_port_says_what_it_is')
+        cable.feed(machine.process, 64)
+        expect_selftest(machine, 'eth_instructions')
+        machine.note = re.search(r'eth_instructions: (.*)', machine.output)[1].strip()
+
+
 # --- device trees --------------------------------------------------------------------------------
 
 def broken_tree(edit, message):
@@ -342,7 +422,11 @@ TESTS = [
     backtrace_names_the_functions, panic_loop_ends_in_a_halt,
     panic_halt_is_idle_without_semihosting, exit_without_semihosting_powers_off,
     ivshmem_memory_and_vectors_work, drives_take_all_shapes_from_all_cores,
-    drive_read_of_4_kib_is_cheap, tree_unchanged_boots, tree_without_flash_or_msi_frame_boots,
+    drive_read_of_4_kib_is_cheap, eth_frames_of_all_sizes_come_back,
+    eth_idle_core_sleeps_and_a_frame_or_the_link_wakes_it,
+    eth_frames_pass_large_ring_without_event_idx, eth_broken_device_is_reset_and_goes_on,
+    eth_legacy_device_is_left_alone,
+    eth_frame_is_cheap, tree_unchanged_boots, tree_without_flash_or_msi_frame_boots,
     config_with_wrong_panic_word_stops, config_too_long_stops,
 ]
 

@@ -147,7 +147,7 @@ static const struct {
 } tests[] = {
     {"memory", selftest_memory},   {"cores", selftest_cores},   {"time", selftest_time},
     {"devices", selftest_devices}, {"pmu", selftest_pmu},       {"idle", selftest_idle},
-    {"faults", selftest_faults},   {"drives", selftest_drives},
+    {"faults", selftest_faults},   {"drives", selftest_drives}, {"eth", selftest_eth},
 };
 
 static bool wanted(const char *list, const char *name)

@@ -22,6 +22,7 @@ void selftest_time(const struct board *board);
 void selftest_devices(const struct board *board);
 void selftest_pmu(const struct board *board);
 void selftest_drives(const struct board *board); /* QEMU's -device nvme; overwrites them */
+void selftest_eth(const struct board *board);    /* echoes frames until told to end */
 void selftest_idle(const struct board *board);   /* sleeps until a byte comes over the console */
 void selftest_faults(
     const struct board *board); /* one fault per start, with a warm reset between */

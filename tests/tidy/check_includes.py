@@ -2,7 +2,7 @@
 """Includes go downward only, and siblings never include each other.
 
   base < spec < hal contracts < sched < blk < {nvme, vol, net} < {rdma, nvme_ep, nvme_drv, nvmf}
-       < {nvmf_host, nvmf_tgt} < mgmt < app
+       < {nvmf_host, nvmf_tgt, diag} < mgmt < app
 
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
@@ -16,7 +16,7 @@ import re
 import source
 
 LAYERS = [['base'], ['spec'], ['hal'], ['sched'], ['blk'], ['nvme', 'vol', 'net'],
-          ['rdma', 'nvme_ep', 'nvme_drv', 'nvmf'], ['nvmf_host', 'nvmf_tgt'], ['mgmt'], ['app']]
+          ['rdma', 'nvme_ep', 'nvme_drv', 'nvmf'], ['nvmf_host', 'nvmf_tgt', 'diag'], ['mgmt'], ['app']]
 LEVEL = {part: i for i, parts in enumerate(LAYERS) for part in parts}
 BOTTOM = {'base', 'spec', 'hal'}
 

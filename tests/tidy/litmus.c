@@ -88,7 +88,7 @@ bool litmus_virtq_publish(struct virtq *q)
 uint32_t litmus_virtq_take(struct virtq *q);
 uint32_t litmus_virtq_take(struct virtq *q)
 {
-    return virtq_ready(q) == 0 ? 0 : virtq_take(q).id;
+    return virtq_ready(q) == 0 ? 0 : shm_load32(&virtq_take(q)->id);
 }
 
 bool litmus_virtq_arm(struct virtq *q);
