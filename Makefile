@@ -69,6 +69,24 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
 # What the firmware's sources need beside a C library, on the host's side.
 HOST_LIBS := -l:libbearssl.a
 
+# What runs at start, on administration and in reports is compiled for size: the text has a budget.
+COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+             $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
+               namespaces.c) \
+             $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
+               nvme_drv_state.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
+               route.c) \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
+               virtio_net_start.c virtio_pci.c) \
+             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
+             $(wildcard boards/qemu-virt/*.c boards/template/*.c)
+# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
+COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
+cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
+
 CONFIGS := unit unit-clang unit-tsan native native-clang native-ibv fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
@@ -80,7 +98,7 @@ define config_rules
 $(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,CC,$$< [$(1)])
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) -MMD -MP -c $$< -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) -MMD -MP -c $$< -o $$@
 
 $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,AS,$$< [$(1)])
@@ -89,8 +107,8 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' > $$@
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
