@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.join(TOP, "boards", "qemu-virt"))
 import rack_admin
 import rack_doorbells
 import rack_fabric
+import rack_ibv
 import rack_io
 import rack_life
 import rack_reset
@@ -65,9 +66,9 @@ SUITES = [
     Suite("roce", roce(mtu=1500), rack_roce.TESTS),
     Suite("roce-4200", roce(mtu=4200, guest="guest-6.1", vlan=7), rack_roce.LARGE_MTU_TESTS),
     # two Linux guests on the Ethernet switch, no NIC: what the fabric's tests stand on
-    Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS),
+    Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS + rack_ibv.TESTS),
     Suite("fabric-linux-4200", linux_pair(mtu=4200, guest="guest-6.1"),
-          rack_fabric.LARGE_MTU_TESTS),
+          rack_fabric.LARGE_MTU_TESTS + rack_ibv.TESTS),
 ]
 
 if __name__ == "__main__":

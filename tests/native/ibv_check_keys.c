@@ -92,8 +92,14 @@ static void test_key_with_the_regions_addresses(void)
     close_pair();
 }
 
+/* Linux' rxe looks for the end of the region instead (drivers/infiniband/sw/rxe/rxe_resp.c,
+ * check_rkey()): then only that is shown. */
 static void test_key_ends_at_its_end(void)
 {
+    if (strncmp(check_device()->name, "rxe", 3) == 0) {
+        printf("     not tried: rxe lets a key reach to the end of its region\n");
+        return;
+    }
     if (open_pair() && bind(0, ALL)) {
         fill(pair.a.buffer, 64, 2);
         reach(RDMA_WR_RDMA_WRITE, key->value, BYTES - 63, 64, RDMA_WC_REM_ACCESS_ERR);

@@ -171,7 +171,8 @@ static enum status cm_listen(struct rdma_device *device, const struct net_addr *
     int error = rdma_ibv_cma_listen(id->handle, addr, port, (int)backlog);
     if (error != 0) {
         id_unmake(id);
-        return rdma_ibv_status(error);
+        /* For a port that is taken Linux says "not available". */
+        return error == EADDRNOTAVAIL ? STATUS_EXISTS : rdma_ibv_status(error);
     }
     id->backlog = backlog;
     id->base.local = *addr;

@@ -22,6 +22,11 @@
 /* READs under way: librdmacm keeps 255 for itself, and no device has so many. */
 #define RD_ATOMIC_MAX 128
 
+/* rxe, which has no vendor, hands the kernel's number of "with invalidate" to its user, for whom it
+ * means a checked IP header: of no meaning for reliable connections. */
+#define RXE_VENDOR_ID   0xffffff
+#define RXE_WC_WITH_INV IBV_WC_IP_CSUM_OK
+
 /* A poller's memory stays one for ever, so devices lie here. */
 static struct rdma_ibv_device devices[LIMIT_ETH_PORTS];
 
@@ -197,6 +202,10 @@ static enum status query(struct rdma_ibv_device *d, const struct rdma_ibv_config
     bool has_windows = (device.device_cap_flags &
                         (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B)) != 0;
     d->window_type = has_windows ? IBV_MW_TYPE_2 : 0;
+    d->inv_flags = IBV_WC_WITH_INV;
+    if (device.vendor_id == RXE_VENDOR_ID) {
+        d->inv_flags |= RXE_WC_WITH_INV;
+    }
     uint32_t sges = min_u32(capped(RDMA_IBV_SGES, device.max_sge), RDMA_IBV_SGES);
     sges = config->srq_count > 0 ? capped(sges, device.max_srq_sge) : sges;
     d->base.attr = (struct rdma_device_attr){

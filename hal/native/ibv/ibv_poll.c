@@ -92,7 +92,7 @@ static void fill_recv(struct rdma_ibv_device *d, const struct rdma_ibv_qp *qp,
     if ((wc->wc_flags & IBV_WC_WITH_IMM) != 0) {
         out->flags |= RDMA_WC_WITH_IMM;
         out->imm = ntohl(wc->imm_data);
-    } else if ((wc->wc_flags & IBV_WC_WITH_INV) != 0) {
+    } else if ((wc->wc_flags & d->inv_flags) != 0 && qp->base.type == RDMA_QP_RC) {
         out->flags |= RDMA_WC_WITH_INV;
         out->imm = wc->invalidated_rkey;
         struct rdma_ibv_key *key = rdma_ibv_key_find(d, out->imm);

@@ -190,6 +190,7 @@ struct rdma_ibv_device {
     uint8_t port;
     uint8_t gid_index;
     uint32_t window_type; /* enum ibv_mw_type; 0: the device has none */
+    uint32_t inv_flags;   /* of a completion, that say that the peer invalidated a key */
     struct net_addr addr;
     struct ibv_comp_channel *channel;
     struct rdma_ibv_cm *cm;
