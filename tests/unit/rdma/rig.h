@@ -84,6 +84,7 @@ struct rig {
 };
 extern struct rig rig;
 
+#define RIG_TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 int rig_setup(void **state);
 int rig_teardown(void **state);
 /* As rig_setup(), without ECN: no notification is sent or heeded. */
