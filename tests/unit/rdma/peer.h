@@ -100,7 +100,7 @@ void pkt_seal(uint8_t *frame, uint32_t len);
 /* False: it is no RoCEv2 packet. What cannot be in it ends the test. */
 bool pkt_parse(const uint8_t *frame, uint32_t len, struct pkt *pkt);
 
-/* The answer to an ARP request or neighbour solicitation for the peer's addresses; 0: it is none. */
+/* The answer to an ARP request or neighbour solicitation for the peer; 0: it is none. */
 uint32_t peer_answer(const uint8_t *frame, uint32_t len, uint8_t answer[128]);
 
 #endif

@@ -180,7 +180,7 @@ void peer_nak(uint32_t psn, uint8_t syndrome);
 
 /* --- the peer hears --------------------------------------------------------------------------- */
 
-/* The next packet must have this opcode and PSN; everything that is not the test's matter is checked
+/* The next packet must have this opcode and PSN; what is not the test's matter is checked
  * (ICRC, QPN, P_Key, version, pad, flags). Valid until the next expectation. */
 #define expect(opcode, psn) expect_at(opcode, psn, __FILE__, __LINE__)
 const struct pkt *expect_at(enum op opcode, uint32_t psn, const char *file, int line);
@@ -188,7 +188,7 @@ const struct pkt *expect_at(enum op opcode, uint32_t psn, const char *file, int 
     expect_data_at(opcode, psn, len, seed, offset, __FILE__, __LINE__)
 const struct pkt *expect_data_at(enum op opcode, uint32_t psn, uint32_t len, uint32_t seed,
                                  uint32_t offset, const char *file, int line);
-#define expect_ack(psn, msn)           expect_response_at(psn, ACK_SYNDROME, msn, __FILE__, __LINE__)
+#define expect_ack(psn, msn)           expect_response_at(psn, 0x1f, msn, __FILE__, __LINE__)
 #define expect_nak(psn, syndrome, msn) expect_response_at(psn, syndrome, msn, __FILE__, __LINE__)
 void expect_response_at(uint32_t psn, uint8_t syndrome, uint32_t msn, const char *file, int line);
 #define expect_silence() expect_silence_at(__FILE__, __LINE__)

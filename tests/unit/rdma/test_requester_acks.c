@@ -301,7 +301,7 @@ static const uint32_t rnr_us[32] = {655360, 10,    20,    30,     40,     60,   
                                     2560,   3840,  5120,  7680,   10240,  15360,  20480,  30720,
                                     40960,  61440, 81920, 122880, 163840, 245760, 327680, 491520};
 
-/* 9.7.5.2.8: not before the time that the responder says; here at most a tick of the timers later. */
+/* 9.7.5.2.8: not before the time that the responder says; at most a tick of the timers later. */
 static void rnr_waits_the_time_of_each_code(void **state)
 {
     (void)state;

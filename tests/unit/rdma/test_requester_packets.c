@@ -1,5 +1,5 @@
-/* What the requester makes of a work request: opcodes, lengths, PSNs, AckReq, headers (IBA 9.2, 9.3,
- * 9.4, 9.7.2, 9.7.7). */
+/* What the requester makes of a work request: opcodes, lengths, PSNs, AckReq, headers (IBA 9.2,
+ * 9.3, 9.4, 9.7.2, 9.7.7). */
 #include "rdma/rig.h"
 
 struct message {
