@@ -374,6 +374,14 @@ ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
 {
     return &qp->req.wqes[index & qp->req.mask];
 }
+/* What happened to those before it decides. */
+ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
+{
+    if (UNLIKELY(qp->req.has_local_error)) {
+        qp->req.has_local_error = false;
+        soft_wqe(qp, qp->req.next)->status = RDMA_WC_WR_FLUSH_ERR;
+    }
+}
 
 /* --- what the parts call of each other -------------------------------------------------------- */
 
