@@ -43,6 +43,8 @@ unit-clang_CC     := $(CLANG)
 unit-clang_CFLAGS  = $(HOST_CFLAGS) -O2 -Itests/unit
 unit-tsan_CC      := $(GCC)
 unit-tsan_CFLAGS   = $(HOST_CFLAGS) -O1 -fsanitize=thread -Wno-tsan -Itests/unit
+sim_CC            := $(GCC)
+sim_CFLAGS         = $(HOST_CFLAGS) -O2 $(SANITIZE)
 native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
@@ -66,7 +68,7 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
 # What the firmware's sources need beside a C library, on the host's side.
 HOST_LIBS := -l:libbearssl.a
 
-CONFIGS := unit unit-clang unit-tsan native native-clang fuzz host
+CONFIGS := unit unit-clang unit-tsan sim native native-clang fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
 include $(wildcard boards/*/board.mk)
@@ -155,7 +157,7 @@ $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
 	$$(call say,AR,$$@)
 	$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach c,unit unit-clang unit-tsan fuzz,$(eval $(call unit_rules,$(c))))
+$(foreach c,unit unit-clang unit-tsan sim fuzz,$(eval $(call unit_rules,$(c))))
 
 # $(1) configuration, $(2) module/test_file, $(3) module
 define unit_program
@@ -200,6 +202,20 @@ $(foreach f,$(FUZZERS),$(eval $(call fuzz_program,$(f))))
 fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
+
+# --- simulation: many seeds of two or three RoCEv2 devices over a wire that harms frames -----------
+
+SIM_SRCS := $(filter-out tests/sim/wire.c,$(wildcard tests/sim/*.c))
+SEEDS ?= 1..10000
+
+$(B)/sim/sim_rdma: $(call objects,sim,$(SIM_SRCS)) $(B)/sim/libsnic.a
+	$(call say,LINK,$@)
+	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
+
+.PHONY: sim
+sim: ## Simulate the RoCEv2 devices: make sim SEEDS=1..10000
+	@$(MAKE) -j2 $(B)/sim/sim_rdma
+	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
 
 RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 
