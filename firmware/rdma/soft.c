@@ -90,7 +90,7 @@ static uint32_t run_active(struct soft_device *dev)
     return count;
 }
 
-/* Completions that waited for frames. */
+/* Completions that waited for frames. Those that still wait are no work. */
 static uint32_t run_reaps(struct soft_device *dev)
 {
     struct list waiting = {&waiting, &waiting};
@@ -100,8 +100,9 @@ static uint32_t run_reaps(struct soft_device *dev)
         list_push_back(&waiting, list_pop_front(&dev->reaps));
     }
     while (!list_is_empty(&waiting)) {
-        soft_complete(LIST_ENTRY(list_pop_front(&waiting), struct soft_qp, reap_link));
-        count++;
+        struct soft_qp *qp = LIST_ENTRY(list_pop_front(&waiting), struct soft_qp, reap_link);
+        soft_complete(qp);
+        count += list_is_empty(&qp->reap_link);
     }
     return count;
 }
