@@ -267,6 +267,12 @@ static void put_services(const struct app_fabric *fabric)
         DIAG_RPING_STAT_LIST(PUT_RPING_STAT)
 #undef PUT_RPING_STAT
     }
+    if (fabric->perf != NULL) {
+        const struct diag_perf_stats *s = diag_perf_stats(fabric->perf);
+#define PUT_PERF_STAT(name, text) put_number("perf", fabric->index, #name, counter_get(&s->name));
+        DIAG_PERF_STAT_LIST(PUT_PERF_STAT)
+#undef PUT_PERF_STAT
+    }
 }
 
 static bool rdma_text(struct app_fabric *fabric)
