@@ -345,7 +345,6 @@ static void fill_attr(struct rdma_device_attr *attr, const struct rdma_soft_conf
         .sge_max = RDMA_SOFT_SGES,
         .rd_atomic_max = RDMA_SOFT_READS,
         .dest_rd_atomic_max = RDMA_SOFT_READS,
-        .path_mtu_max = largest_path_mtu(config->nif),
         .key_kind = RDMA_KEY_SCATTER,
     };
 }
@@ -401,6 +400,7 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     dev->device.name = config->name;
     dev->device.core = cpu_self();
     fill_attr(&dev->device.attr, &all);
+    dev->device.attr.path_mtu_max = largest_path_mtu(config->nif);
     dev->nif = config->nif;
     dev->rng = config->rng;
     dev->ecn = config->ecn;
