@@ -2,7 +2,7 @@
  * should be (IBA 9.6, 9.7.4, 9.7.5.1, 9.7.5.2). */
 #include "rdma/rig.h"
 
-/* --- messages ----------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 struct message {
     bool is_write;
@@ -79,8 +79,8 @@ static void responder_every_opcode_at_every_mtu_is_placed(void **state)
                 if (has_wc) {
                     const struct rdma_wc *wc = expect_recv_wc(j, RDMA_WC_SUCCESS);
                     assert_int_equal(wc->len_bytes, lens[j]);
-                    assert_int_equal(wc->opcode, m->is_write ? RDMA_WC_RECV_RDMA_WITH_IMM
-                                                             : RDMA_WC_RECV);
+                    assert_int_equal(wc->opcode,
+                                     m->is_write ? RDMA_WC_RECV_RDMA_WITH_IMM : RDMA_WC_RECV);
                     assert_int_equal(wc->flags, m->has_imm ? RDMA_WC_WITH_IMM : 0);
                     assert_int_equal(wc->imm, m->has_imm ? 0x01020304 : 0);
                     assert_ptr_equal(wc->qp, qp);
@@ -194,7 +194,7 @@ static void responder_write_with_imm_leaves_the_receives_memory(void **state)
     expect_ack(RQ_PSN + 1, 1);
 }
 
-/* --- acknowledgements ----------------------------------------------------------------------------------- */
+/* --- acknowledgements ------------------------------------------------------------------------- */
 
 /* 9.7.5.1.2: one for a batch, for the last packet that asks or a later one. */
 static void responder_batch_has_one_acknowledgement(void **state)
@@ -250,7 +250,7 @@ static void responder_msn_counts_messages(void **state)
     assert_int_equal(rig_info(rig.qp).msn, 4);
 }
 
-/* --- what is dropped in silence (9.6) --------------------------------------------------------------------- */
+/* --- what is dropped in silence (9.6) --------------------------------------------------------- */
 
 static void expect_dropped(const struct pkt *made)
 {
@@ -419,7 +419,7 @@ static void responder_in_rtr_tells_that_the_peer_is_there(void **state)
     assert_int_equal(take_events(), 0);
 }
 
-/* --- the way back ------------------------------------------------------------------------------------------ */
+/* --- the way back ----------------------------------------------------------------------------- */
 
 /* Nobody answered ARP when the QP was connected; now the peer speaks, so it is there: it must be
  * answered in the end, though nothing of ours is to be sent. */
