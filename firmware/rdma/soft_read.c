@@ -109,6 +109,9 @@ uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget)
     uint32_t count = 0;
 
     if (qp->path.state != NET_PATH_READY) {
+        if (qp->path.state != NET_PATH_RESOLVING) {
+            resp->read_next = resp->read_head; /* nowhere to send it: the peer asks again */
+        }
         return 0;
     }
     while (soft_read_waits(qp)) {
