@@ -22,6 +22,7 @@ APP_SRCS    := $(wildcard firmware/app/*.c)
 EP_SRCS     := $(wildcard hal/drivers/pcie_ep*.c)
 NATIVE_HAL  := $(wildcard hal/native/*.c) $(wildcard hal/native/vfu/*.c)
 NATIVE_SRCS := $(wildcard boards/native/*.c)
+IBV_HAL     := $(wildcard hal/native/ibv/*.c)
 
 # --- flags -----------------------------------------------------------------------------------
 
@@ -49,6 +50,8 @@ native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
 native-clang_CFLAGS = $(HOST_CFLAGS) -O2
+native-ibv_CC     := $(GCC)
+native-ibv_CFLAGS  = $(HOST_CFLAGS) -O2 -DSNIC_IBV
 fuzz_CC           := $(CLANG)
 fuzz_CFLAGS        = $(HOST_CFLAGS) -O1 -fsanitize=fuzzer-no-link,address,undefined \
                      -fno-sanitize-recover=undefined -DFUZZING
@@ -68,7 +71,25 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
 # What the firmware's sources need beside a C library, on the host's side.
 HOST_LIBS := -l:libbearssl.a
 
-CONFIGS := unit unit-clang unit-tsan sim native native-clang fuzz host
+# What runs at start, on administration and in reports is compiled for size: the text has a budget.
+COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+             $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
+               namespaces.c) \
+             $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
+               nvme_drv_state.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
+               route.c) \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
+               virtio_net_start.c virtio_pci.c) \
+             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
+             $(wildcard boards/qemu-virt/*.c boards/template/*.c)
+# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
+COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
+cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
+
+CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
 include $(wildcard boards/*/board.mk)
@@ -79,7 +100,7 @@ define config_rules
 $(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,CC,$$< [$(1)])
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) -MMD -MP -c $$< -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) -MMD -MP -c $$< -o $$@
 
 $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,AS,$$< [$(1)])
@@ -88,8 +109,8 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS)' > $$@
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
@@ -115,6 +136,21 @@ $(B)/$(1)/snic: $$(call objects,$(1),$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) $(NAT
 	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$^ $(HOST_LIBS) -o $$@
 endef
 $(foreach c,native native-clang,$(eval $(call native_rules,$(c))))
+
+# The same with rdma-core's libraries: an RNIC (or rxe) of this machine carries the fabric.
+IBV_LIBS := -lrdmacm -libverbs
+
+$(B)/native-ibv/snic: $(call objects,native-ibv,$(NATIVE_SRCS) $(APP_SRCS) $(FW_SRCS) \
+                        $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
+
+# Runs where there is an RDMA device: in a guest of the rack.
+$(B)/host/ibv_check: $(call objects,native-ibv,$(wildcard tests/native/ibv_*.c) \
+                       $(FW_SRCS) $(NATIVE_HAL) $(IBV_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(native-ibv_CC) $(native-ibv_CFLAGS) $^ $(HOST_LIBS) $(IBV_LIBS) -o $@
 
 # --- pcielink and other host programs -----------------------------------------------------------
 
@@ -229,8 +265,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 	@$(MAKE) -j2 build-all
 
 .PHONY: build-all
-build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/host/pcielink \
-           $(B)/host/fabric $(NATIVE_TESTS)
+build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

@@ -17,6 +17,8 @@ PACKAGES = {
     "llvm": "objcopy, size, symbolizer for sanitizer reports",
     "clang-format": "make format",
     "libcmocka-dev": "unit tests",
+    "libibverbs-dev": "native board with rdma-core: an RNIC of this machine",
+    "librdmacm-dev": "the same",
     "libfdt-dev": "unit tests of the device tree reader",
     "libbearssl-dev": "cryptography: the cipher of the random generator",
     "device-tree-compiler": "device trees of the tests",
@@ -24,6 +26,7 @@ PACKAGES = {
     "zstd": "unpacks the guests' kernels",
     "xz-utils": "unpacks newlib's source",
     "debian-archive-keyring": "checks signatures of fetched packages",
+    "tshark": "reads the captures of the rack's Ethernet",
     "git": "file lists for the style checks",
 }
 # clang only recommends its sanitizer and fuzzer runtimes; their package name carries the version

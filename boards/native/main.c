@@ -20,6 +20,9 @@
 #include "hal/console.h"
 #include "hal/cpu.h"
 #include "hal/native/eth_dgram.h"
+#ifdef SNIC_IBV
+#include "hal/native/ibv/rdma_ibv.h"
+#endif
 #include "hal/native/native.h"
 #include "hal/native/pcie_ep_native.h"
 #include "sched/sched.h"
@@ -42,9 +45,12 @@ struct options {
 };
 
 static char **arguments; /* for board_reset() */
+static const char *rdma_names[LIMIT_ETH_PORTS];
+static uint32_t rdma_count;
 
 static const char usage[] =
-    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET] FOLDER...\n"
+    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET]\n"
+    "            [--rdma DEVICE] FOLDER...\n"
     "\n"
     "Serves an NVMe controller to a vfio-user client (QEMU 10.1 or later) at FOLDER/cntrl, one\n"
     "controller for each folder, up to 4. Ends on SIGINT or SIGTERM.\n"
@@ -53,6 +59,9 @@ static const char usage[] =
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
     "  --fabric SOCKET      an Ethernet port, MTU 4200: frames are datagrams, received at the\n"
     "                       unix socket SOCKET and sent to SOCKET.switch; up to 4 times\n"
+    "  --rdma DEVICE        the fabric is an RNIC of this machine (rdma link), like rxe0; again "
+    "for\n"
+    "                       more. Only in the build with rdma-core: make build/native-ibv/snic\n"
     "\n"
     "Configuration words:\n"
     "  cores=N              reactors, each a thread, 1..4 (default 1)\n"
@@ -67,6 +76,18 @@ static const char usage[] =
     "  sgl=on|off           offer SGLs (default on)\n"
     "  dbbuf=auto|on|off    offer doorbell buffers (default: with trapped doorbells)\n"
     "  dstrd=N              doorbell stride 4 << N bytes, 0..4 (default: mapped 4, trapped 0)\n"
+    "Words about Ethernet ports; KEY.P=VALUE is for port P = 0..3, else addresses are port 0's "
+    "and\n"
+    "the rest every port's:\n"
+    "  ip=A.B.C.D/N, gw=A.B.C.D     IPv4 address, router in its network (default none)\n"
+    "  ip6=ADDRESS/N, gw6=ADDRESS   the same for IPv6, beside the link-local address\n"
+    "  vlan=N               every frame is tagged so, 1..4094 (default 0: untagged)\n"
+    "  mtu=N                of IP packets, 1280..9000 (default and at most: the port's)\n"
+    "  ecn=on|off           RDMA packets say that they heed congestion marks (default on)\n"
+    "  diag=LIST            services for anybody there: rping, perf (default none)\n"
+    "  rping.port=N         where rping clients are served (default 7174)\n"
+    "  perf.port=N          where perftest clients are, such as ib_write_bw -R (default 18515)\n"
+    "  perf.size=SIZE       their largest message, 4K..64M (default 8M)\n"
     "\n"
     "example: snic --config \"ns=ram:1G,ram:64M:4096\" /tmp/nvme0\n";
 
@@ -88,6 +109,30 @@ void board_reset(void)
     fprintf(stderr, "snic: restart: %s\n", strerror(errno));
     exit(1);
 }
+
+/* --- RNICs --------------------------------------------------------------------------------- */
+
+#ifdef SNIC_IBV
+static const bool has_rdma_core = true;
+
+static enum status open_rdma(uint32_t index, struct rdma_device **out)
+{
+    struct rdma_ibv_config config;
+
+    rdma_ibv_config_default(&config);
+    config.name = rdma_names[index];
+    return rdma_ibv_open(&config, out);
+}
+#else
+static const bool has_rdma_core = false;
+
+static enum status open_rdma(uint32_t index, struct rdma_device **out)
+{
+    (void)index;
+    (void)out;
+    return STATUS_UNSUPPORTED;
+}
+#endif
 
 /* --- main ---------------------------------------------------------------------------------- */
 
@@ -126,6 +171,18 @@ static bool refuse(const char *word, const char *why)
     return false;
 }
 
+static bool parse_rdma(const char *value)
+{
+    if (!has_rdma_core) {
+        return refuse("--rdma", "this build is without rdma-core");
+    }
+    if (value == NULL || rdma_count == LIMIT_ETH_PORTS) {
+        return refuse("--rdma", value == NULL ? "a device must follow" : "one device too many");
+    }
+    rdma_names[rdma_count++] = value;
+    return true;
+}
+
 static bool parse(int argc, char **argv, struct options *options)
 {
     /* Words that stand later win: one reactor unless somebody asks for more. */
@@ -152,6 +209,11 @@ static bool parse(int argc, char **argv, struct options *options)
                 return refuse(argv[i], "a socket must follow, at most 4 of them");
             }
             options->sockets[options->socket_count++] = value;
+            i++;
+        } else if (strcmp(argv[i], "--rdma") == 0) {
+            if (!parse_rdma(value)) {
+                return false;
+            }
             i++;
         } else if (argv[i][0] == '-') {
             return refuse(argv[i], "no such option");
@@ -297,6 +359,8 @@ int main(int argc, char **argv)
         return 1;
     }
     board.ep_count = options.folder_count;
+    board.rdma_count = rdma_count;
+    board.rdma_open = open_rdma;
     int error = pcie_ep_native_start(options.folders, options.folder_count, &options.ep, board.eps);
     if (error != 0) {
         close_fabric(&board);

@@ -210,6 +210,7 @@ void app_main(const struct board *board)
     if (app.function_count == 0) {
         LOG_WARN("app: no host side: this board has no endpoint function");
     }
+    app_fabric_start();
     app_console_start();
     cores_start();
     board_seal_heap();

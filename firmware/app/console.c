@@ -5,7 +5,7 @@
  * Leaves out: history and editing beyond backspace. The management protocol comes later and stands
  * beside it.
  */
-#include "app/app_priv.h"
+#include "app/console_priv.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,11 +28,10 @@ static struct {
     uint64_t looked_ns;
     char line[LINE_BYTES];
     uint32_t used;
+    bool is_pending; /* a command answers later, and prints the prompt then */
 } console;
 
-static void say(const char *format, ...) PRINTF_LIKE(1, 2);
-
-static void say(const char *format, ...)
+void console_say(const char *format, ...)
 {
     char text[192];
     va_list args;
@@ -44,126 +43,30 @@ static void say(const char *format, ...)
     }
 }
 
-static void say_number(const char *group, unsigned index, const char *name, uint64_t value)
+void console_say_number(const char *group, unsigned index, const char *name, uint64_t value)
 {
-    say("%s%u.%s %llu\n", group, index, name, (unsigned long long)value);
+    console_say("%s%u.%s %llu\n", group, index, name, (unsigned long long)value);
 }
 
 /* --- commands ------------------------------------------------------------------------------ */
 
-static void stats_of_function(uint32_t index)
-{
-    struct nvme_ep_stats s = nvme_ep_stats(app.functions[index].ep, NVME_EP_ALL_CORES);
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {
-        {"commands", s.sqe_count},
-        {"completions", s.cqe_count},
-        {"interrupts", s.irq_count},
-        {"sqe_reads", s.sqe_reads.count},
-        {"sqe_read_bytes", s.sqe_reads.bytes},
-        {"list_reads", s.list_reads.count},
-        {"list_read_bytes", s.list_reads.bytes},
-        {"cqe_writes", s.cqe_writes.count},
-        {"cqe_write_bytes", s.cqe_writes.bytes},
-        {"data_to_host", s.data_to_host.count},
-        {"data_to_host_bytes", s.data_to_host.bytes},
-        {"data_from_host", s.data_from_host.count},
-        {"data_from_host_bytes", s.data_from_host.bytes},
-        {"staged_bytes", s.staged_bytes},
-        {"doorbell_errors", s.doorbell_error_count},
-        {"bad_addresses", s.bad_address_count},
-        {"pool_empty", s.pool_empty_count},
-        {"cq_full", s.cq_full_count},
-        {"dropped", s.dropped_count},
-        {"cancels", s.cancel_count},
-        {"fences", s.fence_count},
-    };
-    for (uint32_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        say_number("fn", index, rows[i].name, rows[i].value);
-    }
-}
-
-static void command_stats(void)
-{
-    for (uint32_t i = 0; i < app.function_count; i++) {
-        stats_of_function(i);
-    }
-    for (uint32_t i = 0; i < app.drive_count; i++) {
-        if (app.drives[i] == NULL) {
-            continue;
-        }
-        struct nvme_drv_stats s = nvme_drv_stats(app.drives[i]);
-        say_number("drive", i, "commands", s.command_count);
-        say_number("drive", i, "splits", s.split_count);
-        say_number("drive", i, "staged_bytes", s.bounced_bytes);
-        say_number("drive", i, "errors", s.error_count);
-        say_number("drive", i, "timeouts", s.timeout_count);
-        say_number("drive", i, "aborts", s.abort_count);
-        say_number("drive", i, "resets", s.reset_count);
-        say_number("drive", i, "bad_completions", s.bad_completion_count);
-    }
-}
-
-static void command_status(void)
-{
-    say("uptime_ms %llu\n", (unsigned long long)(clock_now_ns() / NS_PER_MS));
-    for (uint32_t i = 0; i < app.function_count; i++) {
-        struct nvme_ep_snapshot s = nvme_ep_snapshot(app.functions[i].ep);
-        say("fn%u.name %s\n", (unsigned)i, app.functions[i].pcie->name);
-        say("fn%u.state %s\n", (unsigned)i, nvme_ep_state_name(s.state));
-        say("fn%u.cc 0x%08x\nfn%u.csts 0x%08x\n", (unsigned)i, (unsigned)s.cc, (unsigned)i,
-            (unsigned)s.csts);
-        say_number("fn", i, "submission_queues", s.sq_count);
-        say_number("fn", i, "completion_queues", s.cq_count);
-        say_number("fn", i, "view_generation", s.view_generation);
-        for (uint32_t core = 0; core < sched_core_count(); core++) {
-            say("fn%u.core%u.in_flight %u\n", (unsigned)i, (unsigned)core,
-                (unsigned)s.in_flight[core]);
-        }
-    }
-    for (uint32_t i = 0; i < app.drive_count; i++) {
-        if (app.drives[i] == NULL) {
-            continue;
-        }
-        say("drive%u.name %s\n", (unsigned)i, nvme_drv_name(app.drives[i]));
-        say("drive%u.state %s\n", (unsigned)i, nvme_drv_state_name(nvme_drv_state(app.drives[i])));
-    }
-}
-
-static void command_queues(void)
-{
-    say("fn qid core  sq size head tail   cq size head tail vector held    commands\n");
-    for (uint32_t i = 0; i < app.function_count; i++) {
-        for (uint16_t qid = 0; qid <= LIMIT_IO_QUEUES; qid++) {
-            struct nvme_ep_queue_info q = nvme_ep_queue_info(app.functions[i].ep, qid);
-            if (q.sq_size == 0 && q.cq_size == 0) {
-                continue;
-            }
-            say("%2u %3u %4u     %4u %4u %4u     %4u %4u %4u %6u %4u %11llu\n", (unsigned)i, qid,
-                q.core, q.sq_size, q.sq_head, q.sq_tail, q.cq_size, q.cq_head, q.cq_tail,
-                q.cq_vector, q.cq_held, (unsigned long long)q.sqe_count);
-        }
-    }
-}
-
 static void say_poller(const struct poller *poller, void *ctx)
 {
     (void)ctx;
-    say("  %-16s %12llu turns %12llu work %9llu ms busy\n", poller->name,
-        (unsigned long long)poller->run_count, (unsigned long long)poller->work_count,
-        (unsigned long long)(poller->busy_ns / NS_PER_MS));
+    console_say("  %-16s %12llu turns %12llu work %9llu ms busy\n", poller->name,
+                (unsigned long long)poller->run_count, (unsigned long long)poller->work_count,
+                (unsigned long long)(poller->busy_ns / NS_PER_MS));
 }
 
 static void command_reactors(void)
 {
     for (uint32_t core = 0; core < sched_core_count(); core++) {
         struct sched_stats s = sched_stats(core);
-        say("core%u: %llu turns, %llu busy, %llu messages, slept %llu times, %llu ms\n",
-            (unsigned)core, (unsigned long long)s.turn_count, (unsigned long long)s.busy_turn_count,
-            (unsigned long long)s.msg_count, (unsigned long long)s.sleep_count,
-            (unsigned long long)(s.sleep_ns / NS_PER_MS));
+        console_say("core%u: %llu turns, %llu busy, %llu messages, slept %llu times, %llu ms\n",
+                    (unsigned)core, (unsigned long long)s.turn_count,
+                    (unsigned long long)s.busy_turn_count, (unsigned long long)s.msg_count,
+                    (unsigned long long)s.sleep_count,
+                    (unsigned long long)(s.sleep_ns / NS_PER_MS));
         sched_visit_pollers(core, say_poller, NULL);
     }
 }
@@ -180,40 +83,82 @@ static void command_panic(void)
 
 static void command_help(void);
 
+/* Words behind a command's name are its arguments; only some take any. */
 static const struct {
     const char *name;
+    const char *arguments;
     const char *text;
     void (*run)(void);
+    void (*run_with)(char *arguments);
 } commands[] = {
-    {"help", "this text", command_help},
-    {"status", "states of functions and drives", command_status},
-    {"stats", "counters of functions and drives", command_stats},
-    {"queues", "every queue pair as it is now", command_queues},
-    {"reactors", "turns, work and sleep of every core and poller", command_reactors},
-    {"reset", "warm reset of the board", command_reset},
-    {"panic", "die on purpose, to see the dump", command_panic},
+    {"help", "", "this text", command_help, NULL},
+    {"status", "", "states of functions and drives", console_status, NULL},
+    {"stats", "", "counters of functions and drives", console_stats, NULL},
+    {"queues", "", "every queue pair as it is now", console_queues, NULL},
+    {"net", "", "addresses, neighbours and counters of Ethernet ports", console_net, NULL},
+    {"rdma", "", "RDMA devices, their queue pairs, connections, services", console_rdma, NULL},
+    {"ping", "ADDRESS", "one ICMP echo", NULL, console_ping},
+    {"rping", "ADDRESS [COUNT] [SIZE] [CONNECTIONS]",
+     "RDMA echoes with an rping server, 10 of 64 bytes", NULL, console_rping},
+    {"reactors", "", "turns, work and sleep of every core and poller", command_reactors, NULL},
+    {"reset", "", "warm reset of the board", command_reset, NULL},
+    {"panic", "", "die on purpose, to see the dump", command_panic, NULL},
 };
 
 static void command_help(void)
 {
     for (uint32_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        say("  %-10s %s\n", commands[i].name, commands[i].text);
+        char usage[48];
+        snprintf(usage, sizeof(usage), "%s %s", commands[i].name, commands[i].arguments);
+        console_say("  %-29s %s\n", usage, commands[i].text);
     }
 }
 
 /* --- lines --------------------------------------------------------------------------------- */
 
-static void line_run(const char *line)
+char *console_take_word(char **text)
 {
+    char *word = *text + strspn(*text, " ");
+    char *end = word + strcspn(word, " ");
+
+    *text = *end == '\0' ? end : end + 1;
+    *end = '\0';
+    return word;
+}
+
+static void line_run(char *line)
+{
+    char *name = console_take_word(&line);
     for (uint32_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        if (strcmp(line, commands[i].name) == 0) {
-            commands[i].run();
-            return;
+        if (strcmp(name, commands[i].name) != 0) {
+            continue;
         }
+        if (commands[i].run_with != NULL) {
+            commands[i].run_with(line);
+        } else {
+            commands[i].run();
+        }
+        return;
     }
-    if (line[0] != '\0') {
-        say("no command '%s'; try help\n", line);
+    if (name[0] != '\0') {
+        console_say("no command '%s'; try help\n", name);
     }
+}
+
+void console_later(void)
+{
+    console.is_pending = true;
+}
+
+bool console_is_pending(void)
+{
+    return console.is_pending;
+}
+
+void console_answered(void)
+{
+    console.is_pending = false;
+    console_say(PROMPT);
 }
 
 static void line_byte(char c)
@@ -221,13 +166,15 @@ static void line_byte(char c)
     if (c == '\r' || c == '\n') {
         console.line[console.used] = '\0';
         console.used = 0;
-        say("\n");
+        console_say("\n");
         line_run(console.line);
-        say(PROMPT);
+        if (!console.is_pending) {
+            console_say(PROMPT);
+        }
     } else if (c == '\b' || c == 0x7f) {
         if (console.used > 0) {
             console.used--;
-            say("\b \b");
+            console_say("\b \b");
         }
     } else if (c >= ' ' && c < 0x7f && console.used < LINE_BYTES - 1) {
         console.line[console.used++] = c;
@@ -267,5 +214,5 @@ void app_console_start(void)
 {
     console.poller = (struct poller){.name = "console", .run = console_run, .arm = console_arm};
     sched_poller_add(&console.poller);
-    say(PROMPT);
+    console_say(PROMPT);
 }

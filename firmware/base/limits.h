@@ -50,6 +50,27 @@
 /* Ethernet ports: one for each core that speaks to the fabric. */
 #define LIMIT_ETH_PORTS LIMIT_CORES
 
+/* One port: frames under way, how many of them may carry a copied payload, neighbours known. */
+#define LIMIT_NET_BUFS      1024
+#define LIMIT_NET_BIG_BUFS  128
+#define LIMIT_NET_NEIGHBORS 256
+
+/* RDMA objects of one port. */
+#define LIMIT_RDMA_QPS    256
+#define LIMIT_RDMA_CQS    64
+#define LIMIT_RDMA_SRQS   16
+#define LIMIT_RDMA_PDS    16
+#define LIMIT_RDMA_MRS    256
+#define LIMIT_RDMA_KEYS   4096
+#define LIMIT_RDMA_AHS    64
+#define LIMIT_RDMA_CM_IDS 512 /* connections that are dying out included */
+
+/* Clients that the diagnostic services of one port serve at once: rping; perftest, of which each
+ * has a connection for control and others for data; and how many perftest clients have memory. */
+#define LIMIT_RPING_CONNS   8
+#define LIMIT_PERF_CONNS    16
+#define LIMIT_PERF_SESSIONS 4
+
 /* Pollers of one reactor. */
 #define LIMIT_POLLERS_PER_CORE 16
 

@@ -227,7 +227,7 @@ static void api_destroy(struct rdma_cm_id *id)
     if (id->state == RDMA_CM_LISTEN) {
         close_listener(c);
     }
-    /* The owner may destroy the QP from now on, and was allowed to do so before: then it is NULL. */
+    /* The owner may destroy the QP from now on, or has done so before: then it is NULL. */
     cm_qp_error(c);
     id->qp = NULL;
     id->event = NULL;

@@ -38,7 +38,7 @@ void cm_start_msg(struct cm_conn *c, uint8_t tries)
     cm_start_timer(c, c->wait_ns);
 }
 
-/* Once more, if there is a try left. The same bytes, with the same transaction ID (12.9.8.5). */
+/* Once more, if there is a try left. The same bytes, with the same transaction ID (12.9). */
 static bool repeat(struct cm_conn *c, uint8_t message)
 {
     if (c->tries_left == 0) {
@@ -223,7 +223,7 @@ static enum rdma_cm_state rep_mra(struct cm_conn *c, const struct cm_mad *mad)
     return keep(c, mad);
 }
 
-/* RTU, or the first packet of the connection (12.9.7.2). */
+/* RTU, or the first packet of the connection (12.9). */
 static enum rdma_cm_state confirmed(struct cm_conn *c, const struct cm_mad *mad)
 {
     (void)mad;
@@ -307,7 +307,7 @@ static enum rdma_cm_state dreq_timeout(struct cm_conn *c, const struct cm_mad *m
     return repeat(c, CM_OWES_DREQ) ? RDMA_CM_DREQ_SENT : over(c, mad);
 }
 
-/* Whatever state we are in, who disconnects gets his answer (12.10.2). */
+/* Whatever state we are in, who disconnects gets his answer (12.9). */
 static enum rdma_cm_state dreq_answer(struct cm_conn *c, const struct cm_mad *mad)
 {
     c->drep_tid = be64_get(mad->header.tid);
@@ -431,7 +431,7 @@ static handler *const table[CM_STATES][CM_INPUTS] = {
     [RDMA_CM_DEAD] = {[CM_IN_DREQ] = dreq_answer, [CM_IN_DESTROY] = keep},
 };
 
-/* Late packets: there and back, and the time that the peer takes to answer (12.9.8.4). A rejected
+/* Late packets: there and back, and the time that the peer takes to answer (12.9). A rejected
  * request stays until its sender would have repeated it. */
 static uint64_t timewait_ns(const struct cm_conn *c)
 {

@@ -1,5 +1,5 @@
 /*
- * CM: takes the queue pair of a connection through its states (IBA 10.3.1, table 92; 12.9.3.1 says
+ * CM: takes the queue pair of a connection through its states (IBA 10.3.1, table 92; 12.9 says
  * where each attribute comes from).
  */
 #include "rdma/cm_priv.h"

@@ -1,6 +1,6 @@
 /*
  * CM: what arrives at QP1. Finds the connection that a message is about, or answers as one who has
- * none (IBA 12.9.8.3); new requests. Nothing here trusts the sender: a message counts only when it
+ * none (IBA 12.9); new requests. Nothing here trusts the sender: a message counts only when it
  * comes from the address of the connection's peer and names the numbers of both sides.
  */
 #include "rdma/cm_priv.h"

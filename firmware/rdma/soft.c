@@ -5,6 +5,7 @@
 
 #include "hal/clock.h"
 #include "hal/cpu.h"
+#include "rdma/cm_soft.h"
 
 #define REAP_LOOK_NS (50 * NS_PER_US)
 #define MSG_BYTES_MAX \
@@ -90,7 +91,7 @@ static uint32_t run_active(struct soft_device *dev)
     return count;
 }
 
-/* Completions that waited for frames. Those that still wait are no work. */
+/* Completions that waited for frames. One that goes on waiting is no work: the core may sleep. */
 static uint32_t run_reaps(struct soft_device *dev)
 {
     struct list waiting = {&waiting, &waiting};
@@ -101,15 +102,16 @@ static uint32_t run_reaps(struct soft_device *dev)
     }
     while (!list_is_empty(&waiting)) {
         struct soft_qp *qp = LIST_ENTRY(list_pop_front(&waiting), struct soft_qp, reap_link);
+        uint32_t before = qp->req.tail;
         soft_complete(qp);
-        count += list_is_empty(&qp->reap_link);
+        count += qp->req.tail - before;
     }
     return count;
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
 
-void soft_event_raise(struct soft_device *dev, struct soft_event *event, enum rdma_event_type type)
+void soft_event_raise(struct soft_device *dev, struct soft_event *event, uint32_t type)
 {
     event->bits |= 1u << type;
     if (list_is_empty(&event->link)) {
@@ -123,7 +125,10 @@ static void deliver(struct soft_device *dev, struct soft_event *event)
     uint32_t bits = event->bits;
 
     event->bits = 0;
-    for (; bits != 0; bits &= bits - 1) {
+    if ((bits & SOFT_EVENT_CM) != 0 && dev->has_cm) {
+        rdma_cm_soft_comm_est(&dev->device, event->qp);
+    }
+    for (bits &= ~SOFT_EVENT_CM; bits != 0; bits &= bits - 1) {
         out.type = (enum rdma_event_type)lowest_bit(bits);
         counter_add(&dev->stats.events, 1);
         if (dev->device.event != NULL) {
@@ -234,6 +239,29 @@ static const struct rdma_ops ops = {
     .qp_visit = soft_qp_visit,
 };
 
+/* With a CM the device holds what that needs, beside what the caller asked for. */
+static struct rdma_soft_config with_cm(const struct rdma_soft_config *config)
+{
+    struct rdma_soft_config all = *config;
+
+    if (config->cm_id_count > 0) {
+        all.pd_count++;
+        all.cq_count++;
+        all.mr_count++;
+        all.ah_count += config->cm_id_count + RDMA_CM_SOFT_EXTRA_AHS;
+    }
+    return all;
+}
+
+static struct rdma_cm_soft_config cm_config(const struct rdma_soft_config *config)
+{
+    return (struct rdma_cm_soft_config){.id_count = config->cm_id_count,
+                                        .nif = config->nif,
+                                        .addr = net_if_addr,
+                                        .rng = config->rng,
+                                        .random = rng_u32};
+}
+
 /* The parts of the device's memory, one behind the other; counts when there is no memory. */
 struct carve {
     uint8_t *memory; /* NULL: count only */
@@ -277,15 +305,6 @@ static void carve_all(struct carve *c, const struct rdma_soft_config *config,
     *dev_out = dev;
 }
 
-uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
-{
-    struct carve c = {0};
-    struct soft_device *none;
-
-    carve_all(&c, config, &none);
-    return c.used_bytes;
-}
-
 static bool config_is_valid(const struct rdma_soft_config *config)
 {
     return config->nif != NULL && config->rng != NULL && config->rng->is_seeded &&
@@ -326,14 +345,44 @@ static void fill_attr(struct rdma_device_attr *attr, const struct rdma_soft_conf
         .sge_max = RDMA_SOFT_SGES,
         .rd_atomic_max = RDMA_SOFT_READS,
         .dest_rd_atomic_max = RDMA_SOFT_READS,
-        .path_mtu_max = largest_path_mtu(config->nif),
         .key_kind = RDMA_KEY_SCATTER,
     };
+}
+
+static uint64_t own_bytes(const struct rdma_soft_config *all)
+{
+    struct carve c = {0};
+    struct soft_device *none;
+
+    carve_all(&c, all, &none);
+    return c.used_bytes;
+}
+
+uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
+{
+    struct rdma_soft_config all = with_cm(config);
+    struct rdma_cm_soft_config cm = cm_config(config);
+    struct rdma_device device = {.ops = &ops}; /* as it will be: that is all that CM looks at */
+
+    if (config->cm_id_count == 0) {
+        return own_bytes(&all);
+    }
+    fill_attr(&device.attr, &all);
+    return own_bytes(&all) + rdma_cm_soft_memory_bytes(&device, &cm);
+}
+
+static void note_used(struct soft_device *dev)
+{
+    dev->own_pds = dev->pd_pool.count - dev->pd_pool.free_count;
+    dev->own_cqs = dev->cq_pool.count - dev->cq_pool.free_count;
+    dev->own_mrs = dev->region_pool.count - dev->region_pool.free_count;
 }
 
 enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
                            struct rdma_device **out)
 {
+    struct rdma_soft_config all = with_cm(config);
+    struct rdma_cm_soft_config cm = cm_config(config);
     struct carve c = {.memory = memory};
     struct soft_device *dev;
 
@@ -341,8 +390,8 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
         return STATUS_INVALID;
     }
     soft_icrc_init();
-    memset(memory, 0, rdma_soft_memory_bytes(config));
-    carve_all(&c, config, &dev);
+    memset(memory, 0, own_bytes(&all));
+    carve_all(&c, &all, &dev);
     enum status status = net_udp_bind(config->nif, ROCE_UDP_PORT, soft_rx, dev);
     if (status != STATUS_OK) {
         return status;
@@ -350,7 +399,8 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     dev->device.ops = &ops;
     dev->device.name = config->name;
     dev->device.core = cpu_self();
-    fill_attr(&dev->device.attr, config);
+    fill_attr(&dev->device.attr, &all);
+    dev->device.attr.path_mtu_max = largest_path_mtu(config->nif);
     dev->nif = config->nif;
     dev->rng = config->rng;
     dev->ecn = config->ecn;
@@ -366,7 +416,12 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     dev->poller = (struct poller){.name = "rdma", .run = soft_work, .arm = soft_arm, .ctx = dev};
     sched_poller_add(&dev->poller);
     *out = &dev->device;
-    return STATUS_OK;
+    if (config->cm_id_count > 0) {
+        status = rdma_cm_soft_init((uint8_t *)memory + c.used_bytes, &dev->device, &cm);
+        dev->has_cm = status == STATUS_OK;
+    }
+    note_used(dev);
+    return status;
 }
 
 /* --- reports ---------------------------------------------------------------------------------- */
@@ -376,14 +431,21 @@ const struct rdma_soft_stats *rdma_soft_stats(const struct rdma_device *device)
     return &((const struct soft_device *)(const void *)device)->stats;
 }
 
+/* But for what the CM keeps. */
+static bool is_full_but(const struct pool *pool, uint32_t own)
+{
+    return pool->count - pool->free_count == own;
+}
+
 bool rdma_soft_is_quiet(const struct rdma_device *device)
 {
     const struct soft_device *dev = (const struct soft_device *)(const void *)device;
 
-    return pool_is_full(&dev->qp_pool) && pool_is_full(&dev->region_pool) &&
-           pool_is_full(&dev->key_pool) && pool_is_full(&dev->cq_pool) &&
-           pool_is_full(&dev->srq_pool) && pool_is_full(&dev->pd_pool) &&
-           pool_is_full(&dev->ah_pool) && !dev->qps[0].is_used && list_is_empty(&dev->active) &&
+    return is_full_but(&dev->pd_pool, dev->own_pds) && is_full_but(&dev->cq_pool, dev->own_cqs) &&
+           is_full_but(&dev->region_pool, dev->own_mrs) && pool_is_full(&dev->qp_pool) &&
+           pool_is_full(&dev->key_pool) && pool_is_full(&dev->srq_pool) &&
+           pool_is_full(&dev->ah_pool) && dev->qps[0].is_used == dev->has_cm &&
+           (!dev->has_cm || rdma_cm_soft_is_quiet(device)) && list_is_empty(&dev->active) &&
            list_is_empty(&dev->acks) && list_is_empty(&dev->reaps) &&
            list_is_empty(&dev->ah_changes);
 }

@@ -39,6 +39,7 @@ struct rdma_soft_config {
     bool ecn;             /* packets are sent as ECN capable (RFC 3168), CNPs are heeded */
 };
 
+/* The counts alone matter: there need be no interface yet. */
 uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config);
 
 /* Makes the device in `memory` (64-byte aligned, stays), binds UDP port 4791 and adds its poller to

@@ -45,6 +45,10 @@ extern const uint32_t soft_rnr_timer_us[32];
 
 /* --- events: delivered by the poller ---------------------------------------------------------- */
 
+/* Beside those of the list: the first packet of a peer, for the CM. */
+#define SOFT_EVENT_CM_TYPE 31
+#define SOFT_EVENT_CM      (1u << SOFT_EVENT_CM_TYPE)
+
 /* In each object that can have one. */
 struct soft_event {
     struct list link;
@@ -343,6 +347,10 @@ struct soft_device {
     struct pool srq_pool;
     struct pool pd_pool;
     struct pool ah_pool;
+    bool has_cm;
+    uint32_t own_pds; /* of the CM */
+    uint32_t own_cqs;
+    uint32_t own_mrs;
     struct rdma_soft_stats stats;
 };
 
@@ -366,12 +374,21 @@ ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
 {
     return &qp->req.wqes[index & qp->req.mask];
 }
+/* What happened to those before it decides. */
+ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
+{
+    if (UNLIKELY(qp->req.has_local_error)) {
+        qp->req.has_local_error = false;
+        soft_wqe(qp, qp->req.next)->status = RDMA_WC_WR_FLUSH_ERR;
+    }
+}
 
 /* --- what the parts call of each other -------------------------------------------------------- */
 
 /* soft.c */
 void soft_qp_activate(struct soft_qp *qp); /* it has something to send */
-void soft_event_raise(struct soft_device *dev, struct soft_event *event, enum rdma_event_type type);
+/* `type`: enum rdma_event_type or SOFT_EVENT_CM_TYPE. */
+void soft_event_raise(struct soft_device *dev, struct soft_event *event, uint32_t type);
 
 /* soft_mem.c */
 void soft_mem_init(struct soft_device *dev);

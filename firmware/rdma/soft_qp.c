@@ -3,6 +3,10 @@
  */
 #include "rdma/soft_priv.h"
 
+#include "rdma/cm_soft.h"
+
+#define NUMBER_TRIES 64 /* of many thousands; one that is taken is rare */
+
 static uint32_t ring_entries(uint32_t count)
 {
     return count <= 1 ? 1 : 1u << (32 - __builtin_clz(count - 1));
@@ -38,16 +42,24 @@ static bool attr_is_valid(const struct soft_device *dev, const struct rdma_qp_in
            attr->recv_sge_count <= limits->sge_max;
 }
 
-/* The upper part of a number is random, the lower the place in the table. 0 and 1 are reserved, and
- * 0xffffff is multicast (IBA 3.5.10). */
+/* 0 and 1 are reserved, 0xffffff is multicast (IBA 3.5.10); one that a connection in time wait had
+ * must not come back yet (12.4.5). */
+static bool number_is_free(struct soft_device *dev, uint32_t number)
+{
+    return number > SOFT_QP1 && number != SOFT_QPN_MASK &&
+           !(dev->has_cm && rdma_cm_soft_is_qpn_busy(&dev->device, number));
+}
+
+/* The upper part of a number is random, the lower the place in the table. 0: none is free. */
 static uint32_t new_number(struct soft_device *dev, uint32_t index)
 {
-    uint32_t number;
-
-    do {
-        number = (rng_u32(dev->rng) << dev->qp_index_bits | index) & SOFT_QPN_MASK;
-    } while (number <= SOFT_QP1 || number == SOFT_QPN_MASK); /* bounded: the chance is tiny */
-    return number;
+    for (uint32_t i = 0; i < NUMBER_TRIES; i++) {
+        uint32_t number = (rng_u32(dev->rng) << dev->qp_index_bits | index) & SOFT_QPN_MASK;
+        if (number_is_free(dev, number)) {
+            return number;
+        }
+    }
+    return 0;
 }
 
 static void users_count(const struct soft_qp *qp, bool more)
@@ -82,6 +94,11 @@ enum status soft_qp_create(const struct rdma_qp_init_attr *attr, struct rdma_qp 
         }
     }
     uint32_t index = (uint32_t)(qp - dev->qps);
+    uint32_t number = index == 0 ? SOFT_QP1 : new_number(dev, index);
+    if (number == 0) {
+        pool_put(&dev->qp_pool, qp);
+        return STATUS_NO_SPACE;
+    }
     uint32_t send_entries = ring_entries(attr->send_wr_count);
     memset(qp, 0, sizeof(*qp));
     qp->qp = (struct rdma_qp){.pd = attr->pd,
@@ -89,7 +106,7 @@ enum status soft_qp_create(const struct rdma_qp_init_attr *attr, struct rdma_qp 
                               .recv_cq = attr->recv_cq,
                               .srq = attr->srq,
                               .ctx = attr->ctx,
-                              .num = index == 0 ? SOFT_QP1 : new_number(dev, index),
+                              .num = number,
                               .type = (uint8_t)attr->type,
                               .state = RDMA_QP_RESET};
     qp->dev = dev;
@@ -143,6 +160,9 @@ enum status soft_qp_destroy(struct rdma_qp *rdma_qp)
 
     if (!qp->is_dying) {
         qp->is_dying = true;
+        if (dev->has_cm && qp->index != 0) {
+            rdma_cm_soft_qp_gone(&dev->device, rdma_qp);
+        }
         qp->qp.state = RDMA_QP_RESET;
         soft_qp_clear(qp);
         list_remove(&qp->event.link);
@@ -165,6 +185,7 @@ void soft_qp_stop(struct soft_qp *qp)
         return;
     }
     qp->qp.state = RDMA_QP_ERR;
+    soft_forget_local_error(qp); /* one before it was the cause */
     timer_cancel(&qp->timer);
     qp->req.rto_ns = 0;
     qp->req.is_paused = false;

@@ -388,6 +388,7 @@ static void note_peer(struct soft_qp *qp)
     qp->stats.rx_packets++;
     if (UNLIKELY(!qp->comm_est)) {
         qp->comm_est = true;
+        soft_event_raise(qp->dev, &qp->event, SOFT_EVENT_CM_TYPE);
         if (qp->qp.state == RDMA_QP_RTR) {
             soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_COMM_EST);
         }

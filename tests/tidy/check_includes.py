@@ -2,12 +2,12 @@
 """Includes go downward only, and siblings never include each other.
 
   base < spec < hal contracts < sched < blk < {nvme, vol, net} < {rdma, nvme_ep, nvme_drv, nvmf}
-       < {nvmf_host, nvmf_tgt} < mgmt < app
+       < {nvmf_host, nvmf_tgt, diag} < mgmt < app
 
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
 Host tools, pcielink and fabric share only base and spec with the firmware; pcielink may use hal/native/vfu,
-hal/native its drivers and vfu.
+hal/native its drivers and vfu; hal/native/ibv implements a contract of rdma, and so may include it.
 Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
 """
 import os
@@ -16,7 +16,7 @@ import re
 import source
 
 LAYERS = [['base'], ['spec'], ['hal'], ['sched'], ['blk'], ['nvme', 'vol', 'net'],
-          ['rdma', 'nvme_ep', 'nvme_drv', 'nvmf'], ['nvmf_host', 'nvmf_tgt'], ['mgmt'], ['app']]
+          ['rdma', 'nvme_ep', 'nvme_drv', 'nvmf'], ['nvmf_host', 'nvmf_tgt', 'diag'], ['mgmt'], ['app']]
 LEVEL = {part: i for i, parts in enumerate(LAYERS) for part in parts}
 BOTTOM = {'base', 'spec', 'hal'}
 
@@ -28,10 +28,11 @@ ALLOWED = {
     'arch': BOTTOM,
     'driver': BOTTOM,
     'native': BOTTOM | {'driver', 'vfu'},
+    'ibv': BOTTOM | {'sched', 'net', 'rdma'},
     'vfu': {'base', 'spec'},
     'pcielink': {'base', 'spec', 'vfu'},
     'fabric': {'base', 'spec'},
-    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'sched'},
+    'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'ibv', 'sched'},
     'host_tools': {'base', 'spec'},
 }
 for part_, level_ in LEVEL.items():
@@ -42,6 +43,7 @@ PREFIXES = [  # the first that fits
     ('hal/arch/', 'arch'),
     ('hal/drivers/', 'driver'),
     ('hal/native/vfu/', 'vfu'),
+    ('hal/native/ibv/', 'ibv'),
     ('hal/native/', 'native'),
     ('boards/qemu-virt/pcielink/', 'pcielink'),
     ('boards/qemu-virt/fabric/', 'fabric'),

@@ -17,7 +17,7 @@ VOLATILE_HOME = 'hal/include/hal/mmio.h'
 # Per I/O nothing is formatted: these folders never call the printf family. snprintf and vsnprintf are
 # left to what speaks to people (log, app, mgmt, boot).
 DATA_PATH = re.compile(r'firmware/(spec|sched|blk|nvme|nvme_ep|nvme_drv|net|rdma|nvmf|nvmf_host|'
-                       r'nvmf_tgt|vol)/')
+                       r'nvmf_tgt|diag|vol)/')
 HEAP = re.compile(r'\b(malloc|calloc|realloc|free|aligned_alloc|posix_memalign|strdup|strndup|alloca)'
                   r'\s*\(')
 PRINTF = re.compile(r'\b(v?s?n?printf|vf?printf|fprintf|puts|putchar|sprintf)\s*\(')

@@ -37,15 +37,18 @@ TOOLS = {
     "pciutils": ["lspci", "setpci"],
     "iproute2": ["ip", "rdma"],
     "rdma-core": [],
-    "ibverbs-utils": ["ibv_devinfo"],
+    "ibverbs-utils": ["ibv_devinfo", "ibv_devices", "ibv_rc_pingpong"],
     "ibverbs-providers": [],
+    "rdmacm-utils": ["rping", "ucmatose", "rstream", "cmtime"],
+    "perftest": [f"ib_{what}_{kind}" for what in ("send", "write", "read") for kind in ("bw", "lat")],
+    "iputils-ping": ["ping"],
 }
 MODULES = """
     virtio_pci virtio_console virtio_net virtio_blk virtio_rng ext4 crc32c_generic crc32c_intel
     crct10dif_generic crct10dif_pclmul crc64_rocksoft_generic
     nvme vfio_pci vfio_iommu_type1 uio_pci_generic loop brd null_blk configfs af_packet
-    nvme_rdma nvme_tcp nvme_loop nvmet nvmet_rdma nvmet_tcp
-    rdma_rxe ib_uverbs rdma_ucm""".split()
+    8021q nvme_rdma nvme_tcp nvme_loop nvmet nvmet_rdma nvmet_tcp
+    rdma_rxe crc32_generic crc32_pclmul ib_uverbs rdma_ucm""".split()
 SHELL = "dash"
 FILES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guest")
 LIB = "usr/lib/x86_64-linux-gnu"
@@ -103,6 +106,7 @@ class Tree:
         stubs.make(f"{self.user}/usr/bin/fio", f"{self.user}/{LIB}", self.stubs)
         for program in (program for programs in TOOLS.values() for program in programs):
             self._add_program(program)
+        self._add_library("libgcc_s.so.1")  # glibc opens it when a thread ends by pthread_exit()
         self._add_rdma_providers()
         self._add_modules()
         self._add_files()

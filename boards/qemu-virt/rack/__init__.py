@@ -1,4 +1,4 @@
-"""The rack: a host VM, pcielink and the NIC, started and stopped as one.
+"""The rack: a host VM, pcielink and the NIC, peers and their Ethernet, started and stopped as one.
 
     from rack import Rack, RackConfig
     with Rack("mytest", RackConfig()) as rack:

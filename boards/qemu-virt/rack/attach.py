@@ -2,9 +2,11 @@
 """Reaches into the running rack (see up.py).
 
     attach.py host          the host's shell
+    attach.py peer          the shell of the first peer; peer2, ... likewise
     attach.py nic           the NIC's console
     attach.py run COMMAND   one shell command in the host; its output and exit code
 
+    --in GUEST              run it there: host, peer, peer2, ...
     --rack NAME             another rack than the one of `make rack`, below build/rack/
 """
 import argparse
@@ -21,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from rack.agent import Agent
 from rack.config import BUILD
 from rack.errors import GuestGone, RackError
-from rack.host import AGENT
+from rack.guest import agent_of, console_of
 from rack.sockets import connect
 
 LEAVE = b"\x1d"  # Ctrl-]
@@ -32,9 +34,9 @@ def main():
     folder = os.path.join(BUILD, "rack", arguments.rack)
     try:
         if arguments.what == "run":
-            _require(folder, AGENT)
+            _require(folder, agent_of(arguments.guest))
             return run(folder, arguments)
-        console = f"{arguments.what}.console"
+        console = console_of(arguments.what)
         _require(folder, console)
         bridge(connect(folder, console, timeout_s=1))
     except RackError as error:
@@ -48,17 +50,18 @@ def _require(folder, name):
     if os.path.exists(os.path.join(folder, name)):
         return
     if os.path.exists(os.path.join(folder, "host.console")):
-        raise RackError("this rack's NIC is no machine with a console")
+        raise RackError(f"this rack has no {name}: its NIC is no machine with a console, or the "
+                        "guest is not there")
     raise RackError("no rack is running: start one by `make rack`")
 
 
 def run(folder, arguments):
     """One command by the guest's agent, which serves one caller at a time."""
-    agent = Agent(folder, AGENT)
+    agent = Agent(folder, agent_of(arguments.guest))
     try:
         result = agent.start(" ".join(arguments.command), arguments.timeout).wait(check=False)
     except GuestGone as error:
-        raise RackError("the host is gone, or another program uses its agent") from error
+        raise RackError("the guest is gone, or another program uses its agent") from error
     finally:
         agent.close()
     print(result.out, end="")
@@ -99,8 +102,10 @@ def _copy(console):
 def _parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["host", "nic", "run"])
+    parser.add_argument("what", metavar="host|nic|peer|run")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    parser.add_argument("--in", dest="guest", default="host", metavar="GUEST",
+                        help="where to run it (host)")
     parser.add_argument("--rack", default="rack", help="name of the rack")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for run (600)")
     arguments = parser.parse_args()

@@ -16,9 +16,11 @@ MIB = 1 << 20
 
 
 @dataclass
-class RackConfig:
+class RackConfig:  # pylint: disable=too-many-instance-attributes
     """A rack of the default kind serves every test that does not say otherwise."""
-    board: str = "qemu-virt"       # "native": firmware as a process; "reference": QEMU's own NVMe
+    # "native": firmware as a process; "reference": QEMU's own NVMe; "none": no NIC, only peers
+    board: str = "qemu-virt"
+    host: bool = True              # a host VM
     guest: str = "guest-6.12"      # artifact with the host's kernel and userland
     host_cores: int = 2
     host_ram_bytes: int = 512 * MIB
@@ -36,13 +38,40 @@ class RackConfig:
     idle: str = "adaptive"
     firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")
     nic_args: str = ""             # more key=value words for the firmware
+    # Ethernet: 192.0.2.0/24 and fd00::/64; the NIC is 1 in both, the peers are 2, 3, ...
+    fabric: bool = False           # the switch; the NIC and the peers have a port each
+    peers: int = 1                 # Linux VMs on the switch
+    peer_cores: int = 1
+    peer_ram_bytes: int = 512 * MIB
+    mtu: int = 1500                # of IP; RoCE's path MTU is 1024 then, 4096 with 4200
+    vlan: int = 0                  # tag of all that carries IP; 0: none
+    fabric_seed: int = 1           # of the switch's faults
+    prefix: int = 24
+    prefix6: int = 64
+    nic_ip: str = "192.0.2.1"
+    nic_ip6: str = "fd00::1"
+    nic_mac: str = "52:54:00:00:00:01"
 
     def bootargs(self):
         """The firmware's configuration; keys are documented in firmware/app/config.h."""
         first = "ram:256M" if self.board == "native" else "drive:0"
         words = [f"cores={self.nic_cores}", f"idle={self.idle}",
-                 f"ns={self.namespaces or first + ',ram:64M'}", self.nic_args]
+                 f"ns={self.namespaces or first + ',ram:64M'}"]
+        if self.fabric:
+            words += [f"ip={self.nic_ip}/{self.prefix}", f"ip6={self.nic_ip6}/{self.prefix6}",
+                      f"mtu={self.mtu}", f"vlan={self.vlan}" if self.vlan else ""]
+        words.append(self.nic_args)
         return " ".join(word for word in words if word)
+
+    def peer_ip(self, number):
+        """Of the first peer (1) and so on."""
+        return f"192.0.2.{1 + number}"
+
+    def peer_ip6(self, number):
+        return f"fd00::{1 + number:x}"
+
+    def peer_mac(self, number):
+        return f"52:54:00:00:00:{1 + number:02x}"
 
     def drives_bytes(self):
         return [self.nic_drive_bytes] * self.nic_drives

@@ -1,10 +1,9 @@
 """pcielink: the model of the NIC's PCIe endpoint controller, between the two QEMUs."""
 import os
 
-from rack.config import BUILD, scaled
-from rack.errors import RackError
+from rack.config import BUILD
 from rack.process import Process
-from rack.sockets import connect
+from rack.sockets import ask_service
 
 PROGRAM = os.path.join(BUILD, "host", "pcielink")
 
@@ -30,18 +29,7 @@ class Link:
 
     def control(self, command, timeout_s=5):
         """One command: status, flr, link down, link up; returns the lines of the answer."""
-        client = connect(self.folder, "ctl")
-        client.settimeout(scaled(timeout_s))
-        lines = []
-        with client, client.makefile("r", encoding="utf-8") as answer:
-            client.sendall(command.encode() + b"\n")
-            for line in answer:
-                if line == "ok\n":
-                    return lines
-                if line.startswith("error:"):
-                    raise RackError(f"pcielink: {command}: {line.strip()}")
-                lines.append(line.strip())
-        raise RackError(f"pcielink ended during {command}")
+        return ask_service(self.folder, "ctl", "pcielink", command, timeout_s)
 
     def status(self):
         """{name: text} as pcielink sees the link."""

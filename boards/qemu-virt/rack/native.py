@@ -3,6 +3,7 @@ import os
 
 from rack.config import BUILD
 from rack.errors import RackError
+from rack.fabric import socket_of
 from rack.process import Process
 
 PROGRAM = os.path.join(BUILD, "native", "snic")
@@ -19,7 +20,9 @@ class Native:
         if not os.path.exists(PROGRAM):
             raise RackError(f"there is no native board at {PROGRAM}: run `make all` first")
         argv = [PROGRAM, "--config", self.config.bootargs(),
-                "--doorbells", self.config.doorbells, "."]
+                "--doorbells", self.config.doorbells]
+        argv += ["--fabric", socket_of("nic")] if self.config.fabric else []
+        argv.append(".")
         self.process = Process("native", argv, self.folder)
         self.process.wait_for_output("app: serving", 10)
 

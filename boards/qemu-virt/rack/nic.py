@@ -5,6 +5,7 @@ import time
 
 from rack.config import artifact, scaled
 from rack.errors import RackError
+from rack.fabric import netdev
 from rack.process import Process
 from rack.sockets import Qmp, connect
 
@@ -123,7 +124,7 @@ class Nic:
                                "discard=unmap",
                      "-device", f"nvme,drive=drive{number},serial=drive{number},"
                                 f"logical_block_size={size},physical_block_size={size}"]
-        return argv
+        return argv + (netdev("nic", config.nic_mac, config.mtu) if config.fabric else [])
 
 
 def _read_answer(console, echo, deadline_s):

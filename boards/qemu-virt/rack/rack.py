@@ -8,19 +8,23 @@ import time
 
 from rack.config import BUILD, RackConfig, fetch
 from rack.errors import RackError
+from rack.fabric import Fabric
 from rack.host import Host
 from rack.link import Link
 from rack.native import Native
 from rack.nic import Nic
+from rack.peer import Peer
 
 
 class Rack:
     """`with Rack("name") as rack:` — everything ends with the block, and with this program.
 
-    rack.host      the host VM: run(), spawn(), restart(), ...
+    rack.host      the host VM: run(), spawn(), restart(), ...; None without one
     rack.nic       the NIC's VM (board "qemu-virt"): ask(), restart(), log(), ...
     rack.link      pcielink (board "qemu-virt"): control()
     rack.native    the firmware as a process (board "native")
+    rack.fabric    the Ethernet switch (fabric=True): faults(), capture(), ...
+    rack.peer      the first Linux on it: run(), spawn(), put(), ...; rack.peers: all
     rack.folder    logs, sockets and drives: build/rack/<name>/
     """
 
@@ -30,7 +34,8 @@ class Rack:
         self.progress = progress or (lambda text: None)
         self.folder = os.path.join(BUILD, "rack", name)
         self.lock = None
-        self.host = self.nic = self.link = self.native = None
+        self.host = self.nic = self.link = self.native = self.fabric = None
+        self.peers = []
         self.ram_fd = -1
 
     def __enter__(self):
@@ -41,26 +46,21 @@ class Rack:
         self.stop()
 
     def start(self):
-        """Starts all and waits until the host takes commands."""
+        """Starts all and waits until the guests take commands."""
         end_by_exception_on_sigterm()
         try:
             self._prepare()
+            self._start_fabric()
             self._start_device()
-            self.progress("starting the host VM" + self._accel_text())
-            self.host.start()
-            start_s = time.monotonic()
-            self.host.wait_until_up()
-            self.progress(f"host is up: Linux {self.host.agent.kernel}, "
-                          f"booted in {time.monotonic() - start_s:.1f} s")
+            self._start_guests()
         except BaseException:
             self.stop()
             raise
 
     def stop(self):
-        """Ends all that runs, host first as it uses the others."""
-        for part in (self.host, self.nic, self.native, self.link):
-            if part:
-                part.stop()
+        """Ends all that runs, guests first as they use the others."""
+        for part in self._all():
+            part.stop()
         if self.ram_fd >= 0:
             os.close(self.ram_fd)
             self.ram_fd = -1
@@ -70,8 +70,16 @@ class Rack:
 
     def parts(self):
         """The processes, by the names of their logs."""
-        return [part.process for part in (self.host, self.nic, self.native, self.link)
-                if part and part.process]
+        return [part.process for part in self._all() if part.process]
+
+    @property
+    def peer(self):
+        """The first of the peers."""
+        return self.peers[0]
+
+    def guests(self):
+        """The Linux VMs."""
+        return [guest for guest in [self.host, *self.peers] if guest]
 
     def require_running(self):
         """RackError if one of them ended by itself."""
@@ -79,21 +87,27 @@ class Rack:
             process.require_running()
 
     def answers(self):
-        """True if all parts run, the host takes commands, and its drive answers an identify."""
+        """True if all parts run, the guests take commands, and the host's drive answers an
+        identify."""
         try:
             self.require_running()
-            self.host.run("true", 10)
-            return self.host.run("nvme id-ctrl /dev/nvme0", 15, check=False).code == 0
+            for guest in self.guests():
+                guest.run("true", 10)
+            return (self.host is None or
+                    self.host.run("nvme id-ctrl /dev/nvme0", 15, check=False).code == 0)
         except RackError:
             return False
 
     def last_words(self, lines):
-        """[(title, text)]: the end of what the host's kernel, the NIC and the processes said."""
+        """[(title, text)]: the end of what the guests' kernels, the NIC and the processes said."""
         words = []
-        try:
-            words.append(("host's kernel", self.host.run(f"dmesg | tail -{lines}", 10, False).out))
-        except (RackError, AttributeError):
-            words.append(("host's console", _tail(os.path.join(self.folder, "host.log"), lines)))
+        for guest in self.guests():
+            try:
+                said = guest.run(f"dmesg | tail -{lines}", 10, False).out
+                words.append((f"{guest.name}'s kernel", said))
+            except (RackError, AttributeError):
+                said = _tail(os.path.join(self.folder, f"{guest.name}.log"), lines)
+                words.append((f"{guest.name}'s console", said))
         if self.nic:
             words.append(("NIC's console", _tail(os.path.join(self.folder, "nic.log"), lines)))
         for process in self.parts():
@@ -117,7 +131,13 @@ class Rack:
         fetch(self.config)
         self.ram_fd = os.memfd_create("snic-host-ram")
         os.ftruncate(self.ram_fd, self.config.host_ram_bytes)
-        self.host = Host(self.config, self.folder, self.ram_fd)
+        if self.config.host:
+            self.host = Host(self.config, self.folder, self.ram_fd)
+
+    def _all(self):
+        """The parts in the order in which they end."""
+        parts = [*self.guests(), self.nic, self.native, self.link, self.fabric]
+        return [part for part in parts if part]
 
     def _take_lock(self):
         self.lock = open(os.path.join(self.folder, "lock"), "a", encoding="utf-8")
@@ -143,11 +163,33 @@ class Rack:
             self.native = Native(config, self.folder)
             self.progress(f"starting the native board ({config.bootargs()})")
             self.native.start()
-        elif config.board != "reference":
+        elif config.board not in ("reference", "none"):
             raise RackError(f"no such board: {config.board}")
 
-    def _accel_text(self):
-        return " (no usable KVM: emulated, slower)" if self.host.accel == "tcg" else ""
+    def _start_fabric(self):
+        config = self.config
+        if not config.fabric:
+            return
+        peers = [Peer(config, self.folder, number) for number in range(1, 1 + config.peers)]
+        stations = ([] if config.board == "none" else ["nic"]) + [peer.name for peer in peers]
+        self.fabric = Fabric(self.folder, stations, config.fabric_seed)
+        self.progress("starting the Ethernet switch")
+        self.fabric.start()
+        self.peers = peers
+
+    def _start_guests(self):
+        """All of them boot at the same time."""
+        for guest in self.guests():
+            slow = " (no usable KVM: emulated, slower)" if guest.accel == "tcg" else ""
+            self.progress(f"starting the {guest.name} VM{slow}")
+            guest.start()
+        start_s = time.monotonic()
+        for guest in self.guests():
+            guest.wait_until_up()
+            self.progress(f"{guest.name} is up: Linux {guest.agent.kernel}, "
+                          f"booted in {time.monotonic() - start_s:.1f} s")
+        for peer in self.peers:
+            peer.set_up()
 
 
 def end_by_exception_on_sigterm():

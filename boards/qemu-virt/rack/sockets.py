@@ -28,6 +28,22 @@ def connect(folder, name, timeout_s=10):
         os.close(folder_fd)
 
 
+def ask_service(folder, name, who, command, timeout_s=5):
+    """One command to a program of the rack; returns the lines of its answer before the "ok"."""
+    client = connect(folder, name)
+    client.settimeout(scaled(timeout_s))
+    lines = []
+    with client, client.makefile("r", encoding="utf-8") as answer:
+        client.sendall(command.encode() + b"\n")
+        for line in answer:
+            if line == "ok\n":
+                return lines
+            if line.startswith("error:"):
+                raise RackError(f"{who}: {command}: {line.strip()}")
+            lines.append(line.strip())
+    raise RackError(f"{who} ended during {command}")
+
+
 class Qmp:
     """Commands to a running QEMU; events are dropped."""
 

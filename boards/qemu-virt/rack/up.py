@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Starts the rack and leaves it running in the background.
 
-    up.py [--board B] [--guest G] [--nic-args WORDS]      start (see attach.py for how to reach it)
+    up.py [--board B] [--guest G] [--nic-args WORDS] [--fabric [--mtu N]]
+                                                          start (see attach.py for how to reach it)
     up.py stop                                            end it
     up.py status                                          what runs
 """
@@ -31,7 +32,8 @@ def main():
     if arguments.action == "status":
         return status()
     config = RackConfig(board=arguments.board, guest=arguments.guest, nic_args=arguments.nic_args,
-                        doorbells=arguments.doorbells, nic_cores=arguments.nic_cores)
+                        doorbells=arguments.doorbells, nic_cores=arguments.nic_cores,
+                        fabric=arguments.fabric, mtu=arguments.mtu)
     return start(config)
 
 
@@ -88,7 +90,8 @@ def _keep(config, write_fd):
         with Rack(NAME, config, progress=lambda text: report.write(text + "\n")) as rack:
             with open(PID_FILE, "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()}\n")
-            rack.host.disconnect()
+            for guest in rack.guests():
+                guest.disconnect()
             report.write("up\n")
             report.close()
             while True:
@@ -145,6 +148,8 @@ def _how_to_reach():
     attach, up = f"{here}/attach.py", f"{here}/up.py"
     lines = [f"  the host's shell       {attach} host",
              f"  one command there      {attach} run 'nvme list'"]
+    if os.path.exists(os.path.join(FOLDER, "peer.console")):
+        lines.append(f"  the peer's shell       {attach} peer     (run --in peer: one command)")
     if os.path.exists(os.path.join(FOLDER, "nic.console")):
         lines.append(f"  the NIC's console      {attach} nic      (type help)")
     lines += [f"  logs                   {os.path.relpath(FOLDER, TOP)}/",
@@ -163,6 +168,9 @@ def _parse_arguments():
     parser.add_argument("--nic-args", default="", help="more key=value words for the firmware")
     parser.add_argument("--nic-cores", type=int, default=default.nic_cores)
     parser.add_argument("--doorbells", default=default.doorbells, choices=["mapped", "trapped"])
+    parser.add_argument("--fabric", action="store_true",
+                        help="with an Ethernet switch and a Linux peer on it")
+    parser.add_argument("--mtu", type=int, default=default.mtu, help="of IP, with --fabric")
     return parser.parse_args()
 
 

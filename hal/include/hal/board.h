@@ -13,8 +13,11 @@
 #include <stdint.h>
 #include "base/compiler.h"
 #include "base/limits.h"
+#include "base/status.h"
 #include "hal/eth.h"
 #include "hal/pcie_ep.h"
+
+struct rdma_device; /* rdma/types.h */
 
 struct board {
     const char *name;    /* "qemu-virt", "native" */
@@ -25,6 +28,9 @@ struct board {
     struct pcie_ep *eps[LIMIT_FUNCTIONS];
     uint32_t eth_count; /* Ethernet ports; 0: no fabric */
     struct eth_port *eths[LIMIT_ETH_PORTS];
+    uint32_t rdma_count; /* RNICs of an operating system (native board); 0: none */
+    /* Opens the `index`-th of them. On the core that will own it, after sched_init(). */
+    enum status (*rdma_open)(uint32_t index, struct rdma_device **out);
     void *pool_base;     /* RAM that nobody uses, 2 MiB aligned where there is so much: RAM disks */
     uint64_t pool_bytes; /* devices can reach it; its content is undefined ... */
     bool pool_is_zero;   /* ... or zero, and touching it costs memory */

@@ -81,7 +81,7 @@ void rig_turn(void)
 void rig_advance(uint64_t duration_ns)
 {
     while (duration_ns > 0) {
-        uint64_t step_ns = duration_ns < 50 * NS_PER_MS ? duration_ns : 50 * NS_PER_MS;
+        uint64_t step_ns = duration_ns < 5 * NS_PER_MS ? duration_ns : 5 * NS_PER_MS;
         native_clock_advance(step_ns);
         rig_turn();
         duration_ns -= step_ns;

@@ -2,21 +2,18 @@
 
 #include <stdlib.h>
 
-static bool is_started; /* the scheduler; the first rig of a test does it */
-static uint32_t rig_count;
+void rig_start(void)
+{
+    native_clock_set(1000 * NS_PER_S);
+    sched_init(1, SCHED_IDLE_POLL);
+    (void)sched_turn();
+}
 
 void rig_init(struct rig *rig, uint8_t last, const struct rdma_cm_soft_config *given)
 {
     struct rdma_cm_soft_config config;
 
     memset(rig, 0, sizeof(*rig));
-    if (!is_started) {
-        native_clock_set(1000 * NS_PER_S);
-        sched_init(1, SCHED_IDLE_POLL);
-        is_started = true;
-        (void)sched_turn();
-    }
-    rig_count++;
     fake_init(&rig->fake, last);
     config = fake_config(&rig->fake, RIG_IDS);
     if (given != NULL) {
@@ -76,10 +73,6 @@ void rig_end(struct rig *rig)
     }
     sched_poller_remove(&cm->poller);
     free(rig->memory);
-    if (--rig_count == 0) {
-        is_started = false;
-        native_clock_use_real();
-    }
 }
 
 /* --- events -------------------------------------------------------------------------------- */

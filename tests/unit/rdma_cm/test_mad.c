@@ -43,6 +43,7 @@ static void active_side_sends_what_linux_sends(void **state)
     struct cm_mad linux_dreq = mad_of(capture_dreq);
     struct cm_mad linux_drep = mad_of(capture_drep);
 
+    rig_start();
     rig_init(&rig, 2, NULL);
     rig.fake.device.attr.dest_rd_atomic_max = 128;
     struct rdma_cm_id *id = rig_resolve(&rig);
@@ -98,6 +99,7 @@ static void passive_side_sends_what_linux_sends(void **state)
     struct cm_mad linux_dreq = mad_of(capture_dreq);
     struct cm_mad linux_drep = mad_of(capture_drep);
 
+    rig_start();
     rig_init(&rig, 1, NULL);
     rig.fake.device.attr.rd_atomic_max = 128;
     struct rdma_cm_id *listener = rig_listen(&rig, 4);
@@ -149,6 +151,7 @@ static void passive_side_sends_what_linux_sends(void **state)
 static void req_over_ipv6_names_the_addresses(void **state)
 {
     (void)state;
+    rig_start();
     rig_init(&rig, RIG_US, NULL);
     struct net_addr peer = {{0x20, 0x01, 0x0d, 0xb8, [15] = 9}};
     struct rdma_cm_id *id = NULL;
@@ -175,6 +178,7 @@ static void req_over_ipv6_names_the_addresses(void **state)
 static void request_over_ipv6_is_taken(void **state)
 {
     (void)state;
+    rig_start();
     rig_init(&rig, RIG_US, NULL);
     struct rdma_cm_id *listener = rig_listen(&rig, 1);
 
@@ -197,6 +201,7 @@ static void request_over_ipv6_is_taken(void **state)
 static void local_address_is_of_the_family_and_near(void **state)
 {
     (void)state;
+    rig_start();
     rig_init(&rig, RIG_US, NULL);
     struct cm *cm = cm_of(&rig.fake.device);
     struct net_addr link_local = {{0xfe, 0x80, [15] = 77}};

@@ -1,0 +1,231 @@
+/*
+ * The fabric side: each Ethernet port becomes an IP interface, a software RDMA device on it and the
+ * diagnostic services that the configuration wants.
+ *
+ * Port i belongs to core i % cores: everything of it is made and called there. Memory is core 0's
+ * to hand out, so the start goes back and forth: core 0 (memory of interface and device), owner
+ * (makes both), core 0 (memory of the services, which the device can tell now), owner (services).
+ * A port that cannot start is left out: the host's side does not depend on it.
+ */
+#include "app/app_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "base/assert.h"
+#include "base/log.h"
+#include "hal/cpu.h"
+
+#define MEMORY_ALIGNMENT 64
+
+/* --- from core to core --------------------------------------------------------------------- */
+
+static void step_run(struct msg *msg)
+{
+    struct app_fabric *fabric = CONTAINER_OF(msg, struct app_fabric, msg);
+
+    fabric->step(fabric);
+}
+
+/* Calls step(fabric) on `core`: now when it is this one. */
+static void step_on(uint32_t core, struct app_fabric *fabric, void (*step)(struct app_fabric *))
+{
+    if (core == cpu_self()) {
+        step(fabric);
+        return;
+    }
+    fabric->step = step;
+    fabric->msg.fn = step_run;
+    msg_send(core, &fabric->msg);
+}
+
+static void fail(struct app_fabric *fabric, const char *what, enum status status)
+{
+    LOG_ERROR("app: %s: %s: %s", fabric->name, what, status_text(status));
+}
+
+/* --- configuration ------------------------------------------------------------------------- */
+
+static struct net_if_config net_config(const struct app_fabric *fabric)
+{
+    const struct config_port *words = &app.config.ports[fabric->index];
+    struct net_if_config config = {
+        .port = fabric->port,
+        .mtu_bytes = words->mtu_bytes,
+        .vlan = words->vlan,
+        .gateway4 = words->gateway4,
+        .gateway6 = words->gateway6,
+        .buf_count = LIMIT_NET_BUFS,
+        .big_buf_count = LIMIT_NET_BIG_BUFS,
+        .neighbor_count = LIMIT_NET_NEIGHBORS,
+    };
+    if (words->ip4.prefix_bits != 0) {
+        config.addrs[config.addr_count++] = words->ip4;
+    }
+    if (words->ip6.prefix_bits != 0) {
+        config.addrs[config.addr_count++] = words->ip6;
+    }
+    return config;
+}
+
+static struct rdma_soft_config rdma_config(struct app_fabric *fabric)
+{
+    return (struct rdma_soft_config){
+        .nif = fabric->nif,
+        .rng = &fabric->rng,
+        .name = fabric->name,
+        .qp_count = LIMIT_RDMA_QPS,
+        .cq_count = LIMIT_RDMA_CQS,
+        .srq_count = LIMIT_RDMA_SRQS,
+        .pd_count = LIMIT_RDMA_PDS,
+        .mr_count = LIMIT_RDMA_MRS,
+        .key_count = LIMIT_RDMA_KEYS,
+        .ah_count = LIMIT_RDMA_AHS,
+        .cm_id_count = LIMIT_RDMA_CM_IDS,
+        .ecn = app.config.ports[fabric->index].ecn,
+    };
+}
+
+/* --- services ------------------------------------------------------------------------------ */
+
+static void say_service(const struct app_fabric *fabric, const char *what, uint16_t port)
+{
+    LOG_INFO("app: %s: %s at port %u, for anybody", fabric->name, what, (unsigned)port);
+}
+
+static void services_init(struct app_fabric *fabric)
+{
+    enum status status =
+        diag_rping_client_init(fabric->client_memory, fabric->rdma, &fabric->rping_client);
+    if (status != STATUS_OK) {
+        fabric->rping_client = NULL;
+        fail(fabric, "rping client", status);
+    }
+    if (fabric->rping_memory != NULL) {
+        status = diag_rping_init(fabric->rping_memory, fabric->rdma, app.config.rping_port,
+                                 &fabric->rping);
+        if (status == STATUS_OK) {
+            say_service(fabric, "rping", app.config.rping_port);
+        } else {
+            fabric->rping = NULL;
+            fail(fabric, "rping", status);
+        }
+    }
+    fabric->is_up = true;
+}
+
+/* Core 0. */
+static void services_take_memory(struct app_fabric *fabric)
+{
+    struct rdma_device *device = fabric->rdma;
+
+    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
+    if (app.config.diag_rping) {
+        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
+    }
+    if (fabric->client_memory == NULL || (app.config.diag_rping && fabric->rping_memory == NULL)) {
+        fail(fabric, "memory for diagnostic services", STATUS_NO_SPACE);
+        return;
+    }
+    step_on(fabric->core, fabric, services_init);
+}
+
+/* --- interface and device ------------------------------------------------------------------ */
+
+/* What a device says by itself; the objects' owners see the rest in their completions. */
+static void device_event(void *ctx, const struct rdma_event *event)
+{
+    static const char *const texts[] = {
+#define EVENT_TEXT(name, text) text,
+        RDMA_EVENT_LIST(EVENT_TEXT)
+#undef EVENT_TEXT
+    };
+    const struct app_fabric *fabric = ctx;
+
+    if (event->type == RDMA_EVENT_COMM_EST || event->type == RDMA_EVENT_SQ_DRAINED ||
+        event->type == RDMA_EVENT_LAST_WQE_REACHED) {
+        return;
+    }
+    LOG_LIMITED(WARN, "app: %s: %s (QP 0x%x)", fabric->name, texts[event->type],
+                event->qp == NULL ? 0 : (unsigned)event->qp->num);
+}
+
+static void say_port(const struct app_fabric *fabric)
+{
+    const uint8_t *mac = fabric->port->addr;
+    char addrs[NET_IF_ADDRS * (NET_ADDR_TEXT_BYTES + 8)];
+    size_t used = 0;
+
+    for (uint32_t i = 0; net_if_addr(fabric->nif, i) != NULL; i++) {
+        const struct net_if_addr *own = net_if_addr(fabric->nif, i);
+        char text[NET_ADDR_TEXT_BYTES];
+        net_addr_text(&own->addr, text);
+        int len = snprintf(addrs + used, sizeof(addrs) - used, " %s/%u", text,
+                           (unsigned)own->prefix_bits);
+        used += (size_t)len;
+        ASSERT(used < sizeof(addrs));
+    }
+    LOG_INFO("app: %s on %s %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, core %u:%s", fabric->name,
+             fabric->port->name, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5],
+             (unsigned)net_if_mtu(fabric->nif), (unsigned)fabric->core, addrs);
+}
+
+static void fabric_init(struct app_fabric *fabric)
+{
+    struct net_if_config net = net_config(fabric);
+    enum status status = net_if_init(fabric->net_memory, &net, &fabric->nif);
+    if (status != STATUS_OK) {
+        fabric->nif = NULL;
+        fail(fabric, "the words ip, gw, vlan and mtu do not suit the port", status);
+        return;
+    }
+    struct rdma_soft_config rdma = rdma_config(fabric);
+    status = rdma_soft_init(fabric->rdma_memory, &rdma, &fabric->rdma);
+    if (status != STATUS_OK) {
+        fabric->rdma = NULL;
+        fail(fabric, "RDMA", status);
+        return;
+    }
+    fabric->rdma->event = device_event;
+    fabric->rdma->event_ctx = fabric;
+    say_port(fabric);
+    step_on(0, fabric, services_take_memory);
+}
+
+static bool take_memory(struct app_fabric *fabric)
+{
+    struct net_if_config net = net_config(fabric);
+    struct rdma_soft_config rdma = rdma_config(fabric);
+
+    fabric->net_memory = app_pool_take(net_if_memory_bytes(&net), MEMORY_ALIGNMENT);
+    fabric->rdma_memory = app_pool_take(rdma_soft_memory_bytes(&rdma), MEMORY_ALIGNMENT);
+    return fabric->net_memory != NULL && fabric->rdma_memory != NULL;
+}
+
+void app_fabric_start(void)
+{
+    const struct board *board = app.board;
+
+    if (board->eth_count == 0) {
+        return;
+    }
+    if (rng_seed(&app.rng, board->rng_seed, board->rng_seed_bytes) != STATUS_OK) {
+        LOG_ERROR("app: no fabric: this board has no random seed of %u bytes, and QP numbers and "
+                  "keys would be guessed",
+                  RNG_SEED_BYTES);
+        return;
+    }
+    for (uint32_t i = 0; i < board->eth_count && i < LIMIT_ETH_PORTS; i++) {
+        struct app_fabric *fabric = &app.fabrics[i];
+        fabric->index = i;
+        fabric->core = i % sched_core_count();
+        fabric->port = board->eths[i];
+        snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)i);
+        rng_fork(&app.rng, &fabric->rng);
+        app.fabric_count++;
+        if (take_memory(fabric)) {
+            step_on(fabric->core, fabric, fabric_init);
+        } else {
+            fail(fabric, "memory", STATUS_NO_SPACE);
+        }
+    }
+}
