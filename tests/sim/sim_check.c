@@ -280,6 +280,9 @@ static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
             remote_release(wr, qp, true);
         }
     } else {
+        if (sim.plan.class == SIM_HEAVY && qp->pair->doom == 0) {
+            sim_doom(qp->pair, SIM_DOOM_RETRY); /* told by the receives first */
+        }
         SIM_CHECK(wc->status == RDMA_WC_WR_FLUSH_ERR && qp->pair->doom != 0,
                   "%s: receive %llu ended with %s", sim_qp_name(qp), (unsigned long long)recv->id,
                   rdma_wc_status_text((enum rdma_wc_status)wc->status));
