@@ -261,11 +261,9 @@ static enum soft_resp step_sequence(struct soft_qp *qp, const struct soft_packet
 
 static enum soft_resp step_resource(struct soft_qp *qp, const struct soft_packet *packet)
 {
-    struct soft_responder *resp = &qp->resp;
     bool needs_wqe = (packet->flags & (ROCE_OP_SEND | ROCE_OP_IMM)) != 0;
 
-    if ((packet->flags & ROCE_OP_READ) != 0 &&
-        resp->read_head - resp->read_next >= qp->attr.max_dest_rd_atomic) {
+    if ((packet->flags & ROCE_OP_READ) != 0 && !soft_read_has_room(qp)) {
         return fail(qp, ROCE_NAK_INVALID, RDMA_EVENT_QP_REQ_ERR);
     }
     if (needs_wqe && !take_wqe(qp)) {

@@ -1,5 +1,5 @@
-/* What the responder takes, what it drops in silence, and what it makes of messages that are as they
- * should be (IBA 9.6, 9.7.4, 9.7.5.1, 9.7.5.2). */
+/* What the responder takes, what it drops in silence, and what it makes of messages that are as
+ * they should be (IBA 9.6, 9.7.4, 9.7.5.1, 9.7.5.2). */
 #include "rdma/rig.h"
 
 /* --- messages --------------------------------------------------------------------------------- */
