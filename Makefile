@@ -44,6 +44,8 @@ unit-clang_CC     := $(CLANG)
 unit-clang_CFLAGS  = $(HOST_CFLAGS) -O2 -Itests/unit
 unit-tsan_CC      := $(GCC)
 unit-tsan_CFLAGS   = $(HOST_CFLAGS) -O1 -fsanitize=thread -Wno-tsan -Itests/unit
+sim_CC            := $(GCC)
+sim_CFLAGS         = $(HOST_CFLAGS) -O2 $(SANITIZE)
 native_CC         := $(GCC)
 native_CFLAGS      = $(HOST_CFLAGS) -O2
 native-clang_CC   := $(CLANG)
@@ -87,7 +89,7 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
 COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
 cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
 
-CONFIGS := unit unit-clang unit-tsan native native-clang native-ibv fuzz host
+CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
 # Boards of the NIC add their configurations (gcc and clang) and images.
 include $(wildcard boards/*/board.mk)
@@ -191,7 +193,7 @@ $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
 	$$(call say,AR,$$@)
 	$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach c,unit unit-clang unit-tsan fuzz,$(eval $(call unit_rules,$(c))))
+$(foreach c,unit unit-clang unit-tsan sim fuzz,$(eval $(call unit_rules,$(c))))
 
 # $(1) configuration, $(2) module/test_file, $(3) module
 define unit_program
@@ -237,6 +239,20 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
+# --- simulation: many seeds of two or three RoCEv2 devices over a wire that harms frames -----------
+
+SIM_SRCS := $(filter-out tests/sim/wire.c,$(wildcard tests/sim/*.c))
+SEEDS ?= 1..10000
+
+$(B)/sim/sim_rdma: $(call objects,sim,$(SIM_SRCS)) $(B)/sim/libsnic.a
+	$(call say,LINK,$@)
+	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
+
+.PHONY: sim
+sim: ## Simulate the RoCEv2 devices: make sim SEEDS=1..10000
+	@$(MAKE) -j2 $(B)/sim/sim_rdma
+	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
+
 RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
@@ -280,9 +296,11 @@ size: deps ## Sizes of the firmware against the budgets
 	@$(MAKE) -j2 $(FIRMWARE_IMAGES)
 	$(Q)$(PY) tests/bench/run.py size
 
-rack: deps ## Start the rack and leave it running
+RACK ?=
+
+rack: deps ## Start the rack and leave it running; RACK="--fabric": with an Ethernet and a Linux peer
 	@$(MAKE) -j2 $(RACK_NEEDS)
-	$(Q)$(PY) boards/qemu-virt/rack/up.py
+	$(Q)$(PY) boards/qemu-virt/rack/up.py $(RACK)
 
 format: ## Format the sources
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -76,6 +76,18 @@ static const char usage[] =
     "  sgl=on|off           offer SGLs (default on)\n"
     "  dbbuf=auto|on|off    offer doorbell buffers (default: with trapped doorbells)\n"
     "  dstrd=N              doorbell stride 4 << N bytes, 0..4 (default: mapped 4, trapped 0)\n"
+    "Words about Ethernet ports; KEY.P=VALUE is for port P = 0..3, else addresses are port 0's "
+    "and\n"
+    "the rest every port's:\n"
+    "  ip=A.B.C.D/N, gw=A.B.C.D     IPv4 address, router in its network (default none)\n"
+    "  ip6=ADDRESS/N, gw6=ADDRESS   the same for IPv6, beside the link-local address\n"
+    "  vlan=N               every frame is tagged so, 1..4094 (default 0: untagged)\n"
+    "  mtu=N                of IP packets, 1280..9000 (default and at most: the port's)\n"
+    "  ecn=on|off           RDMA packets say that they heed congestion marks (default on)\n"
+    "  diag=LIST            services for anybody there: rping, perf (default none)\n"
+    "  rping.port=N         where rping clients are served (default 7174)\n"
+    "  perf.port=N          where perftest clients are, such as ib_write_bw -R (default 18515)\n"
+    "  perf.size=SIZE       their largest message, 4K..64M (default 8M)\n"
     "\n"
     "example: snic --config \"ns=ram:1G,ram:64M:4096\" /tmp/nvme0\n";
 

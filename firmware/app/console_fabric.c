@@ -36,6 +36,9 @@ static struct {
     struct net_addr addr; /* ping, rping */
     uint32_t count;
     uint32_t len_bytes;
+    uint32_t connections; /* rping: one after the other; how many are still to come */
+    uint32_t mismatches;
+    uint32_t pings;
     char text[TEXT_BYTES];
 } question;
 
@@ -268,6 +271,12 @@ static void put_services(const struct app_fabric *fabric)
         DIAG_RPING_STAT_LIST(PUT_RPING_STAT)
 #undef PUT_RPING_STAT
     }
+    if (fabric->perf != NULL) {
+        const struct diag_perf_stats *s = diag_perf_stats(fabric->perf);
+#define PUT_PERF_STAT(name, text) put_number("perf", fabric->index, #name, counter_get(&s->name));
+        DIAG_PERF_STAT_LIST(PUT_PERF_STAT)
+#undef PUT_PERF_STAT
+    }
 }
 
 static void put_soft_stats(uint32_t index, const struct rdma_soft_stats *s)
@@ -343,6 +352,23 @@ static bool ping_start(struct app_fabric *fabric)
     return started(fabric, status);
 }
 
+static void rpinged(void *ctx, const struct diag_rping_result *result);
+
+static enum status rping_again(struct app_fabric *fabric)
+{
+    struct diag_rping_run run = {
+        .addr = question.addr,
+        .port = app.config.rping_port,
+        .count = question.count,
+        .len_bytes = question.len_bytes,
+        .timeout_ms = RPING_TIMEOUT_MS,
+        .done = rpinged,
+        .ctx = fabric,
+    };
+
+    return diag_rping_client_start(fabric->rping_client, &run);
+}
+
 static void rpinged(void *ctx, const struct diag_rping_result *result)
 {
     static const char *const ends[] = {
@@ -350,9 +376,14 @@ static void rpinged(void *ctx, const struct diag_rping_result *result)
         [DIAG_RPING_REJECTED] = "rejected",   [DIAG_RPING_DISCONNECTED] = "disconnected",
         [DIAG_RPING_TIMED_OUT] = "timed out", [DIAG_RPING_NO_RESOURCES] = "no resources",
     };
-    (void)ctx;
+    question.pings += result->pings;
+    question.mismatches += result->mismatches;
+    if (result->end == DIAG_RPING_DONE && --question.connections > 0 &&
+        rping_again(ctx) == STATUS_OK) {
+        return;
+    }
     put("rping.end %s\nrping.pings %u\nrping.mismatches %u\n", ends[result->end],
-        (unsigned)result->pings, (unsigned)result->mismatches);
+        (unsigned)question.pings, (unsigned)question.mismatches);
     if (result->pings > 0) {
         put("rping.low_us %llu\nrping.average_us %llu\nrping.high_us %llu\n",
             (unsigned long long)(result->low_ns / NS_PER_US),
@@ -364,19 +395,13 @@ static void rpinged(void *ctx, const struct diag_rping_result *result)
 
 static bool rping_start(struct app_fabric *fabric)
 {
-    struct diag_rping_run run = {
-        .addr = question.addr,
-        .port = app.config.rping_port,
-        .count = question.count,
-        .len_bytes = question.len_bytes,
-        .timeout_ms = RPING_TIMEOUT_MS,
-        .done = rpinged,
-    };
     enum status status = STATUS_NOT_FOUND;
 
     question.is_over = true;
+    question.pings = 0;
+    question.mismatches = 0;
     if (fabric->rping_client != NULL) {
-        status = diag_rping_client_start(fabric->rping_client, &run);
+        status = rping_again(fabric);
     }
     return started(fabric, status);
 }
@@ -408,8 +433,9 @@ void console_rping(char *arguments)
     if (console_is_pending() || !net_addr_parse(console_take_word(&arguments), &question.addr) ||
         !parse_number(console_take_word(&arguments), 1, UINT32_MAX, RPING_COUNT, &question.count) ||
         !parse_number(console_take_word(&arguments), DIAG_RPING_LOW_BYTES, DIAG_RPING_HIGH_BYTES,
-                      RPING_BYTES, &question.len_bytes)) {
-        console_say("rping ADDRESS [COUNT] [SIZE], COUNT from 1, SIZE %u to %u, one at a time\n",
+                      RPING_BYTES, &question.len_bytes) ||
+        !parse_number(console_take_word(&arguments), 1, UINT32_MAX, 1, &question.connections)) {
+        console_say("rping ADDRESS [COUNT] [SIZE] [CONNECTIONS], COUNT from 1, SIZE %u to %u\n",
                     DIAG_RPING_LOW_BYTES, DIAG_RPING_HIGH_BYTES);
         return;
     }

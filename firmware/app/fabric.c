@@ -19,6 +19,7 @@
 #include "hal/cpu.h"
 
 #define MEMORY_ALIGNMENT 64
+#define PAGE_ALIGNMENT   4096
 
 /* --- from core to core --------------------------------------------------------------------- */
 
@@ -95,6 +96,36 @@ static void say_service(const struct app_fabric *fabric, const char *what, uint1
     LOG_INFO("app: %s: %s at port %u, for anybody", fabric->name, what, (unsigned)port);
 }
 
+static struct diag_perf_config perf_config(const struct app_fabric *fabric)
+{
+    return (struct diag_perf_config){
+        .device = fabric->rdma, .port = app.config.perf_port, .len_bytes = app.config.perf_bytes};
+}
+
+static void rping_start(struct app_fabric *fabric)
+{
+    enum status status =
+        diag_rping_init(fabric->rping_memory, fabric->rdma, app.config.rping_port, &fabric->rping);
+    if (status != STATUS_OK) {
+        fabric->rping = NULL;
+        fail(fabric, "rping", status);
+        return;
+    }
+    say_service(fabric, "rping", app.config.rping_port);
+}
+
+static void perf_start(struct app_fabric *fabric)
+{
+    struct diag_perf_config config = perf_config(fabric);
+    enum status status = diag_perf_init(fabric->perf_memory, &config, &fabric->perf);
+    if (status != STATUS_OK) {
+        fabric->perf = NULL;
+        fail(fabric, "perf", status);
+        return;
+    }
+    say_service(fabric, "perf", config.port);
+}
+
 static void services_init(struct app_fabric *fabric)
 {
     enum status status =
@@ -103,29 +134,38 @@ static void services_init(struct app_fabric *fabric)
         fabric->rping_client = NULL;
         fail(fabric, "rping client", status);
     }
-    if (fabric->rping_memory != NULL) {
-        status = diag_rping_init(fabric->rping_memory, fabric->rdma, app.config.rping_port,
-                                 &fabric->rping);
-        if (status == STATUS_OK) {
-            say_service(fabric, "rping", app.config.rping_port);
-        } else {
-            fabric->rping = NULL;
-            fail(fabric, "rping", status);
-        }
+    if (app.config.diag_rping) {
+        rping_start(fabric);
+    }
+    if (app.config.diag_perf) {
+        perf_start(fabric);
     }
     fabric->is_up = true;
+}
+
+/* False: not enough is left. */
+static bool services_memory(struct app_fabric *fabric)
+{
+    struct rdma_device *device = fabric->rdma;
+    struct diag_perf_config perf = perf_config(fabric);
+
+    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
+    bool is_there = fabric->client_memory != NULL;
+    if (is_there && app.config.diag_rping) {
+        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
+        is_there = fabric->rping_memory != NULL;
+    }
+    if (is_there && app.config.diag_perf) {
+        fabric->perf_memory = app_pool_take(diag_perf_memory_bytes(&perf), PAGE_ALIGNMENT);
+        is_there = fabric->perf_memory != NULL;
+    }
+    return is_there;
 }
 
 /* Core 0. */
 static void services_take_memory(struct app_fabric *fabric)
 {
-    struct rdma_device *device = fabric->rdma;
-
-    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
-    if (app.config.diag_rping) {
-        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
-    }
-    if (fabric->client_memory == NULL || (app.config.diag_rping && fabric->rping_memory == NULL)) {
+    if (!services_memory(fabric)) {
         fail(fabric, "memory for diagnostic services", STATUS_NO_SPACE);
         return;
     }

@@ -68,8 +68,10 @@ struct net_if;
 /* Bytes of memory that net_if_init() wants for this configuration. */
 uint64_t net_if_memory_bytes(const struct net_if_config *config);
 
-/* Makes the interface in `memory` (64-byte aligned, stays) and adds its poller to the calling core.
- * Announces its addresses (RFC 5227 2.3, RFC 4861 7.2.6). INVALID: a value is out of range. */
+/* Makes the interface in `memory` (64-byte aligned, stays) and adds its poller to the calling
+ * core. Probes its addresses and then announces them, whenever the link comes up (RFC 5227 2.1
+ * and 2.3, RFC 4862 5.4, RFC 4861 7.2.6); it uses them at once. INVALID: a value is out of range,
+ * an address is no host's, a gateway is on no link. */
 MUST_USE enum status net_if_init(void *memory, const struct net_if_config *config,
                                  struct net_if **out);
 
@@ -148,7 +150,8 @@ uint8_t *net_big_get(struct net_if *nif, struct net_buf *buf);
 uint32_t net_tx_room(const struct net_if *nif);
 
 /* Sends. The frame leaves with the next net_flush(). Returns its sequence number, 1 and up, one
- * more each time. Needs net_tx_room() > 0. */
+ * more each time. Needs net_tx_room() > 0: what the device refuses is lost as on a wire, counted
+ * (tx_no_buf), and completes. */
 uint64_t net_send(struct net_if *nif, struct net_buf *buf);
 
 /* Tells the device, if anything was sent since the last call. net's poller does it too. */

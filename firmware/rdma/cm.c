@@ -437,8 +437,7 @@ enum status rdma_cm_soft_init(void *memory, struct rdma_device *device,
     cm->device = device;
     cm->config = config;
     init_ids(cm, memory, &at);
-    /* The interface identifier of the link-local address is the EUI-64 of the port, as a GUID is.
-     */
+    /* The interface identifier of the link-local address is the port's EUI-64, as a GUID is. */
     memcpy(cm->guid.bytes, config.addr(config.nif, 0)->addr.bytes + 8, sizeof(cm->guid));
     cm_api_fill(&cm->ops);
     enum status status = cm_wire_init(cm, (uint8_t *)memory + at.wire);

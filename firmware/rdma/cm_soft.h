@@ -2,12 +2,20 @@
  * Connection management (rdma/cm.h) on the verbs of any provider that has QP1: speaks the CM
  * protocol of IBA chapter 12 with the RDMA IP CM service (annex A11), as Linux does.
  *
- * CM has a PD, a CQ, a region, QP1 and up to id_count + RDMA_CM_SOFT_EXTRA_AHS address handles of
- * the device for itself, and a poller. Everything belongs to the device's core.
+ * CM has a PD, a CQ (128 entries), a region, QP1 (64 work requests each way) and up to id_count +
+ * RDMA_CM_SOFT_EXTRA_AHS address handles of the device for itself, and a poller. Everything belongs
+ * to the device's core.
  *
- * What it needs of the provider: a received datagram has the network header in its first 40 bytes,
- * an IPv4 one in the last 20 of them, the first byte then being no IPv6 header's (0 is fine); the
- * two up-calls at the end of this file are made.
+ * What it needs of the provider: a received datagram has the network header in its first 40 bytes.
+ * An IPv4 header is the last 20 of them, and the bytes before it are zero or left as they were. The
+ * two up-calls at the end of this file are made. QP1 goes to INIT with STATE and QKEY, to RTR with
+ * STATE, to RTS with STATE and SQ_PSN.
+ *
+ * What rdma/cm.h leaves open: a request that its sender takes back, and a reply that the peer
+ * rejects, are DISCONNECTED, with the reason. REJECTED with NO_RESOURCES can also mean that our
+ * own QP could not be moved when the reply came. After a rejection no TIMEWAIT_EXIT follows,
+ * except when the reason was STALE_CONN. qp_init, connect and accept say AGAIN for a QP whose
+ * number is in time wait.
  *
  * Leaves out: alternate paths (LAP, APR), SIDR, REQs of peers for UC and RD, redirection.
  */
@@ -47,9 +55,9 @@ uint64_t rdma_cm_soft_memory_bytes(const struct rdma_device *device,
                                    const struct rdma_cm_soft_config *config);
 
 /* Makes the device's CM in `memory` (64-byte aligned, stays), takes QP1 to RTS, fills in
- * device->cm_ops and adds a poller to the calling core, the device's owner. The device works by
- * now. INVALID: a value out of range. What the verbs say else: NO_SPACE, EXISTS; then the device is
- * of no use. */
+ * device->cm_ops, adds a poller to the calling core, the device's owner. The device works by now.
+ * INVALID: a value out of range. What the verbs say else: NO_SPACE, EXISTS;
+ * then the device is of no use. */
 MUST_USE enum status rdma_cm_soft_init(void *memory, struct rdma_device *device,
                                        const struct rdma_cm_soft_config *config);
 
@@ -83,8 +91,8 @@ struct rdma_cm_soft_stats {
 
 const struct rdma_cm_soft_stats *rdma_cm_soft_stats(const struct rdma_device *device);
 
-/* A QP's number may not be given to another one: a connection of it is in time wait (IBA 12.9,
- * TimeWait). The provider asks when it chooses numbers. */
+/* A QP's number may not be given to another one: a connection of it is in time wait (IBA 12.9). The
+ * provider asks when it chooses numbers. */
 bool rdma_cm_soft_is_qpn_busy(const struct rdma_device *device, uint32_t qpn);
 
 /* --- up-calls of the provider; owner core ---------------------------------------------------- */

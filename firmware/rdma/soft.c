@@ -91,7 +91,7 @@ static uint32_t run_active(struct soft_device *dev)
     return count;
 }
 
-/* Completions that waited for frames. */
+/* Completions that waited for frames. One that goes on waiting is no work: the core may sleep. */
 static uint32_t run_reaps(struct soft_device *dev)
 {
     struct list waiting = {&waiting, &waiting};
@@ -101,8 +101,10 @@ static uint32_t run_reaps(struct soft_device *dev)
         list_push_back(&waiting, list_pop_front(&dev->reaps));
     }
     while (!list_is_empty(&waiting)) {
-        soft_complete(LIST_ENTRY(list_pop_front(&waiting), struct soft_qp, reap_link));
-        count++;
+        struct soft_qp *qp = LIST_ENTRY(list_pop_front(&waiting), struct soft_qp, reap_link);
+        uint32_t before = qp->req.tail;
+        soft_complete(qp);
+        count += qp->req.tail - before;
     }
     return count;
 }

@@ -103,11 +103,12 @@ enum status soft_recv_ring_post(struct soft_recv_ring *ring, uint32_t sge_max,
         struct soft_recv_wqe *wqe = &ring->wqes[ring->head & ring->mask];
         wqe->wr_id = wr->wr_id;
         wqe->sge_count = wr->sge_count;
-        wqe->len_bytes = 0;
+        uint64_t len_bytes = 0;
         for (uint32_t i = 0; i < wr->sge_count; i++) {
             wqe->sges[i] = wr->sges[i];
-            wqe->len_bytes += wr->sges[i].len_bytes;
+            len_bytes += wr->sges[i].len_bytes;
         }
+        wqe->len_bytes = (uint32_t)min_u64(len_bytes, UINT32_MAX); /* more than any message has */
         ring->head++;
     }
     if (status != STATUS_OK && bad != NULL) {

@@ -31,16 +31,18 @@ static bool form_is_valid(const struct soft_qp *qp, const struct rdma_send_wr *w
 
 static void take_data(struct soft_send_wqe *wqe, const struct rdma_send_wr *wr)
 {
-    wqe->len_bytes = 0;
+    uint64_t len_bytes = 0;
+
     for (uint32_t i = 0; i < wr->sge_count; i++) {
         if (is_inline(wr)) {
-            memcpy(wqe->inline_data + wqe->len_bytes, mem_bus_ptr(wr->sges[i].addr),
+            memcpy(wqe->inline_data + len_bytes, mem_bus_ptr(wr->sges[i].addr),
                    wr->sges[i].len_bytes);
         } else {
             wqe->sges[i] = wr->sges[i];
         }
-        wqe->len_bytes += wr->sges[i].len_bytes;
+        len_bytes += wr->sges[i].len_bytes;
     }
+    wqe->len_bytes = (uint32_t)min_u64(len_bytes, UINT32_MAX); /* too long in any case */
     wqe->sge_count = wr->sge_count;
 }
 

@@ -248,6 +248,7 @@ struct soft_requester {
 struct soft_responder {
     uint32_t psn; /* expected */
     uint32_t msn;
+    uint32_t dropped_psn; /* the last one behind the gap that nak_due is about */
     bool ack_due;
     bool nak_sent; /* one NAK for a gap, until the expected packet comes */
     bool is_in_message;
@@ -373,6 +374,14 @@ ALWAYS_INLINE struct soft_device *soft_device_of(struct rdma_device *device)
 ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
 {
     return &qp->req.wqes[index & qp->req.mask];
+}
+/* What happened to those before it decides. */
+ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
+{
+    if (UNLIKELY(qp->req.has_local_error)) {
+        qp->req.has_local_error = false;
+        soft_wqe(qp, qp->req.next)->status = RDMA_WC_WR_FLUSH_ERR;
+    }
 }
 
 /* --- what the parts call of each other -------------------------------------------------------- */

@@ -185,6 +185,7 @@ void soft_qp_stop(struct soft_qp *qp)
         return;
     }
     qp->qp.state = RDMA_QP_ERR;
+    soft_forget_local_error(qp); /* one before it was the cause */
     timer_cancel(&qp->timer);
     qp->req.rto_ns = 0;
     qp->req.is_paused = false;

@@ -91,6 +91,12 @@ static bool send_response(struct soft_qp *qp, struct soft_read *read)
     if (bytes > 0) {
         enum soft_tx_result result =
             soft_tx_payload(&tx, &sge, 1, 0, bytes, RDMA_ACCESS_REMOTE_READ, read->is_repeat);
+        if (result == SOFT_TX_REFUSED && read->is_repeat) {
+            /* The peer may have had its answer, and the key was taken back after that: no reason to
+             * die. If it still waits, its retries run out. */
+            read->is_valid = false;
+            return true;
+        }
         if (result == SOFT_TX_REFUSED) {
             soft_respond_refuse_read(qp, read->send_psn);
         }
@@ -109,6 +115,9 @@ uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget)
     uint32_t count = 0;
 
     if (qp->path.state != NET_PATH_READY) {
+        if (qp->path.state != NET_PATH_RESOLVING) {
+            resp->read_next = resp->read_head; /* nowhere to send it: the peer asks again */
+        }
         return 0;
     }
     while (soft_read_waits(qp)) {

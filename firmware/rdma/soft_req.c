@@ -318,6 +318,7 @@ bool soft_request_waits(const struct soft_qp *qp)
 
 void soft_request_again(struct soft_qp *qp)
 {
+    soft_forget_local_error(qp); /* it fails anew when it has its turn again */
     qp->req.send_psn = qp->req.una_psn;
     qp->req.next = qp->req.una;
     qp->req.since_ack_req = 0;

@@ -21,6 +21,7 @@ import rack_ibv
 import rack_io
 import rack_life
 import rack_reset
+import rack_roce
 from rack import RackConfig
 from rack.testing import Suite, main
 from rack_common import HOST_ARGS, NAMESPACES, NATIVE_NAMESPACES
@@ -28,6 +29,12 @@ from rack_common import HOST_ARGS, NAMESPACES, NATIVE_NAMESPACES
 
 def config(**changes):
     return RackConfig(namespaces=NAMESPACES, host_args=HOST_ARGS, **changes)
+
+
+def roce(**changes):
+    """The NIC and a Linux guest on the switch; no host."""
+    return RackConfig(host=False, fabric=True, peers=1, nic_drives=0, namespaces="ram:16M",
+                      nic_args="diag=rping,perf", **changes)
 
 
 def linux_pair(**changes):
@@ -55,6 +62,9 @@ SUITES = [
           SHORT + [rack_reset.test_unbind_and_bind_under_load,
                    rack_reset.test_function_level_reset_under_load,
                    rack_reset.test_bus_master_off_under_load]),
+    # the NIC speaks RoCEv2 with Linux' rxe: path MTU 1024, and 4096 with a VLAN tag
+    Suite("roce", roce(mtu=1500), rack_roce.TESTS),
+    Suite("roce-4200", roce(mtu=4200, guest="guest-6.1", vlan=7), rack_roce.LARGE_MTU_TESTS),
     # two Linux guests on the Ethernet switch, no NIC: what the fabric's tests stand on
     Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS + rack_ibv.TESTS),
     Suite("fabric-linux-4200", linux_pair(mtu=4200, guest="guest-6.1"),

@@ -243,15 +243,22 @@ static void eviction_takes_the_unused_heard_longest_ago(void **state)
         rig_advance(NS_PER_MS);
     }
     net_path_close(&paths[2].path);
-    net_path_close(&paths[5].path);
+    net_path_close(&paths[4].path);
+    net_path_close(&paths[6].path);
     struct net_addr dst = host4(12);
     peer_says_arp(&dst, rig.peer_mac); /* heard again */
+    dst = host4(16);
+    peer_says_arp(&dst, rig.peer_mac);
     struct net_addr ninth = host4(20);
     assert_int_equal(path_open(&paths[8], &ninth), STATUS_OK);
+    dst = host4(12);
     assert_int_equal(path_open(&paths[2], &dst), STATUS_OK);
     assert_int_equal(paths[2].path.state, NET_PATH_READY); /* was kept */
-    dst = host4(15);
-    assert_int_equal(path_open(&paths[5], &dst), STATUS_NO_SPACE);
+    dst = host4(16);
+    assert_int_equal(path_open(&paths[6], &dst), STATUS_OK);
+    assert_int_equal(paths[6].path.state, NET_PATH_READY);
+    dst = host4(14);
+    assert_int_equal(path_open(&paths[4], &dst), STATUS_NO_SPACE);
     for (uint8_t i = 0; i < 9; i++) {
         net_path_close(&paths[i].path);
     }

@@ -68,7 +68,7 @@ static void route_to_what_is_no_host_is_not_found(void **state)
     (void)state;
     static const char *const DSTS[] = {"0.0.0.0",   "::",          "127.0.0.1",       "::1",
                                        "224.0.0.1", "ff02::1",     "255.255.255.255", "192.0.2.255",
-                                       "192.0.2.1", "2001:db8::1", "fe80::ff:fe00:1"};
+                                       "192.0.2.1", "2001:db8::1", "fe80::ff:fe00:1", "fe80:1::2"};
     for (uint32_t i = 0; i < ARRAY_SIZE(DSTS); i++) {
         expect_no_route("::", DSTS[i]);
     }

@@ -76,8 +76,7 @@ struct cm_mad rig_answer(const struct cm_mad *to, uint16_t attribute);
 
 struct rdma_cm_param rig_param(struct rig *rig);
 struct rdma_cm_id *rig_listen(struct rig *rig, uint32_t backlog);
-/* Listens, takes a request (the listener goes to *listener); accepts it; until it is established.
- */
+/* Listens and takes a request (the listener goes to *listener); accepts it; until established. */
 struct rdma_cm_id *rig_request(struct rig *rig, struct rdma_cm_id **listener);
 struct rdma_cm_id *rig_accept(struct rig *rig, struct rdma_cm_id **listener);
 struct rdma_cm_id *rig_passive(struct rig *rig, struct rdma_cm_id **listener);

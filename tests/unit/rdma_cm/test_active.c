@@ -214,6 +214,23 @@ static void connect_moves_the_qp_and_confirms(void **state)
     rdma_cm_destroy(id);
 }
 
+/* A reply that claims more READs than the request offered gets what was offered. */
+static void rep_that_wants_more_than_offered_gets_no_more(void **state)
+{
+    (void)state;
+    struct cm_mad req;
+    struct rdma_cm_id *id = rig_connect(&rig, &req);
+    struct cm_mad rep = rig_rep(&req);
+
+    rep.rep.initiator_depth = 200;
+    rep.rep.responder_resources = 255;
+    rig_from_peer(&rig, &rep);
+    rig_expect_event(&rig, id, RDMA_CM_EVENT_ESTABLISHED);
+    assert_int_equal(rig.qp.moves[1].attr.max_dest_rd_atomic, 16);
+    assert_int_equal(rig.qp.moves[2].attr.max_rd_atomic, 16);
+    rdma_cm_destroy(id);
+}
+
 static void connect_takes_a_qp_that_is_in_init(void **state)
 {
     (void)state;
@@ -565,6 +582,7 @@ int main(void)
         TEST(resolve_with_the_pool_empty_is_refused),
         TEST(connect_checks_what_it_is_given),
         TEST(connect_moves_the_qp_and_confirms),
+        TEST(rep_that_wants_more_than_offered_gets_no_more),
         TEST(connect_takes_a_qp_that_is_in_init),
         TEST(connect_from_inside_the_callback_works),
         TEST(req_without_an_answer_is_repeated_and_given_up),

@@ -91,8 +91,7 @@ static void datagrams_from_elsewhere_are_dropped(void **state)
     rdma_cm_destroy(listener);
 }
 
-/* An IPv4 header stands in the last 20 bytes; what an IPv6 datagram left before them is no header.
- */
+/* An IPv4 header stands in the last 20 bytes; what IPv6 left before them is no header. */
 static void ipv4_after_ipv6_in_the_same_buffer_is_ipv4(void **state)
 {
     (void)state;
@@ -146,8 +145,7 @@ static void messages_of_others_do_not_touch_a_connection(void **state)
     rdma_cm_destroy(id);
 }
 
-/* Messages that mean nothing in a state are counted and change nothing: all states, all messages.
- */
+/* Messages that mean nothing in a state are counted and change nothing. */
 static void messages_out_of_order_change_nothing(void **state)
 {
     (void)state;

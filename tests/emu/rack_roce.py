@@ -1,0 +1,207 @@
+"""The firmware speaks RoCEv2 with Linux: rxe, librdmacm's rping, perftest and ping are the judges.
+
+The NIC is one station of the switch, a Linux guest the other. Every exchange is captured at the NIC;
+tshark and roce_check.py look at each packet.
+"""
+import re
+import time
+
+from rack.errors import RackError
+from roce_check import check, require_roce, require_wellformed
+from rack_common import require
+
+RPING_PORT, PERFTEST_PORT = 7174, 18515
+CLEAN_KEYS = ("rx_icrc", "rx_malformed", "rx_wrong_peer", "key_violations")
+
+
+def peer(rack):
+    return rack.peers[0]
+
+
+def number(rack, command, name):
+    return int(rack.nic.numbers(command)[name])
+
+
+def rping_from_linux(rack, address, count, size, timeout_s=90):
+    """Linux is the client and compares what comes back (-V)."""
+    peer(rack).run(f"rping -c -a {address} -V -C {count} -S {size}", timeout_s)
+
+
+def rping_from_nic(rack, address, count, size, connections=1, timeout_s=90):
+    """The NIC is the client; a Linux server that outlives it."""
+    job = peer(rack).serve(f"rping -s -P -a {address} -V -S {size}", RPING_PORT, timeout_s + 20)
+    try:
+        lines = rack.nic.ask(f"rping {address} {count} {size} {connections}", timeout_s)
+    finally:
+        peer(rack).run("killall -KILL rping", check=False)
+        job.wait(check=False)
+    answer = dict(line.split(maxsplit=1) for line in lines if " " in line)
+    require(answer.get("rping.end") == "done", "\n".join(lines))
+    require(int(answer["rping.pings"]) == count * connections, "\n".join(lines))
+    require(answer["rping.mismatches"] == "0", "\n".join(lines))
+
+
+def require_no_mismatch(rack):
+    require(number(rack, "rdma", "rping0.mismatches") == 0, "the NIC's server saw wrong data")
+
+
+def require_reclaimed(rack, timeout_s=60):
+    """No queue pair but QP1, no connection but the listeners, and rping's and perftest's objects back."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        lines = rack.nic.ask("rdma")
+        qps = [line for line in lines if re.match(r"rdma0[.]qp ", line) and "0x000001" not in line]
+        ids = [line for line in lines if line.startswith("rdma0.connection") and "LISTEN" not in line]
+        if not qps and not ids:
+            return
+        require(time.monotonic() < deadline, "something is left:\n" + "\n".join(qps + ids))
+        time.sleep(0.5)
+
+
+def perftest(rack, program, words, timeout_s=90):
+    """Linux is the client, the NIC the server."""
+    result = peer(rack).run(f"{program} -R {words} {rack.config.nic_ip}", timeout_s)
+    return result.out
+
+
+# --- on a good wire --------------------------------------------------------------------------------
+
+def test_ping_up_to_the_mtu(rack):
+    mtu, linux = rack.config.mtu, peer(rack)
+    for address, headers in ((rack.config.nic_ip, 28), (rack.config.nic_ip6, 48)):
+        for size in (0, 56, mtu - headers):
+            linux.run(f"ping -c 1 -W 5 -M do -s {size} {address}")
+    lines = rack.nic.ask(f"ping {linux.ip}")
+    require(any("round_trip" in line for line in lines), "\n".join(lines))
+
+
+def test_rping_both_roles(rack):
+    linux, before = peer(rack), rack.nic.numbers("rdma")
+    with rack.fabric.capture("nic") as pcap:
+        for size in (23, 64, 5000, 60000):
+            rping_from_linux(rack, rack.config.nic_ip, 5, size)
+        rping_from_linux(rack, rack.config.nic_ip6, 5, 3000)
+        rping_from_nic(rack, linux.ip, 5, 60000)
+        rping_from_nic(rack, linux.ip6, 5, 3000)
+    report = require_roce(pcap, 200)
+    require_wellformed(pcap)
+    require(report.retransmits == 0, f"retransmissions on a good wire:\n{report.text()}")
+    require(report.cm["REQ"] == 7 and report.cm["DREP"] >= 7, report.text())
+    after = rack.nic.numbers("rdma")
+    for key in CLEAN_KEYS:
+        require(after[f"rdma0.{key}"] == before[f"rdma0.{key}"], f"{key} grew")
+    require(int(after["rdma0.zero_copy_bytes"]) > int(before["rdma0.zero_copy_bytes"]), "all copied")
+    require_no_mismatch(rack)
+    require_reclaimed(rack)
+
+
+def test_perftest_all_kinds(rack):
+    """1 B to 1 MiB, few iterations: guests are slow here."""
+    with rack.fabric.capture("nic") as pcap:
+        for program, words in (("ib_write_bw", "-n 8 -s 65536"), ("ib_write_bw", "-n 5 -s 1048576"),
+                               ("ib_write_bw", "-n 5 -s 1"), ("ib_read_bw", "-n 5 -s 65536"),
+                               ("ib_read_lat", "-n 20 -s 4096"), ("ib_send_lat", "-n 20 -s 64"),
+                               ("ib_send_bw", "-n 10 -s 16384"), ("ib_write_lat", "-n 10 -s 8")):
+            out = perftest(rack, program, words)
+            require("----" in out, f"{program} {words}:\n{out}")
+    report = require_roce(pcap, 500)
+    require_wellformed(pcap)
+    require(report.opcodes["RC_WRITE_MIDDLE"] > 0 and report.opcodes["RC_READ_MIDDLE"] > 0,
+            report.text())
+    require_reclaimed(rack)
+
+
+def test_thousand_connections_leak_nothing(rack):
+    """Made by the NIC, each with one ping; then some by Linux."""
+    rping_from_nic(rack, peer(rack).ip, 1, 64, connections=1000, timeout_s=400)
+    require_reclaimed(rack)
+    peer(rack).run(f"for i in $(seq 20); do rping -c -a {rack.config.nic_ip} -V -C 1 -S 64 || exit 1; "
+                   "done", 120)
+    require_reclaimed(rack)
+
+
+# --- on a bad one ----------------------------------------------------------------------------------
+
+def both_roles(rack, count=8, size=30000):
+    rping_from_linux(rack, rack.config.nic_ip, count, size, 120)
+    rping_from_nic(rack, peer(rack).ip, count, size, timeout_s=120)
+    require_no_mismatch(rack)
+
+
+def test_loss_is_repaired(rack):
+    with rack.fabric.capture("nic") as pcap:
+        with rack.fabric.faults("nic", "both", loss="1%", only="roce"):
+            both_roles(rack)
+    report = require_roce(pcap, lossless=False)
+    require_wellformed(pcap)
+    status = rack.fabric.status()
+    lost = int(status["nic.eth.in.lost"]) + int(status["nic.eth.out.lost"])
+    require(lost > 0 and report.retransmits > 0, f"{lost} lost:\n{report.text()}")
+    require_reclaimed(rack)
+
+
+def test_duplicates_and_reordering_do_no_harm(rack):
+    """What Linux gets keeps its order: its rxe hangs when READ responses change places."""
+    with rack.fabric.faults("nic", "out", dup="3%", reorder="3%", only="roce"):
+        rack.fabric.fault("nic", "in", dup="3%", only="roce")
+        both_roles(rack)
+        rack.fabric.clear()
+    status = rack.fabric.status()
+    require(int(status["nic.eth.out.reordered"]) > 0 and int(status["nic.eth.in.duplicated"]) > 0,
+            "the switch did nothing")
+    require_reclaimed(rack)
+
+
+def test_corruption_is_caught(rack):
+    before = number(rack, "rdma", "rdma0.rx_icrc")
+    with rack.fabric.faults("nic", "both", corrupt="2%", only="roce"):
+        both_roles(rack)
+    dropped = rack.nic.numbers("rdma")
+    require(int(dropped["rdma0.rx_icrc"]) > before, "the ICRC caught nothing")
+    require_reclaimed(rack)
+
+
+def test_marks_of_congestion_are_notified(rack):
+    """The switch marks what Linux sends; rxe is not ECN-capable, so what the NIC sends is marked on
+    its way out and comes to Linux, which ignores it; nothing breaks."""
+    with rack.fabric.faults("nic", "both", ecn="100%"):
+        both_roles(rack, 3)
+    require_reclaimed(rack)
+
+
+def test_cut_of_a_second_only_delays(rack):
+    job = peer(rack).spawn(f"rping -c -a {rack.config.nic_ip} -V -C 150 -S 30000", 120)
+    time.sleep(2)
+    require(not job.is_done(), "the load ended before the cut")
+    rack.fabric.cut("nic")
+    time.sleep(1)
+    rack.fabric.join("all")
+    job.wait()
+    require_no_mismatch(rack)
+    require_reclaimed(rack)
+
+
+def test_peer_that_dies_under_load_is_given_up(rack):
+    """Power cut at the Linux end while the NIC is its client: the NIC's requests end with an error
+    within the retry bound, and everything is reclaimed. The last test: there is no peer after it."""
+    linux = peer(rack)
+    linux.serve(f"rping -s -P -a {linux.ip} -V -S 60000", RPING_PORT)
+    rack.nic.tell(f"rping {linux.ip} 100000 60000")
+    time.sleep(3)
+    linux.stop()
+    rack.nic.wait_for_log("rping.end", 60)
+    require("rping.end done" not in rack.nic.log(), "it ended well?")
+    require_reclaimed(rack, 120)
+    linux.start()
+    linux.wait_until_up()
+    linux.set_up()
+    rping_from_linux(rack, rack.config.nic_ip, 3, 64)
+
+
+TESTS = [test_ping_up_to_the_mtu, test_rping_both_roles, test_perftest_all_kinds,
+         test_loss_is_repaired, test_duplicates_and_reordering_do_no_harm, test_corruption_is_caught,
+         test_marks_of_congestion_are_notified, test_cut_of_a_second_only_delays,
+         test_thousand_connections_leak_nothing, test_peer_that_dies_under_load_is_given_up]
+LARGE_MTU_TESTS = [test_ping_up_to_the_mtu, test_rping_both_roles, test_perftest_all_kinds,
+                   test_loss_is_repaired, test_duplicates_and_reordering_do_no_harm,
+                   test_corruption_is_caught]

@@ -1,0 +1,134 @@
+/*
+ * Runs seeds of the simulation (sim.h).
+ *
+ *   sim_rdma SEED                     one run, with a trace of its packets
+ *   sim_rdma --quiet SEED             without
+ *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); prints each that failed, and "N passed, N failed"
+ *
+ * A job runs its seeds in a child process, which a failure ends; the next child goes on behind it.
+ */
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "hal/native/native.h"
+
+#define JOBS_MAX 16
+
+struct job {
+    uint64_t next; /* the seed that runs */
+    uint64_t step;
+    uint64_t end;
+    uint64_t passed;
+    pid_t pid;
+};
+
+static void panicked(const char *text)
+{
+    sim_fail("%s", text);
+}
+
+static void child(struct job *job)
+{
+    native_panic_hook = panicked;
+    while (job->next < job->end) {
+        sim_run(job->next, false);
+        job->passed++;
+        job->next += job->step;
+    }
+    _exit(0);
+}
+
+static void start(struct job *job)
+{
+    fflush(stdout);
+    fflush(stderr);
+    pid_t pid = fork();
+    if (pid == 0) {
+        child(job);
+    }
+    job->pid = pid;
+}
+
+/* One child has ended: by its failure, or all its seeds are done. */
+static uint64_t ended(struct job *job, int status)
+{
+    job->pid = 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return 0;
+    }
+    fprintf(stderr, "seed %llu failed: build/sim/sim_rdma %llu shows it\n",
+            (unsigned long long)job->next, (unsigned long long)job->next);
+    job->next += job->step;
+    if (job->next < job->end) {
+        start(job);
+    }
+    return 1;
+}
+
+static int run_many(uint64_t first, uint64_t last, uint32_t job_count)
+{
+    struct job *jobs = mmap(NULL, sizeof(struct job) * JOBS_MAX, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint64_t passed = 0;
+    uint64_t failed = 0;
+    int status;
+    pid_t pid;
+
+    if (jobs == MAP_FAILED) {
+        return 2;
+    }
+    for (uint32_t i = 0; i < job_count; i++) {
+        jobs[i] = (struct job){.next = first + i, .step = job_count, .end = last + 1};
+        start(&jobs[i]);
+    }
+    while ((pid = wait(&status)) > 0) {
+        for (uint32_t i = 0; i < job_count; i++) {
+            if (jobs[i].pid == pid) {
+                failed += ended(&jobs[i], status);
+                break;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < job_count; i++) {
+        passed += jobs[i].passed;
+    }
+    printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
+    return failed == 0 && passed > 0 ? 0 : 1;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: sim_rdma [--quiet] SEED | sim_rdma --seeds A..B [--jobs N]\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long long first;
+    unsigned long long last;
+    uint32_t jobs = 2;
+
+    native_cpu_become(0);
+    native_panic_hook = panicked;
+    if (argc >= 3 && strcmp(argv[1], "--seeds") == 0) {
+        if (sscanf(argv[2], "%llu..%llu", &first, &last) != 2 || last < first) {
+            return usage();
+        }
+        if (argc == 5 && strcmp(argv[3], "--jobs") == 0) {
+            jobs = (uint32_t)strtoul(argv[4], NULL, 0);
+        }
+        return jobs >= 1 && jobs <= JOBS_MAX ? run_many(first, last, jobs) : usage();
+    }
+    bool is_quiet = argc == 3 && strcmp(argv[1], "--quiet") == 0;
+    if (argc != 2 && !is_quiet) {
+        return usage();
+    }
+    sim_run(strtoull(argv[argc - 1], NULL, 0), !is_quiet);
+    printf("seed %s: passed\n", argv[argc - 1]);
+    return 0;
+}

@@ -1,0 +1,284 @@
+/*
+ * Work requests and receives of the simulation: drawn, posted, and noted.
+ */
+#include "tests/sim/sim.h"
+
+#include <string.h>
+#include "base/bits.h"
+
+#define CHAIN_MAX 4
+
+/* --- lengths --------------------------------------------------------------------------------------- */
+
+static uint32_t draw_len(const struct sim_qp *qp, uint32_t max_bytes)
+{
+    uint32_t mtu = qp->pair->mtu_bytes;
+    uint64_t draw = sim_below(100);
+    uint64_t len;
+
+    if (draw < 5) {
+        len = 0;
+    } else if (draw < 30) {
+        len = sim_range(1, 64);
+    } else if (draw < 70) { /* near a border of packets */
+        len = mtu * sim_range(1, sim_chance(80) ? 4 : 64) + sim_range(0, 4) - 2;
+    } else {
+        len = sim_below(max_bytes + 1u);
+    }
+    len = min_u64(len, max_bytes);
+    return min_u32((uint32_t)len, sim.plan.bytes_left);
+}
+
+static enum sim_kind draw_kind(void)
+{
+    uint64_t draw = sim_below(100);
+
+    return draw < 50 ? SIM_NIC : draw < 80 ? SIM_HOST : SIM_KEY;
+}
+
+/* --- memory of a work request --------------------------------------------------------------------------- */
+
+static void bufs_put(struct sim_buf *bufs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (bufs[i].node != NULL && bufs[i].key != NULL) {
+            rdma_key_invalidate(bufs[i].key->key);
+        }
+        if (bufs[i].node != NULL) {
+            sim_buf_put(&bufs[i]);
+        }
+    }
+}
+
+/* `len_bytes` in at most SIM_SGES pieces; returns their count, or UINT32_MAX: no memory. */
+static uint32_t local_get(struct sim_node *node, struct sim_buf *bufs, uint32_t len_bytes,
+                          uint32_t access, bool is_inline)
+{
+    uint32_t count = sim_chance(60) ? 1 : (uint32_t)sim_range(1, SIM_SGES);
+    uint32_t left = len_bytes;
+
+    if (len_bytes == 0 && sim_chance(50)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bytes = i == count - 1 ? left : (uint32_t)sim_below(left + 1u);
+        if (!sim_buf_get(node, &bufs[i], is_inline ? SIM_NIC : draw_kind(), bytes, access)) {
+            bufs_put(bufs, i);
+            return UINT32_MAX;
+        }
+        left -= bytes;
+    }
+    return count;
+}
+
+static void sges_make(struct rdma_sge *sges, const struct sim_buf *bufs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        sges[i] = (struct rdma_sge){
+            .addr = bufs[i].addr, .len_bytes = bufs[i].len_bytes, .lkey = bufs[i].value};
+        if (bufs[i].len_bytes == 0 && sim_chance(50)) {
+            sges[i].lkey = (uint32_t)sim_random(); /* of no meaning */
+        }
+    }
+}
+
+/* --- receives --------------------------------------------------------------------------------------------- */
+
+void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count)
+{
+    uint32_t most = sim.plan.arena_bytes / 8 / (rq->buf_bytes + 1) + 1;
+
+    for (; count > 0 && rq->count < SIM_RECVS && rq->posted < rq->ring && rq->posted < most;
+         count--) {
+        struct sim_recv *recv = &rq->recvs[rq->count];
+        struct rdma_sge sges[SIM_SGES];
+        struct rdma_recv_wr wr = {.wr_id = sim.next_id, .sges = sges};
+        recv->buf_count =
+            local_get(rq->node, recv->bufs, rq->buf_bytes, RDMA_ACCESS_LOCAL_WRITE, false);
+        if (recv->buf_count == UINT32_MAX) {
+            return;
+        }
+        recv->id = sim.next_id++;
+        recv->len_bytes = rq->buf_bytes;
+        sges_make(sges, recv->bufs, recv->buf_count);
+        wr.sge_count = (uint8_t)recv->buf_count;
+        enum status status = rq->srq != NULL ? rdma_srq_post(rq->srq, &wr, NULL)
+                                             : rdma_post_recv(rq->qp->qp, &wr, NULL);
+        SIM_CHECK(status == STATUS_OK, "node %u: a receive was refused: %s, %u of %u are posted",
+                  rq->node->index, status_text(status), rq->posted, rq->ring);
+        rq->count++;
+        rq->posted++;
+    }
+}
+
+/* --- one work request -------------------------------------------------------------------------------------- */
+
+static uint8_t draw_opcode(void)
+{
+    static const uint8_t opcodes[] = {
+        RDMA_WR_SEND,       RDMA_WR_SEND,       RDMA_WR_SEND_WITH_IMM,
+        RDMA_WR_RDMA_WRITE, RDMA_WR_RDMA_WRITE, RDMA_WR_RDMA_WRITE_WITH_IMM,
+        RDMA_WR_RDMA_READ,  RDMA_WR_RDMA_READ,  RDMA_WR_SEND_WITH_INV,
+    };
+    return opcodes[sim_below(ARRAY_SIZE(opcodes))];
+}
+
+static bool is_send(const struct sim_wr *wr)
+{
+    return wr->opcode <= RDMA_WR_SEND_WITH_INV;
+}
+
+static bool takes_recv(uint8_t opcode)
+{
+    return opcode <= RDMA_WR_SEND_WITH_INV || opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+}
+
+/* There is a receive for it, or it may come later. */
+static bool has_recv(const struct sim_qp *qp)
+{
+    const struct sim_recv_queue *rq = qp->peer->rq;
+    uint32_t early = qp->peer->late_recvs ? 8 : 0;
+
+    return rq->count < SIM_RECVS && rq->wanted < rq->posted + early;
+}
+
+static bool remote_get(struct sim_qp *qp, struct sim_wr *wr)
+{
+    struct sim_node *node = qp->peer->node;
+
+    if (wr->opcode == RDMA_WR_SEND_WITH_INV) {
+        if (!sim_buf_get(node, &wr->remote, SIM_KEY, (uint32_t)sim_range(1, 100),
+                         RDMA_ACCESS_REMOTE_READ)) {
+            return false;
+        }
+        wr->imm = wr->remote.value;
+        if (wr->remote.key == NULL) { /* there was none */
+            bufs_put(&wr->remote, 1);
+            return false;
+        }
+    } else if (!is_send(wr)) {
+        uint32_t access = wr->opcode == RDMA_WR_RDMA_READ
+                              ? RDMA_ACCESS_REMOTE_READ
+                              : RDMA_ACCESS_REMOTE_WRITE | RDMA_ACCESS_LOCAL_WRITE;
+        return sim_buf_get(node, &wr->remote, draw_kind(), wr->len_bytes, access);
+    }
+    return true;
+}
+
+/* Draws a work request; false: it cannot be now. */
+static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr)
+{
+    bool is_read;
+
+    memset(wr, 0, sizeof(*wr));
+    wr->opcode = draw_opcode();
+    is_read = wr->opcode == RDMA_WR_RDMA_READ;
+    wr->takes_recv = takes_recv(wr->opcode);
+    if (wr->takes_recv && !has_recv(qp)) {
+        return false;
+    }
+    wr->len_bytes = draw_len(qp, is_send(wr) ? qp->peer->rq->buf_bytes : sim.plan.msg_bytes_max);
+    wr->imm = (uint32_t)sim_random();
+    wr->flags = (uint8_t)((qp->signal_all || sim_chance(60) ? RDMA_SEND_SIGNALED : 0) |
+                          (sim_chance(10) ? RDMA_SEND_FENCE : 0) |
+                          (sim_chance(10) ? RDMA_SEND_SOLICITED : 0));
+    if (wr->len_bytes <= RDMA_SOFT_INLINE_BYTES && !is_read && sim_chance(30)) {
+        wr->flags |= RDMA_SEND_INLINE;
+    }
+    if (!remote_get(qp, wr)) {
+        return false;
+    }
+    wr->local_count = local_get(qp->node, wr->local, wr->len_bytes,
+                                is_read ? RDMA_ACCESS_LOCAL_WRITE : 0,
+                                (wr->flags & RDMA_SEND_INLINE) != 0);
+    if (wr->local_count == UINT32_MAX) {
+        wr->local_count = 0;
+        bufs_put(&wr->remote, 1);
+        return false;
+    }
+    wr->id = sim.next_id++;
+    wr->pattern = sim_random();
+    wr->other = wr->pattern;
+    if (is_read) {
+        sim_fill(&wr->remote, 1, wr->pattern);
+    } else {
+        sim_fill(wr->local, wr->local_count, wr->pattern);
+    }
+    return true;
+}
+
+static void wr_make(struct rdma_send_wr *to, const struct sim_wr *wr, struct rdma_sge *sges)
+{
+    sges_make(sges, wr->local, wr->local_count);
+    *to = (struct rdma_send_wr){.wr_id = wr->id,
+                                .sges = sges,
+                                .sge_count = (uint8_t)wr->local_count,
+                                .opcode = wr->opcode,
+                                .flags = wr->flags,
+                                .imm = wr->imm};
+    to->rdma.remote_addr = wr->remote.addr;
+    to->rdma.rkey = wr->remote.value;
+    if (!is_send(wr) && wr->len_bytes == 0 && sim_chance(50)) { /* of no meaning */
+        to->rdma.remote_addr = sim_random();
+        to->rdma.rkey = (uint32_t)sim_random();
+    }
+}
+
+/* --- posting -------------------------------------------------------------------------------------------------- */
+
+/* It was taken: what follows from that at once. */
+static void taken(struct sim_qp *qp, struct sim_wr *wr)
+{
+    sim_trace("%s posts %llu: opcode %u, %u bytes, flags %x", sim_qp_name(qp),
+              (unsigned long long)wr->id, wr->opcode, wr->len_bytes, wr->flags);
+    sim.plan.bytes_left -= wr->len_bytes;
+    if (wr->takes_recv && qp->pair->doom == 0) {
+        qp->peer->rq->wanted++;
+    }
+    if ((wr->flags & RDMA_SEND_INLINE) != 0) {
+        bufs_put(wr->local, wr->local_count); /* its data were copied */
+        wr->local_count = 0;
+    }
+}
+
+void sim_work_post(struct sim_qp *qp)
+{
+    struct rdma_send_wr wrs[CHAIN_MAX];
+    struct rdma_sge sges[CHAIN_MAX][SIM_SGES];
+    const struct rdma_send_wr *bad = NULL;
+    uint32_t want = (uint32_t)sim_range(1, CHAIN_MAX);
+    uint32_t outstanding = qp->wr_count - qp->wr_done;
+    uint32_t count = 0;
+
+    while (count < want && qp->wr_count + count < qp->wr_target && outstanding + count <= qp->ring &&
+           wr_draw(qp, &qp->wrs[qp->wr_count + count])) {
+        wr_make(&wrs[count], &qp->wrs[qp->wr_count + count], sges[count]);
+        if (count > 0) {
+            wrs[count - 1].next = &wrs[count];
+        }
+        count++;
+        if (qp->wrs[qp->wr_count + count - 1].takes_recv) {
+            break; /* has_recv() counts those that were posted */
+        }
+    }
+    if (count == 0) {
+        return;
+    }
+    enum status status = rdma_post_send(qp->qp, wrs, &bad);
+    SIM_CHECK(status == STATUS_OK || status == STATUS_AGAIN, "%s: post_send: %s", sim_qp_name(qp),
+              status_text(status));
+    uint32_t done = status == STATUS_OK ? count : (uint32_t)(bad - wrs);
+    SIM_CHECK(status == STATUS_OK || outstanding + done >= qp->ring,
+              "%s: post_send: full with %u of %u", sim_qp_name(qp), outstanding + done, qp->ring);
+    for (uint32_t i = 0; i < count; i++) {
+        struct sim_wr *wr = &qp->wrs[qp->wr_count];
+        if (i < done) {
+            taken(qp, wr);
+            qp->wr_count++;
+        } else {
+            wr = &qp->wrs[qp->wr_count + i - done];
+            bufs_put(wr->local, wr->local_count);
+            bufs_put(&wr->remote, 1);
+        }
+    }
+}
