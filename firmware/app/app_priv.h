@@ -35,8 +35,8 @@ struct app_fabric {
     uint32_t index;
     uint32_t core; /* the owner */
     char name[12];
-    struct eth_port *port;
-    struct net_if *nif;       /* NULL: it did not start */
+    struct eth_port *port;    /* NULL: an RNIC of the operating system */
+    struct net_if *nif;       /* NULL: it did not start, or there is no port */
     struct rdma_device *rdma; /* NULL: likewise */
     struct diag_rping_client *rping_client;
     struct diag_rping *rping; /* NULL: not wanted */

@@ -168,6 +168,10 @@ static bool net_text(struct app_fabric *fabric)
 {
     uint32_t index = fabric->index;
 
+    if (fabric->port == NULL) {
+        put("net%u.port of the operating system\n", (unsigned)index);
+        return true;
+    }
     put_port(index, fabric->port);
     if (fabric->nif == NULL) {
         put("net%u.state not started\n", (unsigned)index);
@@ -275,6 +279,13 @@ static void put_services(const struct app_fabric *fabric)
     }
 }
 
+static void put_soft_stats(uint32_t index, const struct rdma_soft_stats *s)
+{
+#define PUT_SOFT_STAT(name, text) put_number("rdma", index, #name, counter_get(&s->name));
+    RDMA_SOFT_STAT_LIST(PUT_SOFT_STAT)
+#undef PUT_SOFT_STAT
+}
+
 static bool rdma_text(struct app_fabric *fabric)
 {
     uint32_t index = fabric->index;
@@ -287,10 +298,9 @@ static bool rdma_text(struct app_fabric *fabric)
     put_number("rdma", index, "core", fabric->core);
     put_number("rdma", index, "path_mtu",
                rdma_mtu_bytes((enum rdma_mtu)fabric->rdma->attr.path_mtu_max));
-    const struct rdma_soft_stats *s = rdma_soft_stats(fabric->rdma);
-#define PUT_SOFT_STAT(name, text) put_number("rdma", index, #name, counter_get(&s->name));
-    RDMA_SOFT_STAT_LIST(PUT_SOFT_STAT)
-#undef PUT_SOFT_STAT
+    if (fabric->nif != NULL) {
+        put_soft_stats(index, rdma_soft_stats(fabric->rdma));
+    }
     put_qp_counts(fabric);
     rdma_qp_visit(fabric->rdma, put_qp, fabric);
     question.rows = 0;

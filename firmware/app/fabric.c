@@ -6,6 +6,9 @@
  * to hand out, so the start goes back and forth: core 0 (memory of interface and device), owner
  * (makes both), core 0 (memory of the services, which the device can tell now), owner (services).
  * A port that cannot start is left out: the host's side does not depend on it.
+ *
+ * Behind the ports come the RNICs of the board's operating system, which has their interfaces: only
+ * the device and its services are ours then.
  */
 #include "app/app_priv.h"
 
@@ -241,10 +244,35 @@ static bool take_memory(struct app_fabric *fabric)
     return fabric->net_memory != NULL && fabric->rdma_memory != NULL;
 }
 
-void app_fabric_start(void)
-{
-    const struct board *board = app.board;
+/* --- RNICs --------------------------------------------------------------------------------- */
 
+static void rnic_init(struct app_fabric *fabric)
+{
+    enum status status = app.board->rdma_open(fabric->index - app.board->eth_count, &fabric->rdma);
+    if (status != STATUS_OK) {
+        fabric->rdma = NULL;
+        fail(fabric, "the RNIC", status);
+        return;
+    }
+    fabric->rdma->event = device_event;
+    fabric->rdma->event_ctx = fabric;
+    step_on(0, fabric, services_take_memory);
+}
+
+/* --- start --------------------------------------------------------------------------------- */
+
+static struct app_fabric *fabric_add(void)
+{
+    struct app_fabric *fabric = &app.fabrics[app.fabric_count];
+
+    fabric->index = app.fabric_count++;
+    fabric->core = fabric->index % sched_core_count();
+    snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)fabric->index);
+    return fabric;
+}
+
+static void ports_start(const struct board *board)
+{
     if (board->eth_count == 0) {
         return;
     }
@@ -255,17 +283,24 @@ void app_fabric_start(void)
         return;
     }
     for (uint32_t i = 0; i < board->eth_count && i < LIMIT_ETH_PORTS; i++) {
-        struct app_fabric *fabric = &app.fabrics[i];
-        fabric->index = i;
-        fabric->core = i % sched_core_count();
+        struct app_fabric *fabric = fabric_add();
         fabric->port = board->eths[i];
-        snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)i);
         rng_fork(&app.rng, &fabric->rng);
-        app.fabric_count++;
         if (take_memory(fabric)) {
             step_on(fabric->core, fabric, fabric_init);
         } else {
             fail(fabric, "memory", STATUS_NO_SPACE);
         }
+    }
+}
+
+void app_fabric_start(void)
+{
+    const struct board *board = app.board;
+
+    ports_start(board);
+    for (uint32_t i = 0; i < board->rdma_count && app.fabric_count < LIMIT_ETH_PORTS; i++) {
+        struct app_fabric *fabric = fabric_add();
+        step_on(fabric->core, fabric, rnic_init);
     }
 }
