@@ -30,12 +30,14 @@ struct app_function {
     char subnqn[48];
 };
 
-/* One Ethernet port and what stands on it. What is made stays; it is the owner core's. */
+/* One Ethernet port, or an RNIC of the board, and what stands on it. What is made stays; it is the
+ * owner core's. */
 struct app_fabric {
     uint32_t index;
     uint32_t core; /* the owner */
     char name[12];
-    struct eth_port *port;
+    struct eth_port *port; /* NULL: an RNIC, number `rnic` of the board's */
+    uint32_t rnic;
     struct net_if *nif;       /* NULL: it did not start */
     struct rdma_device *rdma; /* NULL: likewise */
     struct diag_rping_client *rping_client;

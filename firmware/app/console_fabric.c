@@ -178,6 +178,10 @@ static bool net_text(struct app_fabric *fabric)
 {
     uint32_t index = fabric->index;
 
+    if (fabric->port == NULL) {
+        put("net%u.state an RNIC, the operating system's\n", (unsigned)index);
+        return true;
+    }
     put_port(index, fabric->port);
     if (fabric->nif == NULL) {
         put("net%u.state not started\n", (unsigned)index);
@@ -291,7 +295,9 @@ static bool rdma_text(struct app_fabric *fabric)
     put_number("rdma", index, "core", fabric->core);
     put_number("rdma", index, "path_mtu",
                rdma_mtu_bytes((enum rdma_mtu)fabric->rdma->attr.path_mtu_max));
-    put_stats("rdma", index, RDMA_SOFT_STAT_LIST(STAT_NAME), rdma_soft_stats(fabric->rdma));
+    if (fabric->nif != NULL) {
+        put_stats("rdma", index, RDMA_SOFT_STAT_LIST(STAT_NAME), rdma_soft_stats(fabric->rdma));
+    }
     put_qp_counts(fabric);
     rdma_qp_visit(fabric->rdma, put_qp, fabric);
     question.rows = 0;

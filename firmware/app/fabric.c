@@ -1,8 +1,9 @@
 /*
- * The fabric side: each Ethernet port becomes an IP interface, a software RDMA device on it and the
- * diagnostic services that the configuration wants.
+ * The fabric side: each Ethernet port becomes an IP interface and a software RDMA device on it, an
+ * RNIC of the board's operating system is a device already. On each stand the diagnostic services
+ * that the configuration wants.
  *
- * Port i belongs to core i % cores: everything of it is made and called there. Memory is core 0's
+ * Number i belongs to core i % cores: everything of it is made and called there. Memory is core 0's
  * to hand out, so the start goes back and forth: core 0 (memory of interface and device), owner
  * (makes both), core 0 (memory of the services, which the device can tell now), owner (services).
  * A port that cannot start is left out: the host's side does not depend on it.
@@ -209,7 +210,26 @@ static void say_port(const struct app_fabric *fabric)
              (unsigned)net_if_mtu(fabric->nif), (unsigned)fabric->core, addrs);
 }
 
-static void fabric_init(struct app_fabric *fabric)
+static void device_is_up(struct app_fabric *fabric)
+{
+    fabric->rdma->event = device_event;
+    fabric->rdma->event_ctx = fabric;
+    step_on(0, fabric, services_take_memory);
+}
+
+static void rnic_init(struct app_fabric *fabric)
+{
+    enum status status = app.board->rdma_open(fabric->rnic, &fabric->rdma);
+    if (status != STATUS_OK) {
+        fabric->rdma = NULL;
+        fail(fabric, "RNIC", status);
+        return;
+    }
+    LOG_INFO("app: %s is %s, core %u", fabric->name, fabric->rdma->name, (unsigned)fabric->core);
+    device_is_up(fabric);
+}
+
+static void port_init(struct app_fabric *fabric)
 {
     struct net_if_config net = net_config(fabric);
     enum status status = net_if_init(fabric->net_memory, &net, &fabric->nif);
@@ -225,10 +245,8 @@ static void fabric_init(struct app_fabric *fabric)
         fail(fabric, "RDMA", status);
         return;
     }
-    fabric->rdma->event = device_event;
-    fabric->rdma->event_ctx = fabric;
     say_port(fabric);
-    step_on(0, fabric, services_take_memory);
+    device_is_up(fabric);
 }
 
 static bool take_memory(struct app_fabric *fabric)
@@ -241,31 +259,46 @@ static bool take_memory(struct app_fabric *fabric)
     return fabric->net_memory != NULL && fabric->rdma_memory != NULL;
 }
 
-void app_fabric_start(void)
+static struct app_fabric *fabric_new(void)
 {
-    const struct board *board = app.board;
+    struct app_fabric *fabric = &app.fabrics[app.fabric_count];
 
-    if (board->eth_count == 0) {
-        return;
-    }
+    fabric->index = app.fabric_count++;
+    fabric->core = fabric->index % sched_core_count();
+    snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)fabric->index);
+    return fabric;
+}
+
+static void ports_start(const struct board *board)
+{
     if (rng_seed(&app.rng, board->rng_seed, board->rng_seed_bytes) != STATUS_OK) {
         LOG_ERROR("app: no fabric: this board has no random seed of %u bytes, and QP numbers and "
                   "keys would be guessed",
                   RNG_SEED_BYTES);
         return;
     }
-    for (uint32_t i = 0; i < board->eth_count && i < LIMIT_ETH_PORTS; i++) {
-        struct app_fabric *fabric = &app.fabrics[i];
-        fabric->index = i;
-        fabric->core = i % sched_core_count();
+    for (uint32_t i = 0; i < board->eth_count && app.fabric_count < LIMIT_ETH_PORTS; i++) {
+        struct app_fabric *fabric = fabric_new();
         fabric->port = board->eths[i];
-        snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)i);
         rng_fork(&app.rng, &fabric->rng);
-        app.fabric_count++;
         if (take_memory(fabric)) {
-            step_on(fabric->core, fabric, fabric_init);
+            step_on(fabric->core, fabric, port_init);
         } else {
             fail(fabric, "memory", STATUS_NO_SPACE);
         }
+    }
+}
+
+void app_fabric_start(void)
+{
+    const struct board *board = app.board;
+
+    if (board->eth_count > 0) {
+        ports_start(board);
+    }
+    for (uint32_t i = 0; i < board->rdma_count && app.fabric_count < LIMIT_ETH_PORTS; i++) {
+        struct app_fabric *fabric = fabric_new();
+        fabric->rnic = i;
+        step_on(fabric->core, fabric, rnic_init);
     }
 }
