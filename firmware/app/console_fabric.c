@@ -283,13 +283,6 @@ static void put_services(const struct app_fabric *fabric)
     }
 }
 
-static void put_soft_stats(uint32_t index, const struct rdma_soft_stats *s)
-{
-#define PUT_SOFT_STAT(name, text) put_number("rdma", index, #name, counter_get(&s->name));
-    RDMA_SOFT_STAT_LIST(PUT_SOFT_STAT)
-#undef PUT_SOFT_STAT
-}
-
 static bool rdma_text(struct app_fabric *fabric)
 {
     uint32_t index = fabric->index;
