@@ -232,6 +232,22 @@ static void acknowledgement(struct soft_qp *qp, const struct soft_packet *packet
 
 /* --- READ responses --------------------------------------------------------------------------- */
 
+/* The first one of all is a First or Only; later ones may be, too: an answer that was asked for
+ * anew. An AETH in it is an acknowledgement. */
+static bool response_fits(const struct soft_send_wqe *wqe, const struct soft_packet *packet,
+                          uint32_t bytes)
+{
+    bool last = packet->psn == wqe->last_psn;
+
+    if (packet->aeth != NULL && ROCE_AETH_KIND(packet->aeth->syndrome) != ROCE_AETH_KIND_ACK) {
+        return false;
+    }
+    if (packet->psn == wqe->first_psn && (packet->flags & ROCE_OP_FIRST) == 0) {
+        return false;
+    }
+    return packet->payload_bytes == bytes && ((packet->flags & ROCE_OP_LAST) != 0) == last;
+}
+
 static void read_response(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_requester *req = &qp->req;
@@ -249,7 +265,7 @@ static void read_response(struct soft_qp *qp, const struct soft_packet *packet)
     uint32_t offset = (uint32_t)roce_psn_diff(packet->psn, wqe->first_psn) * qp->mtu_bytes;
     uint32_t bytes = min_u32(wqe->len_bytes - offset, qp->mtu_bytes);
     bool last = packet->psn == wqe->last_psn;
-    if (packet->payload_bytes != bytes || ((packet->flags & ROCE_OP_LAST) != 0) != last) {
+    if (!response_fits(wqe, packet, bytes)) {
         soft_request_fail(qp, RDMA_WC_BAD_RESP_ERR, 0);
         return;
     }
