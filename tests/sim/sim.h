@@ -120,6 +120,9 @@ void sim_expect(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, ui
 /* Each byte is of the pattern, or what it was: from now on it stays. */
 void sim_settle(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, uint64_t other,
                 const char *what);
+/* Bytes that are of the pattern are as they must be: for buffers of which nobody knows whether the
+ * message went there. */
+void sim_absorb(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, uint64_t other);
 
 /* --- the world -------------------------------------------------------------------------------------- */
 
@@ -252,6 +255,7 @@ struct sim {
     struct sim_pair pairs[SIM_PAIRS];
     uint32_t linger_count;
     struct sim_linger lingers[SIM_LINGERS];
+    uint32_t memory_taken; /* arenas and shadows */
     uint64_t next_id;
     uint64_t act_ns;
     uint64_t poll_ns;

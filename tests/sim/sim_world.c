@@ -226,7 +226,6 @@ static void rdma_open(struct sim_node *node)
         .mr_count = 2,
         .key_count = SIM_KEYS,
         .ah_count = 1,
-        .cm_id_count = 1,
         .ecn = sim.plan.ecn,
     };
     SIM_CHECK(rng_seed(&node->rng, seed, sizeof(seed)) == STATUS_OK, "rng_seed");
@@ -301,7 +300,7 @@ static void open_all(void)
         sim_pair_open(&sim.pairs[i], &sim.nodes[a], &sim.nodes[b]);
     }
     if (!sim.plan.faults_early) {
-        advance(NS_PER_MS); /* the neighbours are found */
+        advance(3 * NS_PER_S); /* the neighbours are found */
         wire_set_faults(sim.wire, WIRE_ALL_PORTS, &sim.plan.faults);
     }
 }
