@@ -55,6 +55,7 @@ struct sim_plan {
     uint32_t big_count;
     uint32_t msg_bytes_max;
     uint32_t bytes_left; /* of all messages together */
+    uint32_t packets_left;
     uint32_t arena_bytes;
     uint64_t act_ns;  /* mean time between two acts */
     uint64_t poll_ns; /* and between two looks at the completions */

@@ -333,6 +333,9 @@ static void compare(const struct walk *w, uint64_t pattern, uint64_t other, bool
     uint8_t first[CHUNK_BYTES];
     uint8_t second[CHUNK_BYTES];
 
+    if (or_old && memcmp(w->bytes, w->shadow, w->len_bytes) == 0) {
+        return;
+    }
     pattern_bytes(pattern, w->offset, first, w->len_bytes);
     if (memcmp(w->bytes, first, w->len_bytes) == 0) {
         return;

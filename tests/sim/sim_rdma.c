@@ -23,7 +23,8 @@
 USED const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-    return "quarantine_size_mb=4:malloc_context_size=4:detect_leaks=0";
+    return "quarantine_size_mb=1:malloc_context_size=4:detect_leaks=0:"
+           "allocator_release_to_os_interval_ms=-1";
 }
 
 struct job {

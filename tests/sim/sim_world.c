@@ -17,7 +17,7 @@
 #define STEPS_MAX      1000000u
 #define LIVE_NS        (UINT64_C(200) * NS_PER_S) /* without a completion: it hangs */
 #define RESOLVE_NS     (UINT64_C(5) * NS_PER_S)
-#define CQES           4096u
+#define CQES           2048u
 #define HOST_BASE_MASK UINT64_C(0xffffff0000)
 
 struct sim sim;
