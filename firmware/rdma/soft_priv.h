@@ -192,8 +192,12 @@ struct soft_read {
     uint32_t len_bytes;
     uint32_t first_psn;
     uint32_t last_psn;
-    uint32_t begin_psn; /* of the answer under way: later than first_psn when repeated in part */
-    uint32_t send_psn;  /* next response; behind last_psn: all sent */
+    uint32_t msn;       /* with it (9.7.7.1) */
+    uint32_t begin_psn; /* of the answer under way, which may be a part, repeated */
+    uint32_t end_psn;   /* its last response */
+    uint32_t end_bytes; /* where it ends in the READ */
+    uint32_t send_psn;  /* next response; behind end_psn: all sent */
+    bool is_new;        /* was never answered in whole: counts against max_dest_rd_atomic */
     bool is_repeat;     /* payloads are copied before they are sent */
     bool is_valid;
 };
@@ -248,6 +252,7 @@ struct soft_requester {
 struct soft_responder {
     uint32_t psn; /* expected */
     uint32_t msn;
+    uint32_t dropped_psn; /* the last one behind the gap that nak_due is about */
     bool ack_due;
     bool nak_sent; /* one NAK for a gap, until the expected packet comes */
     bool is_in_message;
@@ -482,6 +487,7 @@ bool soft_respond_place(struct soft_qp *qp, const struct rdma_sge *sges, uint32_
                         uint32_t offset_bytes, const uint8_t *from, uint32_t len_bytes);
 
 /* soft_read.c: responses to READs */
+bool soft_read_has_room(struct soft_qp *qp); /* for one READ more (9.7.4.1.4) */
 enum soft_resp soft_read_note(struct soft_qp *qp, const struct soft_packet *packet);
 enum soft_resp soft_read_repeat(struct soft_qp *qp, const struct soft_packet *packet);
 uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget);

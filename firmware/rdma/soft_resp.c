@@ -5,6 +5,8 @@
  */
 #include "rdma/soft_priv.h"
 
+#define NAK_SEQUENCE (ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE)
+
 /* --- what the peer hears ---------------------------------------------------------------------- */
 
 static void owe_ack(struct soft_qp *qp)
@@ -40,10 +42,16 @@ void soft_respond_refuse_read(struct soft_qp *qp, uint32_t psn)
     fail(qp, ROCE_NAK_ACCESS, RDMA_EVENT_QP_ACCESS_ERR);
 }
 
+/* What was dropped behind a gap has come again by now: there is none. */
+static bool gap_is_gone(const struct soft_responder *resp)
+{
+    return resp->nak_due == NAK_SEQUENCE && roce_psn_diff(resp->psn, resp->dropped_psn) > 0;
+}
+
 static bool send_ack(struct soft_qp *qp)
 {
     struct soft_responder *resp = &qp->resp;
-    bool is_nak = resp->nak_due != 0;
+    bool is_nak = resp->nak_due != 0 && !gap_is_gone(resp);
     uint32_t psn = is_nak ? resp->psn : roce_psn_add(resp->psn, ROCE_PSN_MASK);
     struct soft_tx tx;
 
@@ -59,7 +67,7 @@ static bool send_ack(struct soft_qp *qp)
     soft_tx_end(&tx);
     if (is_nak && ROCE_AETH_KIND(resp->nak_due) == ROCE_AETH_KIND_RNR) {
         qp->stats.rnr_tx++;
-    } else if (resp->nak_due == (ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE)) {
+    } else if (is_nak && resp->nak_due == NAK_SEQUENCE) {
         qp->stats.nak_seq_tx++;
     }
     return true;
@@ -194,19 +202,32 @@ bool soft_respond_place(struct soft_qp *qp, const struct rdma_sge *sges, uint32_
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
+/* The expected packet came before its RNR NAK had left: nobody needs to hear that any more. */
+static void forget_rnr(struct soft_responder *resp)
+{
+    resp->nak_sent = false;
+    if (UNLIKELY(ROCE_AETH_KIND(resp->nak_due) == ROCE_AETH_KIND_RNR)) {
+        resp->nak_due = 0;
+    }
+}
+
 static enum soft_resp step_psn(struct soft_qp *qp, const struct soft_packet *packet)
 {
-    int32_t ahead = roce_psn_diff(packet->psn, qp->resp.psn);
+    struct soft_responder *resp = &qp->resp;
+    int32_t ahead = roce_psn_diff(packet->psn, resp->psn);
 
     if (LIKELY(ahead == 0)) {
-        qp->resp.nak_sent = false;
+        forget_rnr(resp);
         return SOFT_RESP_SEQUENCE;
     }
     if (ahead < 0) {
         return SOFT_RESP_REPEAT;
     }
     qp->stats.out_of_order++;
-    return qp->resp.nak_sent ? SOFT_RESP_DONE : refuse(qp, ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE);
+    if (resp->nak_due == 0 || roce_psn_diff(packet->psn, resp->dropped_psn) > 0) {
+        resp->dropped_psn = packet->psn;
+    }
+    return resp->nak_sent ? SOFT_RESP_DONE : refuse(qp, NAK_SEQUENCE);
 }
 
 /* 9.7.4.1.2: First begins a message, Middle and Last go on with one of their kind; and the QP must
@@ -240,11 +261,9 @@ static enum soft_resp step_sequence(struct soft_qp *qp, const struct soft_packet
 
 static enum soft_resp step_resource(struct soft_qp *qp, const struct soft_packet *packet)
 {
-    struct soft_responder *resp = &qp->resp;
     bool needs_wqe = (packet->flags & (ROCE_OP_SEND | ROCE_OP_IMM)) != 0;
 
-    if ((packet->flags & ROCE_OP_READ) != 0 &&
-        resp->read_head - resp->read_next >= qp->attr.max_dest_rd_atomic) {
+    if ((packet->flags & ROCE_OP_READ) != 0 && !soft_read_has_room(qp)) {
         return fail(qp, ROCE_NAK_INVALID, RDMA_EVENT_QP_REQ_ERR);
     }
     if (needs_wqe && !take_wqe(qp)) {

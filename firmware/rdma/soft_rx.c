@@ -111,9 +111,21 @@ static void notify(struct soft_qp *qp)
     qp->stats.cnp_tx++;
 }
 
+/* The peer is there: a way that nobody answered on is asked for anew, or it would never hear us. */
+static void look_for_path(struct soft_qp *qp)
+{
+    if (qp->path.state == NET_PATH_FAILED || qp->path.state == NET_PATH_CLOSED) {
+        (void)soft_path_reopen(qp);
+    }
+}
+
 static void deliver(struct soft_qp *qp, const struct soft_packet *packet)
 {
     uint32_t flags = packet->flags;
+
+    if (UNLIKELY(qp->path.state != NET_PATH_READY) && qp->qp.type == RDMA_QP_RC) {
+        look_for_path(qp);
+    }
 
     if (UNLIKELY(packet->rx->ecn == 3) && (flags & ROCE_OP_PAYLOAD) != 0 &&
         qp->qp.type == RDMA_QP_RC) {
