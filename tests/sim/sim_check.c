@@ -357,5 +357,12 @@ void sim_qp_gone(struct sim_qp *qp)
             local_release(recv->bufs, recv->buf_count);
         }
     }
+    /* The shared receive that it had taken is lost. */
+    for (uint32_t i = 0; qp->rq->srq != NULL && next != NULL && i < qp->rq->count; i++) {
+        struct sim_recv *recv = &qp->rq->recvs[i];
+        if (!recv->is_done) {
+            sim_absorb(recv->bufs, recv->buf_count, next->pattern, next->other);
+        }
+    }
     lingers_look(qp);
 }
