@@ -97,6 +97,7 @@ static void progressed(struct soft_qp *qp)
     req->is_paused = false;
     req->window_is_full = false;
     if (roce_psn_diff(req->una_psn, req->send_psn) > 0 || (int32_t)(req->una - req->next) > 0) {
+        req->has_local_error = false; /* the one that failed when it was sent again had arrived */
         req->send_psn = req->una_psn; /* what was to be sent again has arrived */
         req->next = req->una;
     }
@@ -114,7 +115,7 @@ static void go_back(struct soft_qp *qp)
 {
     struct soft_requester *req = &qp->req;
 
-    if (req->went_back) {
+    if (req->went_back || req->is_paused) {
         return;
     }
     if (req->retries_left == 0) {
@@ -191,6 +192,9 @@ static void not_ready(struct soft_qp *qp, uint8_t syndrome)
     struct soft_requester *req = &qp->req;
 
     qp->stats.rnr_rx++;
+    if (req->is_paused) {
+        return; /* said already */
+    }
     if (qp->attr.rnr_retry != 7) {
         if (req->rnr_left == 0) {
             soft_request_fail(qp, RDMA_WC_RNR_RETRY_EXC_ERR, syndrome);
