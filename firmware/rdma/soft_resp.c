@@ -94,17 +94,19 @@ void soft_respond_acks(struct soft_device *dev)
 
 /* --- receive completions ---------------------------------------------------------------------- */
 
-static void push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const struct rdma_wc *wc)
+/* False: the CQ overran. */
+static bool push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const struct rdma_wc *wc)
 {
     struct rdma_wc *slot = soft_cq_push(soft_cq_of(qp->qp.recv_cq));
 
     if (slot == NULL) {
         soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_QP_FATAL);
-        return;
+        return false;
     }
     *slot = *wc;
     slot->wr_id = wqe->wr_id;
     slot->qp = &qp->qp;
+    return true;
 }
 
 /* The receive under way ends with an error. */
@@ -347,22 +349,23 @@ static enum soft_resp step_execute(struct soft_qp *qp, const struct soft_packet 
     return SOFT_RESP_COMPLETE;
 }
 
-static void push_message(struct soft_qp *qp, const struct soft_packet *packet)
+static bool push_message(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_responder *resp = &qp->resp;
     bool is_send = (packet->flags & ROCE_OP_SEND) != 0;
 
     resp->has_wqe = false;
-    push_recv(qp, &resp->wqe,
-              &(struct rdma_wc){
-                  .len_bytes = resp->done_bytes,
-                  .imm = packet->imm,
-                  .src_qpn = qp->attr.dest_qpn,
-                  .status = RDMA_WC_SUCCESS,
-                  .opcode = is_send ? RDMA_WC_RECV : RDMA_WC_RECV_RDMA_WITH_IMM,
-                  .flags = (uint8_t)(((packet->flags & ROCE_OP_IMM) != 0 ? RDMA_WC_WITH_IMM : 0) |
-                                     ((packet->flags & ROCE_OP_INV) != 0 ? RDMA_WC_WITH_INV : 0)),
-              });
+    return push_recv(
+        qp, &resp->wqe,
+        &(struct rdma_wc){
+            .len_bytes = resp->done_bytes,
+            .imm = packet->imm,
+            .src_qpn = qp->attr.dest_qpn,
+            .status = RDMA_WC_SUCCESS,
+            .opcode = is_send ? RDMA_WC_RECV : RDMA_WC_RECV_RDMA_WITH_IMM,
+            .flags = (uint8_t)(((packet->flags & ROCE_OP_IMM) != 0 ? RDMA_WC_WITH_IMM : 0) |
+                               ((packet->flags & ROCE_OP_INV) != 0 ? RDMA_WC_WITH_INV : 0)),
+        });
 }
 
 static enum soft_resp step_complete(struct soft_qp *qp, const struct soft_packet *packet)
@@ -376,13 +379,13 @@ static enum soft_resp step_complete(struct soft_qp *qp, const struct soft_packet
         end_wqe(qp, RDMA_WC_LOC_ACCESS_ERR);
         return fail(qp, ROCE_NAK_ACCESS, RDMA_EVENT_QP_ACCESS_ERR);
     }
+    if (last && resp->has_wqe && !push_message(qp, packet)) {
+        return fail(qp, ROCE_NAK_OPERATION, RDMA_EVENT_QP_FATAL); /* nobody will hear of it */
+    }
     resp->psn = roce_psn_add(resp->psn, 1);
     resp->is_in_message = !last;
     if (last) {
         resp->msn = (resp->msn + 1) & ROCE_PSN_MASK;
-        if (resp->has_wqe) {
-            push_message(qp, packet);
-        }
     }
     if ((packet->bth->ack_req & ROCE_BTH_ACK_REQ) != 0) {
         owe_ack(qp);
