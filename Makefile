@@ -296,9 +296,11 @@ size: deps ## Sizes of the firmware against the budgets
 	@$(MAKE) -j2 $(FIRMWARE_IMAGES)
 	$(Q)$(PY) tests/bench/run.py size
 
-rack: deps ## Start the rack and leave it running
+RACK ?=
+
+rack: deps ## Start the rack and leave it running; RACK="--fabric": with an Ethernet and a Linux peer
 	@$(MAKE) -j2 $(RACK_NEEDS)
-	$(Q)$(PY) boards/qemu-virt/rack/up.py
+	$(Q)$(PY) boards/qemu-virt/rack/up.py $(RACK)
 
 format: ## Format the sources
 	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -11,7 +11,7 @@ AARCH64_CFLAGS += -momit-leaf-frame-pointer
 # Nothing here prints floating point: newlib's printf for integers alone saves 20 KiB.
 AARCH64_LDFLAGS = -nostdlib -static -Wl,--gc-sections,--build-id=none \
                   -Wl,-z,max-page-size=4096,-z,noexecstack \
-                  -Wl,--defsym=snprintf=sniprintf,--defsym=vsnprintf=vsniprintf,--defsym=printf=iprintf
+                  -Wl,--defsym=snprintf=sniprintf,--defsym=vsnprintf=vsniprintf
 # Libraries out of the cache: build/deps/NAME with include/ and lib/.
 AARCH64_DEPS    = $(B)/deps/newlib $(B)/deps/libfdt $(B)/deps/libbearssl
 AARCH64_LIBS    = $(B)/deps/newlib/lib/libc.a $(B)/deps/libfdt/lib/libfdt.a \

@@ -75,12 +75,26 @@ def rack_stays_and_goes():
         run('boards/qemu-virt/rack/up.py stop')
 
 
+def rdma_is_seen_as_told():
+    """The block that starts the rack with its Ethernet, line by line."""
+    block = re.search(r'^```\n(make rack RACK=.*?)^```', readme(), re.M | re.S)
+    assert block, 'the README shows no rack with an Ethernet'
+    lines = block[1].splitlines()
+    assert lines[-1].endswith('up.py stop'), lines[-1]
+    try:
+        for line in lines[:-1]:
+            run(line)
+    finally:
+        run(lines[-1])
+
+
 def main():
     tests = [('targets exist', targets_exist), ('links lead somewhere', links_lead_somewhere)]
     for target in dict.fromkeys(re.findall(r'^(?:\| `)?make ([a-z-]+)', readme(), re.M)):
         if target not in NOT_RUN:
             test = rack_stays_and_goes if target == 'rack' else make_target(target)
             tests.append((f'make {target}', test))
+    tests.append(('RDMA is seen as told', rdma_is_seen_as_told))
     tests.append(('native board listens', native_board_listens))
     failed = 0
     for name, test in tests:

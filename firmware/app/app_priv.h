@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/rng.h"
 #include "blk/blk.h"
+#include "diag/diag_perf.h"
 #include "diag/diag_rping.h"
 #include "hal/board.h"
 #include "nvme_drv/nvme_drv.h"
@@ -34,11 +35,12 @@ struct app_fabric {
     uint32_t index;
     uint32_t core; /* the owner */
     char name[12];
-    struct eth_port *port;
-    struct net_if *nif;       /* NULL: it did not start */
+    struct eth_port *port;    /* NULL: an RNIC of the operating system */
+    struct net_if *nif;       /* NULL: it did not start, or there is no port */
     struct rdma_device *rdma; /* NULL: likewise */
     struct diag_rping_client *rping_client;
     struct diag_rping *rping; /* NULL: not wanted */
+    struct diag_perf *perf;   /* likewise */
     bool is_up;               /* all of the above that there will be is there */
     struct rng rng;
     /* While it starts. */
@@ -48,6 +50,7 @@ struct app_fabric {
     void *rdma_memory;
     void *client_memory;
     void *rping_memory;
+    void *perf_memory;
 };
 
 struct app {

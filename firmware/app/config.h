@@ -32,8 +32,8 @@
  *   diag=LIST             rping, perf, comma-separated, or none (default)
  *   rping.port=N          where rping clients are served; default 7174
  *   perf.port=N           where perftest clients (ib_write_bw -R ...) are served; default 18515
- *   perf.size=SIZE        largest message of perftest, 4K..64M; default 8M. Each of its sessions
- *                         holds so much RAM
+ *   perf.size=SIZE        largest message of perftest, 4K..64M, a multiple of 4K; default 8M.
+ *                         Five times as much RAM is taken
  *
  * Source: ours. Namespace identifiers follow the order of the list, from 1.
  */

@@ -218,8 +218,8 @@ enum status config_set_perf_size(const struct config_word *word)
     uint64_t bytes;
 
     if (!config_take_size(&text, &bytes) || *text != '\0' || bytes < CONFIG_PERF_LOW_BYTES ||
-        bytes > CONFIG_PERF_HIGH_BYTES) {
-        return config_fail(word, "4K to 64M");
+        bytes > CONFIG_PERF_HIGH_BYTES || !is_aligned(bytes, CONFIG_PERF_LOW_BYTES)) {
+        return config_fail(word, "4K to 64M, a multiple of 4K");
     }
     word->config->perf_bytes = (uint32_t)bytes;
     return STATUS_OK;

@@ -64,6 +64,18 @@ static void put_number(const char *group, unsigned index, const char *name, uint
     put("%s%u.%s %llu\n", group, index, name, (unsigned long long)value);
 }
 
+/* Lists of counters: their names one behind the other, with ends; the values as an array. */
+#define STAT_NAME(name, text) #name "\0"
+
+static void put_stats(const char *group, unsigned index, const char *names, const void *values)
+{
+    const _Atomic uint64_t *value = values;
+
+    for (; *names != '\0'; names += strlen(names) + 1) {
+        put_number(group, index, names, counter_get(value++));
+    }
+}
+
 /* --- there and back ------------------------------------------------------------------------ */
 
 static void ask_next(void);
@@ -147,27 +159,29 @@ static void put_neighbor(const struct net_neighbor_info *info, void *ctx)
     put(" paths %u age_ms %llu\n", (unsigned)info->path_count, (unsigned long long)info->age_ms);
 }
 
+/* As struct eth_stats has them. */
+#define PORT_STAT_NAMES                                                             \
+    "port_tx_frames\0port_tx_bytes\0port_tx_full\0port_tx_dropped\0port_tx_kicks\0" \
+    "port_rx_frames\0port_rx_bytes\0port_rx_errors\0"
+ASSERT_OFFSET(struct eth_stats, rx_error_count, 7 * sizeof(uint64_t));
+
 static void put_port(uint32_t index, const struct eth_port *port)
 {
-    const struct eth_stats *s = &port->stats;
-
     put("net%u.port %s\nnet%u.link %s\nnet%u.mac ", (unsigned)index, port->name, (unsigned)index,
         port->link_up ? "up" : "down", (unsigned)index);
     put_mac(port->addr);
     put("\n");
-    put_number("net", index, "port_rx_frames", counter_get(&s->rx_count));
-    put_number("net", index, "port_rx_bytes", counter_get(&s->rx_bytes));
-    put_number("net", index, "port_rx_errors", counter_get(&s->rx_error_count));
-    put_number("net", index, "port_tx_frames", counter_get(&s->tx_count));
-    put_number("net", index, "port_tx_bytes", counter_get(&s->tx_bytes));
-    put_number("net", index, "port_tx_full", counter_get(&s->tx_full_count));
-    put_number("net", index, "port_tx_kicks", counter_get(&s->tx_kick_count));
+    put_stats("net", index, PORT_STAT_NAMES, &port->stats);
 }
 
 static bool net_text(struct app_fabric *fabric)
 {
     uint32_t index = fabric->index;
 
+    if (fabric->port == NULL) {
+        put("net%u.port of the operating system\n", (unsigned)index);
+        return true;
+    }
     put_port(index, fabric->port);
     if (fabric->nif == NULL) {
         put("net%u.state not started\n", (unsigned)index);
@@ -183,10 +197,7 @@ static bool net_text(struct app_fabric *fabric)
             (unsigned)own->prefix_bits);
     }
     net_neighbors_visit(fabric->nif, put_neighbor, fabric);
-    const struct net_stats *s = net_if_stats(fabric->nif);
-#define PUT_NET_STAT(name, text) put_number("net", index, #name, counter_get(&s->name));
-    NET_STAT_LIST(PUT_NET_STAT)
-#undef PUT_NET_STAT
+    put_stats("net", index, NET_STAT_LIST(STAT_NAME), net_if_stats(fabric->nif));
     return true;
 }
 
@@ -216,12 +227,13 @@ static void put_qp(struct rdma_qp *qp, void *ctx)
     put(" window %u rate_mbps %u retries %u rnr_retries %u reads_out %u reads_in %u",
         (unsigned)info.window_packets, (unsigned)info.rate_mbps, (unsigned)info.retries_left,
         (unsigned)info.rnr_retries_left, (unsigned)info.reads_out, (unsigned)info.reads_in);
-#define PUT_QP_STAT(name, text)                                      \
-    if (info.stats.name != 0) {                                      \
-        put(" " #name " %llu", (unsigned long long)info.stats.name); \
+    const uint64_t *value = (const uint64_t *)&info.stats;
+    for (const char *name = RDMA_QP_STAT_LIST(STAT_NAME); *name != '\0';
+         name += strlen(name) + 1, value++) {
+        if (*value != 0) {
+            put(" %s %llu", name, (unsigned long long)*value);
+        }
     }
-    RDMA_QP_STAT_LIST(PUT_QP_STAT)
-#undef PUT_QP_STAT
     put("\n");
 }
 
@@ -262,10 +274,12 @@ static void put_conn(const struct rdma_cm_id *id, void *ctx)
 static void put_services(const struct app_fabric *fabric)
 {
     if (fabric->rping != NULL) {
-        const struct diag_rping_stats *s = diag_rping_stats(fabric->rping);
-#define PUT_RPING_STAT(name, text) put_number("rping", fabric->index, #name, counter_get(&s->name));
-        DIAG_RPING_STAT_LIST(PUT_RPING_STAT)
-#undef PUT_RPING_STAT
+        put_stats("rping", fabric->index, DIAG_RPING_STAT_LIST(STAT_NAME),
+                  diag_rping_stats(fabric->rping));
+    }
+    if (fabric->perf != NULL) {
+        put_stats("perf", fabric->index, DIAG_PERF_STAT_LIST(STAT_NAME),
+                  diag_perf_stats(fabric->perf));
     }
 }
 
@@ -281,10 +295,9 @@ static bool rdma_text(struct app_fabric *fabric)
     put_number("rdma", index, "core", fabric->core);
     put_number("rdma", index, "path_mtu",
                rdma_mtu_bytes((enum rdma_mtu)fabric->rdma->attr.path_mtu_max));
-    const struct rdma_soft_stats *s = rdma_soft_stats(fabric->rdma);
-#define PUT_SOFT_STAT(name, text) put_number("rdma", index, #name, counter_get(&s->name));
-    RDMA_SOFT_STAT_LIST(PUT_SOFT_STAT)
-#undef PUT_SOFT_STAT
+    if (fabric->nif != NULL) {
+        put_stats("rdma", index, RDMA_SOFT_STAT_LIST(STAT_NAME), rdma_soft_stats(fabric->rdma));
+    }
     put_qp_counts(fabric);
     rdma_qp_visit(fabric->rdma, put_qp, fabric);
     question.rows = 0;

@@ -6,6 +6,9 @@
  * to hand out, so the start goes back and forth: core 0 (memory of interface and device), owner
  * (makes both), core 0 (memory of the services, which the device can tell now), owner (services).
  * A port that cannot start is left out: the host's side does not depend on it.
+ *
+ * Behind the ports come the RNICs of the board's operating system, which has their interfaces: only
+ * the device and its services are ours then.
  */
 #include "app/app_priv.h"
 
@@ -16,6 +19,7 @@
 #include "hal/cpu.h"
 
 #define MEMORY_ALIGNMENT 64
+#define PAGE_ALIGNMENT   4096
 
 /* --- from core to core --------------------------------------------------------------------- */
 
@@ -92,6 +96,36 @@ static void say_service(const struct app_fabric *fabric, const char *what, uint1
     LOG_INFO("app: %s: %s at port %u, for anybody", fabric->name, what, (unsigned)port);
 }
 
+static struct diag_perf_config perf_config(const struct app_fabric *fabric)
+{
+    return (struct diag_perf_config){
+        .device = fabric->rdma, .port = app.config.perf_port, .len_bytes = app.config.perf_bytes};
+}
+
+static void rping_start(struct app_fabric *fabric)
+{
+    enum status status =
+        diag_rping_init(fabric->rping_memory, fabric->rdma, app.config.rping_port, &fabric->rping);
+    if (status != STATUS_OK) {
+        fabric->rping = NULL;
+        fail(fabric, "rping", status);
+        return;
+    }
+    say_service(fabric, "rping", app.config.rping_port);
+}
+
+static void perf_start(struct app_fabric *fabric)
+{
+    struct diag_perf_config config = perf_config(fabric);
+    enum status status = diag_perf_init(fabric->perf_memory, &config, &fabric->perf);
+    if (status != STATUS_OK) {
+        fabric->perf = NULL;
+        fail(fabric, "perf", status);
+        return;
+    }
+    say_service(fabric, "perf", config.port);
+}
+
 static void services_init(struct app_fabric *fabric)
 {
     enum status status =
@@ -100,29 +134,38 @@ static void services_init(struct app_fabric *fabric)
         fabric->rping_client = NULL;
         fail(fabric, "rping client", status);
     }
-    if (fabric->rping_memory != NULL) {
-        status = diag_rping_init(fabric->rping_memory, fabric->rdma, app.config.rping_port,
-                                 &fabric->rping);
-        if (status == STATUS_OK) {
-            say_service(fabric, "rping", app.config.rping_port);
-        } else {
-            fabric->rping = NULL;
-            fail(fabric, "rping", status);
-        }
+    if (app.config.diag_rping) {
+        rping_start(fabric);
+    }
+    if (app.config.diag_perf) {
+        perf_start(fabric);
     }
     fabric->is_up = true;
+}
+
+/* False: not enough is left. */
+static bool services_memory(struct app_fabric *fabric)
+{
+    struct rdma_device *device = fabric->rdma;
+    struct diag_perf_config perf = perf_config(fabric);
+
+    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
+    bool is_there = fabric->client_memory != NULL;
+    if (is_there && app.config.diag_rping) {
+        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
+        is_there = fabric->rping_memory != NULL;
+    }
+    if (is_there && app.config.diag_perf) {
+        fabric->perf_memory = app_pool_take(diag_perf_memory_bytes(&perf), PAGE_ALIGNMENT);
+        is_there = fabric->perf_memory != NULL;
+    }
+    return is_there;
 }
 
 /* Core 0. */
 static void services_take_memory(struct app_fabric *fabric)
 {
-    struct rdma_device *device = fabric->rdma;
-
-    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
-    if (app.config.diag_rping) {
-        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
-    }
-    if (fabric->client_memory == NULL || (app.config.diag_rping && fabric->rping_memory == NULL)) {
+    if (!services_memory(fabric)) {
         fail(fabric, "memory for diagnostic services", STATUS_NO_SPACE);
         return;
     }
@@ -201,10 +244,35 @@ static bool take_memory(struct app_fabric *fabric)
     return fabric->net_memory != NULL && fabric->rdma_memory != NULL;
 }
 
-void app_fabric_start(void)
-{
-    const struct board *board = app.board;
+/* --- RNICs --------------------------------------------------------------------------------- */
 
+static void rnic_init(struct app_fabric *fabric)
+{
+    enum status status = app.board->rdma_open(fabric->index - app.board->eth_count, &fabric->rdma);
+    if (status != STATUS_OK) {
+        fabric->rdma = NULL;
+        fail(fabric, "the RNIC", status);
+        return;
+    }
+    fabric->rdma->event = device_event;
+    fabric->rdma->event_ctx = fabric;
+    step_on(0, fabric, services_take_memory);
+}
+
+/* --- start --------------------------------------------------------------------------------- */
+
+static struct app_fabric *fabric_add(void)
+{
+    struct app_fabric *fabric = &app.fabrics[app.fabric_count];
+
+    fabric->index = app.fabric_count++;
+    fabric->core = fabric->index % sched_core_count();
+    snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)fabric->index);
+    return fabric;
+}
+
+static void ports_start(const struct board *board)
+{
     if (board->eth_count == 0) {
         return;
     }
@@ -215,17 +283,24 @@ void app_fabric_start(void)
         return;
     }
     for (uint32_t i = 0; i < board->eth_count && i < LIMIT_ETH_PORTS; i++) {
-        struct app_fabric *fabric = &app.fabrics[i];
-        fabric->index = i;
-        fabric->core = i % sched_core_count();
+        struct app_fabric *fabric = fabric_add();
         fabric->port = board->eths[i];
-        snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)i);
         rng_fork(&app.rng, &fabric->rng);
-        app.fabric_count++;
         if (take_memory(fabric)) {
             step_on(fabric->core, fabric, fabric_init);
         } else {
             fail(fabric, "memory", STATUS_NO_SPACE);
         }
+    }
+}
+
+void app_fabric_start(void)
+{
+    const struct board *board = app.board;
+
+    ports_start(board);
+    for (uint32_t i = 0; i < board->rdma_count && app.fabric_count < LIMIT_ETH_PORTS; i++) {
+        struct app_fabric *fabric = fabric_add();
+        step_on(fabric->core, fabric, rnic_init);
     }
 }

@@ -98,12 +98,22 @@ static enum status api_resolve(struct rdma_device *device, const struct net_addr
     return STATUS_OK;
 }
 
-/* The QP is the id's from now on. */
-static void take_qp(struct cm_conn *c, struct rdma_qp *qp)
+/* The QP, in INIT, is the id's from now on. A number belongs to one connection, its time wait
+ * included. */
+static enum status take_qp(struct cm_conn *c, struct rdma_qp *qp, uint8_t access)
 {
-    c->id.qp = qp;
-    c->local_qpn = qp->num;
-    cm_table_add(c, CM_BY_QPN);
+    const struct cm_conn *other = cm_table_find(c->cm, CM_BY_QPN, qp->num, NULL);
+
+    if (other != NULL && other != c) {
+        return other->id.state == RDMA_CM_TIMEWAIT ? STATUS_AGAIN : STATUS_INVALID;
+    }
+    enum status status = cm_qp_init(qp, access);
+    if (status == STATUS_OK) {
+        c->id.qp = qp;
+        c->local_qpn = qp->num;
+        cm_table_add(c, CM_BY_QPN);
+    }
+    return status;
 }
 
 static enum status api_qp_init(struct rdma_cm_id *id, struct rdma_qp *qp, uint8_t access)
@@ -113,11 +123,7 @@ static enum status api_qp_init(struct rdma_cm_id *id, struct rdma_qp *qp, uint8_
     if (qp == NULL || (id->state != RDMA_CM_RESOLVED && id->state != RDMA_CM_REQ_RCVD)) {
         return STATUS_INVALID;
     }
-    enum status status = cm_qp_init(qp, access);
-    if (status == STATUS_OK) {
-        take_qp(c, qp);
-    }
-    return status;
+    return take_qp(c, qp, access);
 }
 
 /* What connect and accept have in common: guards, and the QP in INIT. */
@@ -129,11 +135,10 @@ static enum status begin(struct cm_conn *c, enum rdma_cm_state state,
         param->rnr_retry_count > 7) {
         return STATUS_INVALID;
     }
-    enum status status = cm_qp_init(param->qp, param->access);
+    enum status status = take_qp(c, param->qp, param->access);
     if (status != STATUS_OK) {
         return status;
     }
-    take_qp(c, param->qp);
     c->access = param->access;
     return STATUS_OK;
 }

@@ -192,8 +192,9 @@ static enum rdma_cm_state refuse(struct cm_conn *c, uint16_t reason, const void 
     c->owed = 0;
     cm_owe(c, CM_OWES_MSG);
     c->is_rejected = true;
-    /* The same QP may ask again at once. */
+    /* Neither QP was connected: both may be used again at once. */
     cm_table_remove(c, CM_BY_REMOTE_QPN);
+    cm_table_remove(c, CM_BY_QPN);
     return RDMA_CM_TIMEWAIT;
 }
 

@@ -391,7 +391,7 @@ void cm_refuse(struct cm_conn *c, uint16_t reason, const void *private_data,
 MUST_USE enum status cm_qp_init(struct rdma_qp *qp, uint8_t access);
 /* id.qp, from INIT through RTR to RTS, with what was agreed on. */
 MUST_USE enum status cm_qp_connect(struct cm_conn *c);
-/* To ERR, if it is there. */
+/* To ERR, if it is there and `c` is in CM_BY_QPN: else it may be another one's, or gone. */
 void cm_qp_error(struct cm_conn *c);
 
 /* --- cm_qp1.c ------------------------------------------------------------------------------ */

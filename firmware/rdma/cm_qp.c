@@ -65,7 +65,9 @@ void cm_qp_error(struct cm_conn *c)
 {
     struct rdma_qp_attr attr = {.state = RDMA_QP_ERR};
 
-    if (c->id.qp == NULL || c->id.qp->state == RDMA_QP_ERR || c->id.qp->state == RDMA_QP_RESET) {
+    /* Who is not in the table has no QP any more, though its owner can still read which it was. */
+    if (c->id.qp == NULL || list_is_empty(&c->links[CM_BY_QPN]) || c->id.qp->state == RDMA_QP_ERR ||
+        c->id.qp->state == RDMA_QP_RESET) {
         return;
     }
     if (rdma_qp_modify(c->id.qp, &attr, RDMA_QP_STATE) != STATUS_OK) {

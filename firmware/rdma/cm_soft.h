@@ -14,7 +14,8 @@
  * What rdma/cm.h leaves open: a request that its sender takes back, and a reply that the peer
  * rejects, are DISCONNECTED, with the reason. REJECTED with NO_RESOURCES can also mean that our
  * own QP could not be moved when the reply came. After a rejection no TIMEWAIT_EXIT follows,
- * except when the reason was STALE_CONN.
+ * except when the reason was STALE_CONN. qp_init, connect and accept say AGAIN for a QP whose
+ * number is in time wait.
  *
  * Leaves out: alternate paths (LAP, APR), SIDR, REQs of peers for UC and RD, redirection.
  */

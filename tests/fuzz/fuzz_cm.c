@@ -47,13 +47,23 @@ static struct holder *take_holder(void)
     return &holders[take(1) % IDS];
 }
 
-static void drop(struct holder *holder)
+static void destroy_qp(struct holder *holder)
 {
-    rdma_cm_destroy(holder->id);
-    holder->id = NULL;
-    if (take(1) % 2 == 0) {
+    if (holder->qp.qp.pd != NULL) {
+        rdma_cm_soft_qp_gone(&fake.device, &holder->qp.qp);
         memset(&holder->qp, 0xee, sizeof(holder->qp));
     }
+}
+
+/* The QP goes before the id or after it. */
+static void drop(struct holder *holder)
+{
+    if (take(1) % 2 == 0) {
+        destroy_qp(holder);
+    }
+    rdma_cm_destroy(holder->id);
+    holder->id = NULL;
+    memset(&holder->qp, 0xee, sizeof(holder->qp));
 }
 
 /* --- events -------------------------------------------------------------------------------- */

@@ -55,6 +55,7 @@ struct sim_plan {
     uint32_t big_count;
     uint32_t msg_bytes_max;
     uint32_t bytes_left; /* of all messages together */
+    uint32_t packets_left;
     uint32_t arena_bytes;
     uint64_t act_ns;  /* mean time between two acts */
     uint64_t poll_ns; /* and between two looks at the completions */
@@ -120,6 +121,9 @@ void sim_expect(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, ui
 /* Each byte is of the pattern, or what it was: from now on it stays. */
 void sim_settle(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, uint64_t other,
                 const char *what);
+/* Bytes that are of the pattern are as they must be: for buffers of which nobody knows whether the
+ * message went there. */
+void sim_absorb(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, uint64_t other);
 
 /* --- the world -------------------------------------------------------------------------------------- */
 
@@ -252,6 +256,7 @@ struct sim {
     struct sim_pair pairs[SIM_PAIRS];
     uint32_t linger_count;
     struct sim_linger lingers[SIM_LINGERS];
+    uint32_t memory_taken; /* arenas and shadows */
     uint64_t next_id;
     uint64_t act_ns;
     uint64_t poll_ns;

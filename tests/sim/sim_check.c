@@ -280,6 +280,9 @@ static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
             remote_release(wr, qp, true);
         }
     } else {
+        if (sim.plan.class == SIM_HEAVY && qp->pair->doom == 0) {
+            sim_doom(qp->pair, SIM_DOOM_RETRY); /* told by the receives first */
+        }
         SIM_CHECK(wc->status == RDMA_WC_WR_FLUSH_ERR && qp->pair->doom != 0,
                   "%s: receive %llu ended with %s", sim_qp_name(qp), (unsigned long long)recv->id,
                   rdma_wc_status_text((enum rdma_wc_status)wc->status));
@@ -352,6 +355,13 @@ void sim_qp_gone(struct sim_qp *qp)
             sim_settle(recv->bufs, recv->buf_count, next != NULL ? next->pattern : 0,
                        next != NULL ? next->other : 0, "a receive of a destroyed queue pair");
             local_release(recv->bufs, recv->buf_count);
+        }
+    }
+    /* The shared receive that it had taken is lost. */
+    for (uint32_t i = 0; qp->rq->srq != NULL && next != NULL && i < qp->rq->count; i++) {
+        struct sim_recv *recv = &qp->rq->recvs[i];
+        if (!recv->is_done) {
+            sim_absorb(recv->bufs, recv->buf_count, next->pattern, next->other);
         }
     }
     lingers_look(qp);

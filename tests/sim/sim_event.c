@@ -16,5 +16,8 @@ void sim_event_fn(void *ctx, const struct rdma_event *event)
     if (event->qp != NULL) {
         struct sim_qp *qp = event->qp->ctx;
         qp->events |= 1u << event->type;
+        bool is_plain = event->type == RDMA_EVENT_COMM_EST ||
+                        event->type == RDMA_EVENT_LAST_WQE_REACHED;
+        SIM_CHECK(is_plain || qp->pair->doom != 0, "%s: event %u", sim_qp_name(qp), event->type);
     }
 }

@@ -53,10 +53,11 @@ static void draw_device(struct sim_plan *plan)
 
 static void draw_sizes(struct sim_plan *plan)
 {
-    uint64_t draw = sim_below(100);
+    uint64_t draw = sim_below(plan->class == SIM_HEAVY ? 96 : 100);
 
-    plan->msg_bytes_max = draw < 60 ? 4096 : draw < 85 ? 16384 : draw < 97 ? 65536 : 1 << 20;
-    plan->bytes_left = plan->msg_bytes_max == 1 << 20 ? 3 << 20 : 200 << 10;
+    plan->msg_bytes_max = draw < 60 ? 4096 : draw < 80 ? 16384 : draw < 97 ? 65536 : 1 << 20;
+    plan->bytes_left = plan->msg_bytes_max == 1 << 20 ? 2 << 20 : 150 << 10;
+    plan->packets_left = plan->msg_bytes_max == 1 << 20 ? 5000 : 600;
     plan->arena_bytes = (uint32_t)align_up(plan->msg_bytes_max * 6 + (512u << 10), 1 << 16);
 }
 

@@ -25,7 +25,7 @@ static uint32_t draw_len(const struct sim_qp *qp, uint32_t max_bytes)
     } else {
         len = sim_below(max_bytes + 1u);
     }
-    len = min_u64(len, max_bytes);
+    len = min_u64(min_u64(len, max_bytes), sim.plan.packets_left * mtu);
     return min_u32((uint32_t)len, sim.plan.bytes_left);
 }
 
@@ -231,7 +231,9 @@ static void taken(struct sim_qp *qp, struct sim_wr *wr)
 {
     sim_trace("%s posts %llu: opcode %u, %u bytes, flags %x", sim_qp_name(qp),
               (unsigned long long)wr->id, wr->opcode, wr->len_bytes, wr->flags);
-    sim.plan.bytes_left -= wr->len_bytes;
+    uint32_t packets = (wr->len_bytes + qp->pair->mtu_bytes - 1) / qp->pair->mtu_bytes;
+    sim.plan.bytes_left -= min_u32(wr->len_bytes, sim.plan.bytes_left);
+    sim.plan.packets_left -= min_u32(packets, sim.plan.packets_left);
     if (wr->takes_recv && qp->pair->doom == 0) {
         qp->peer->rq->wanted++;
     }

@@ -17,7 +17,7 @@
 #define STEPS_MAX      1000000u
 #define LIVE_NS        (UINT64_C(200) * NS_PER_S) /* without a completion: it hangs */
 #define RESOLVE_NS     (UINT64_C(5) * NS_PER_S)
-#define CQES           4096u
+#define CQES           2048u
 #define HOST_BASE_MASK UINT64_C(0xffffff0000)
 
 struct sim sim;
@@ -226,7 +226,6 @@ static void rdma_open(struct sim_node *node)
         .mr_count = 2,
         .key_count = SIM_KEYS,
         .ah_count = 1,
-        .cm_id_count = 1,
         .ecn = sim.plan.ecn,
     };
     SIM_CHECK(rng_seed(&node->rng, seed, sizeof(seed)) == STATUS_OK, "rng_seed");
@@ -301,7 +300,7 @@ static void open_all(void)
         sim_pair_open(&sim.pairs[i], &sim.nodes[a], &sim.nodes[b]);
     }
     if (!sim.plan.faults_early) {
-        advance(NS_PER_MS); /* the neighbours are found */
+        advance(3 * NS_PER_S); /* the neighbours are found */
         wire_set_faults(sim.wire, WIRE_ALL_PORTS, &sim.plan.faults);
     }
 }

@@ -230,6 +230,7 @@ static void config_parse_bad_fabric_values_name_the_word(void **state)
         {"perf.size=1K", "perf.size"},
         {"perf.size=65M", "perf.size"},
         {"perf.size=4Kx", "perf.size"},
+        {"perf.size=5000", "perf.size"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
         assert_refused(words[i][0], words[i][1]);

@@ -378,6 +378,101 @@ static void qp_that_is_gone_is_not_touched(void **state)
     rdma_cm_destroy(id);
 }
 
+/* One number, one connection: also when the owner takes the same QP once more. */
+static void qp_in_time_wait_is_not_connected_again(void **state)
+{
+    (void)state;
+    struct cm_mad req;
+    struct rdma_cm_param param = rig_param(&rig);
+    struct rdma_cm_id *first = rig_active(&rig, &req);
+    struct rdma_cm_id *second = rig_resolve(&rig);
+    struct cm_mad dreq = dreq_for(&req, 1);
+
+    assert_int_equal(rdma_cm_qp_init(second, &rig.qp.qp, 0), STATUS_INVALID); /* it is connected */
+    rig_from_peer(&rig, &dreq);
+    rig_expect_event(&rig, first, RDMA_CM_EVENT_DISCONNECTED);
+    rig.qp.qp.state = RDMA_QP_RESET;
+    assert_int_equal(rdma_cm_qp_init(second, &rig.qp.qp, 0), STATUS_AGAIN);
+    assert_int_equal(rdma_cm_connect(second, &param), STATUS_AGAIN);
+    rig_pass(NS_PER_S);
+    rig_expect_event(&rig, first, RDMA_CM_EVENT_TIMEWAIT_EXIT);
+    assert_int_equal(rdma_cm_connect(second, &param), STATUS_OK);
+    rdma_cm_destroy(first);
+    assert_int_equal(rig.qp.qp.state, RDMA_QP_INIT);
+    rdma_cm_destroy(second);
+}
+
+/* A request that was refused has connected nothing: its QP serves the next one. */
+static void qp_of_a_refused_request_serves_the_next(void **state)
+{
+    (void)state;
+    struct rdma_cm_param param = rig_param(&rig);
+    struct rdma_cm_id *listener;
+    struct rdma_cm_id *id = rig_request(&rig, &listener);
+    struct cm_mad req = rig_req(&rig);
+
+    assert_int_equal(rdma_cm_qp_init(id, &rig.qp.qp, 0), STATUS_OK);
+    assert_int_equal(rdma_cm_reject(id, NULL, 0), STATUS_OK);
+    req.header.tid = be64_make(1);
+    rig_from_peer(&rig, &req);
+    rig_expect_event(&rig, NULL, RDMA_CM_EVENT_REQUEST);
+    assert_int_equal(rdma_cm_accept(rig.events[0].id, &param), STATUS_OK);
+    rdma_cm_destroy(id); /* the QP is another one's by now */
+    assert_int_equal(rig.qp.qp.state, RDMA_QP_RTS);
+    rdma_cm_destroy(rig.events[0].id);
+    rdma_cm_destroy(listener);
+}
+
+/* As a provider destroys a QP: it says so, and then the memory is something else. */
+static void destroy_qp(void)
+{
+    rdma_cm_soft_qp_gone(&rig.fake.device, &rig.qp.qp);
+    memset(&rig.qp, 0xee, sizeof(rig.qp));
+}
+
+/* In whatever way it ended: the QP may be destroyed before the id (rdma/cm.h). */
+static void qp_may_go_before_an_id_that_is_over(void **state)
+{
+    (void)state;
+    struct cm_mad req;
+    struct rdma_cm_id *id = rig_connect(&rig, &req);
+    struct cm_mad mad = rig_answer(&req, CM_ATTR_REJ);
+
+    mad.rej.reason = be16_make(RDMA_CM_REJ_CONSUMER);
+    rig_from_peer(&rig, &mad);
+    rig_expect_event(&rig, id, RDMA_CM_EVENT_REJECTED);
+    destroy_qp();
+    rdma_cm_destroy(id);
+
+    fake_qp_init(&rig.fake, &rig.qp, 0x12);
+    id = rig_connect(&rig, &req);
+    rig_pass(100 * NS_PER_S);
+    rig_expect_event(&rig, id, RDMA_CM_EVENT_UNREACHABLE);
+    destroy_qp();
+    rdma_cm_destroy(id);
+
+    fake_clear(&rig.fake);
+    fake_qp_init(&rig.fake, &rig.qp, 0x13);
+    id = rig_active(&rig, &req);
+    mad = dreq_for(&req, 1);
+    rig_from_peer(&rig, &mad);
+    rig_expect_event(&rig, id, RDMA_CM_EVENT_DISCONNECTED);
+    rig_pass(NS_PER_S);
+    rig_expect_event(&rig, id, RDMA_CM_EVENT_TIMEWAIT_EXIT);
+    destroy_qp();
+    rdma_cm_destroy(id);
+
+    fake_clear(&rig.fake);
+    fake_qp_init(&rig.fake, &rig.qp, 0x14);
+    struct rdma_cm_id *listener;
+    id = rig_request(&rig, &listener);
+    assert_int_equal(rdma_cm_qp_init(id, &rig.qp.qp, 0), STATUS_OK);
+    assert_int_equal(rdma_cm_reject(id, NULL, 0), STATUS_OK);
+    destroy_qp();
+    rdma_cm_destroy(id);
+    rdma_cm_destroy(listener);
+}
+
 static uint32_t visited;
 static void count_id(const struct rdma_cm_id *id, void *ctx)
 {
@@ -419,6 +514,9 @@ int main(void)
         TEST(destroy_drops_events_that_wait),
         TEST(events_of_one_turn_keep_their_order),
         TEST(qp_that_is_gone_is_not_touched),
+        TEST(qp_in_time_wait_is_not_connected_again),
+        TEST(qp_of_a_refused_request_serves_the_next),
+        TEST(qp_may_go_before_an_id_that_is_over),
         TEST(visit_shows_each_id_and_time_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
