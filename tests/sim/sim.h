@@ -322,6 +322,9 @@ void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count); /* as many as th
 /* --- completions (sim_check.c) -------------------------------------------------------------------------- */
 
 void sim_poll(uint32_t max); /* all completion queues, `max` each */
+/* Work requests at the end that are not signalled have ended, if all completions were polled and the
+ * queue is empty. */
+void sim_silent_ends(struct sim_qp *qp);
 /* The queue pair is gone: its work has ended without completions. */
 void sim_qp_gone(struct sim_qp *qp);
 void sim_doom(struct sim_pair *pair, enum sim_doom why);

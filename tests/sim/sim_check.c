@@ -51,6 +51,7 @@ static void remote_release(struct sim_wr *wr, struct sim_qp *owner, bool succeed
     }
     if (buf->key != NULL) {
         rdma_key_invalidate(buf->key->key);
+        wr->recv_status = wr->opcode == RDMA_WR_SEND_WITH_INV ? RDMA_WC_LOC_ACCESS_ERR : 0;
         linger(buf, NULL, wr, is_target && !succeeded);
     } else if ((is_target && succeeded) || owner->qp == NULL) {
         if (is_target && !succeeded) {
@@ -348,7 +349,7 @@ static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
 }
 
 /* Those at the end that are not signalled: the queue is empty, so they have ended well. */
-static void silent_ends(struct sim_qp *qp)
+void sim_silent_ends(struct sim_qp *qp)
 {
     struct rdma_qp_info info;
 
@@ -386,7 +387,7 @@ void sim_poll(uint32_t max)
     for (uint32_t i = 0; i < 2 * sim.plan.pair_count; i++) {
         struct sim_qp *qp = &sim.pairs[i / 2].qps[i % 2];
         if (qp->qp != NULL && !qp->is_dying && !qp->has_failed && qp->qp->state == RDMA_QP_RTS) {
-            silent_ends(qp);
+            sim_silent_ends(qp);
         }
     }
     lingers_look(NULL);

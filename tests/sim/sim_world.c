@@ -428,6 +428,9 @@ static void drain(void)
     for (uint32_t i = 0; i < sim.plan.pair_count; i++) {
         for (uint32_t side = 0; side < 2; side++) {
             struct sim_qp *qp = &sim.pairs[i].qps[side];
+            if (qp->qp != NULL && !qp->is_dying && !qp->has_failed) {
+                sim_silent_ends(qp);
+            }
             SIM_CHECK(!qp->is_flushed || qp->qp == NULL || qp->is_dying ||
                           qp->wr_done == qp->wr_count,
                       "%s: %u of %u work requests were flushed or ended", sim_qp_name(qp),
