@@ -38,13 +38,14 @@ static bool push_wc(struct soft_qp *qp, const struct soft_send_wqe *wqe)
     return true;
 }
 
-/* Bind and invalidate need no acknowledgement: they are over when they are the oldest. */
+/* Bind and invalidate need no acknowledgement: they are over when they are the oldest. Before that
+ * they may still be flushed, though they were carried out. */
 static void pass_local(struct soft_qp *qp)
 {
     struct soft_requester *req = &qp->req;
 
     while (req->una != req->next && soft_wqe(qp, req->una)->is_local) {
-        req->una++;
+        soft_wqe(qp, req->una++)->status = RDMA_WC_SUCCESS;
     }
 }
 
@@ -141,6 +142,7 @@ static bool acknowledge(struct soft_qp *qp, uint32_t psn)
             break;
         }
         if (wqe->is_local) {
+            wqe->status = RDMA_WC_SUCCESS;
             continue;
         }
         if (roce_psn_diff(psn, req->una_psn) < 0) {

@@ -60,7 +60,6 @@ static bool begin_local(struct soft_qp *qp, struct soft_send_wqe *wqe)
         fail_locally(qp, wqe, RDMA_WC_LOC_QP_OP_ERR);
         return false;
     }
-    wqe->status = RDMA_WC_SUCCESS;
     wqe->is_begun = true;
     return true;
 }
