@@ -100,6 +100,7 @@ static void progressed(struct soft_qp *qp)
     req->is_paused = false;
     req->window_is_full = false;
     if (roce_psn_diff(req->una_psn, req->send_psn) > 0 || (int32_t)(req->una - req->next) > 0) {
+        req->has_local_error = false; /* the one that failed when it was sent again had arrived */
         req->send_psn = req->una_psn; /* what was to be sent again has arrived */
         req->next = req->una;
     }
@@ -117,7 +118,7 @@ static void go_back(struct soft_qp *qp)
 {
     struct soft_requester *req = &qp->req;
 
-    if (req->went_back) {
+    if (req->went_back || req->is_paused) {
         return;
     }
     if (req->retries_left == 0) {
@@ -195,6 +196,9 @@ static void not_ready(struct soft_qp *qp, uint8_t syndrome)
     struct soft_requester *req = &qp->req;
 
     qp->stats.rnr_rx++;
+    if (req->is_paused) {
+        return; /* said already */
+    }
     if (qp->attr.rnr_retry != 7) {
         if (req->rnr_left == 0) {
             soft_request_fail(qp, RDMA_WC_RNR_RETRY_EXC_ERR, syndrome);
@@ -236,6 +240,22 @@ static void acknowledgement(struct soft_qp *qp, const struct soft_packet *packet
 
 /* --- READ responses --------------------------------------------------------------------------- */
 
+/* The first one of all is a First or Only; later ones may be, too: an answer that was asked for
+ * anew. An AETH in it is an acknowledgement. */
+static bool response_fits(const struct soft_send_wqe *wqe, const struct soft_packet *packet,
+                          uint32_t bytes)
+{
+    bool last = packet->psn == wqe->last_psn;
+
+    if (packet->aeth != NULL && ROCE_AETH_KIND(packet->aeth->syndrome) != ROCE_AETH_KIND_ACK) {
+        return false;
+    }
+    if (packet->psn == wqe->first_psn && (packet->flags & ROCE_OP_FIRST) == 0) {
+        return false;
+    }
+    return packet->payload_bytes == bytes && ((packet->flags & ROCE_OP_LAST) != 0) == last;
+}
+
 static void read_response(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_requester *req = &qp->req;
@@ -253,7 +273,7 @@ static void read_response(struct soft_qp *qp, const struct soft_packet *packet)
     uint32_t offset = (uint32_t)roce_psn_diff(packet->psn, wqe->first_psn) * qp->mtu_bytes;
     uint32_t bytes = min_u32(wqe->len_bytes - offset, qp->mtu_bytes);
     bool last = packet->psn == wqe->last_psn;
-    if (packet->payload_bytes != bytes || ((packet->flags & ROCE_OP_LAST) != 0) != last) {
+    if (!response_fits(wqe, packet, bytes)) {
         soft_request_fail(qp, RDMA_WC_BAD_RESP_ERR, 0);
         return;
     }

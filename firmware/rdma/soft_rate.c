@@ -18,6 +18,8 @@
 #define ALPHA_ONE       1024u
 #define ALPHA_SHIFT     4 /* g = 1/16 */
 #define ROUNDS_AT_ONCE  64u
+/* A QP that waited is woken by a timer up to a tick (66 us) late: it may make up for so much. */
+#define BURST_NS (100 * NS_PER_US)
 
 void soft_rate_reset(struct soft_qp *qp)
 {
@@ -106,6 +108,6 @@ void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes)
         rate->epoch_bytes += frame_bytes;
         return;
     }
-    rate->next_tx_ns =
-        max_u64(rate->next_tx_ns, now_ns) + (uint64_t)frame_bytes * 8 * 1000 / rate->current_mbps;
+    rate->next_tx_ns = max_u64(rate->next_tx_ns, now_ns - min_u64(now_ns, BURST_NS)) +
+                       (uint64_t)frame_bytes * 8 * 1000 / rate->current_mbps;
 }

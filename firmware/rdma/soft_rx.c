@@ -26,7 +26,7 @@ static bool takes(const struct soft_qp *qp, uint32_t flags)
     bool is_rc = qp->qp.type == RDMA_QP_RC;
     bool ready = qp->qp.state == RDMA_QP_RTS || qp->qp.state == RDMA_QP_SQD;
 
-    if ((flags & ROCE_OP_REQUEST) != 0) {
+    if ((flags & (ROCE_OP_REQUEST | ROCE_OP_CNP)) != 0) {
         ready = ready || qp->qp.state == RDMA_QP_RTR;
     }
     return ready && is_rc == ((flags & ROCE_OP_DETH) == 0);

@@ -108,6 +108,10 @@ static bool send_one(struct soft_qp *qp, struct soft_send_wqe *wqe)
         wqe->opcode == RDMA_WR_SEND_WITH_IMM ? ROCE_UD_SEND_ONLY_IMM : ROCE_UD_SEND_ONLY;
     struct soft_tx tx;
 
+    if (ah->ah.pd != qp->qp.pd) {
+        wqe->status = RDMA_WC_LOC_QP_OP_ERR;
+        return true;
+    }
     if (ah->path.state != NET_PATH_READY) {
         wqe->status = RDMA_WC_GENERAL_ERR;
         return true;

@@ -94,6 +94,13 @@ static void open_all(bool ecn)
     native_clock_set(START_NS);
     sched_init(1, SCHED_IDLE_POLL);
     memset(&rig, 0, sizeof(rig));
+    memset(qps, 0, sizeof(qps)); /* what a test that failed has left */
+    memset(cqs, 0, sizeof(cqs));
+    memset(srqs, 0, sizeof(srqs));
+    memset(pds, 0, sizeof(pds));
+    memset(mrs, 0, sizeof(mrs));
+    memset(keys, 0, sizeof(keys));
+    memset(ahs, 0, sizeof(ahs));
     rig.inbox_end = &rig.inbox;
     rig.wire = wire_open(&(struct wire_config){.port_count = 2, .mtu_bytes = RIG_MTU, .seed = 1});
     open_interface();

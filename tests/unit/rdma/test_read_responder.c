@@ -1,5 +1,5 @@
-/* READs of the peer: responses, their order among acknowledgements, repetitions, limits, memory that
- * goes away (IBA 9.4.4, 9.7.4.1.4, 9.7.5.1, 9.7.5.2.4, 9.7.7.1). */
+/*  READs of the peer: responses, their order among acknowledgements, repetitions, limits, memory
+ * that goes away (IBA 9.4.4, 9.7.4.1.4, 9.7.5.1, 9.7.5.2.4, 9.7.7.1). */
 #include "rdma/rig.h"
 
 static void ask(uint32_t psn, uint32_t offset, uint32_t len)
@@ -114,8 +114,8 @@ static void read_then_a_fault_is_answered_first(void **state)
     expect_silence();
 }
 
-/* 9.7.7.1: each response carries the MSN of its own request, not that of others noted meanwhile: the
- * peer would take these for complete. */
+/*  9.7.7.1: each response carries the MSN of its own request, not that of others noted meanwhile:
+ * the peer would take these for complete. */
 static void read_responses_carry_their_own_msn(void **state)
 {
     (void)state;
@@ -156,10 +156,14 @@ static void read_beyond_max_dest_rd_atomic_is_an_invalid_request(void **state)
 {
     (void)state;
     rig_qp(&(struct rig_qp_options){.dest_rd_atomic = 2});
+    fill(0, 4096, 4);
     for (uint32_t i = 0; i < 3; i++) {
         ask(RQ_PSN + i, 0, 10);
     }
     rig_turn();
+    /* 9.7.5.1: a NAK that overtook the answers would say that they were lost */
+    expect_responses(RQ_PSN, 0, 10, 4, 1);
+    expect_responses(RQ_PSN + 1, 0, 10, 4, 2);
     expect_nak(RQ_PSN + 2, NAK_INVALID, 2);
     expect_event(RDMA_EVENT_QP_REQ_ERR);
     assert_int_equal(rig.qp->state, RDMA_QP_ERR);
@@ -177,8 +181,8 @@ static void read_without_resources_is_an_invalid_request(void **state)
 
 /* --- repetitions ------------------------------------------------------------------------------ */
 
-/* 9.7.5.2.4: carried out again, from the packet that is asked for; the first of these responses is a
- * First. */
+/*  9.7.5.2.4: carried out again, from the packet that is asked for; the first of these responses is
+ * a First. */
 static void repeated_read_is_answered_from_where_it_asks(void **state)
 {
     (void)state;
@@ -212,8 +216,8 @@ static void repeated_read_of_less_is_answered_with_less(void **state)
     expect_silence();
 }
 
-/* What is asked for again must lie in what was asked for then: other memory is none of its business,
- * nor is a longer one (9.7.5.2.4); it is dropped. */
+/*  What is asked for again must lie in what was asked for then: other memory is none of its
+ * business, nor is a longer one (9.7.5.2.4); it is dropped. */
 static void repeated_read_of_other_memory_is_dropped(void **state)
 {
     (void)state;
@@ -232,7 +236,8 @@ static void repeated_read_of_other_memory_is_dropped(void **state)
     assert_int_equal(rig.qp->state, RDMA_QP_RTS);
 }
 
-/* Two that were answered are asked for again together, with the SEND behind them: in their order. */
+/*  Two that were answered are asked for again together, with the SEND behind them: in their order.
+ * */
 static void repeated_reads_and_send_are_answered_in_order(void **state)
 {
     (void)state;
