@@ -77,7 +77,9 @@ void soft_complete(struct soft_qp *qp)
 {
     struct soft_requester *req = &qp->req;
 
-    pass_local(qp);
+    if (LIKELY(qp->qp.state != RDMA_QP_ERR)) {
+        pass_local(qp);
+    }
     if (UNLIKELY(req->has_local_error && req->una == req->next && qp->qp.state != RDMA_QP_ERR)) {
         req->has_local_error = false;
         soft_qp_stop(qp);

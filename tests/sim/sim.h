@@ -172,9 +172,9 @@ struct sim_wr {
     uint8_t flags;
     uint8_t status; /* when is_done */
     bool is_done;
-    bool must_fail;      /* with one of `allowed` */
-    uint8_t recv_status; /* that its receive may have, but SUCCESS */
-    bool is_landed;      /* WRITE: seen at the peer */
+    bool must_fail;        /* with one of `allowed` */
+    uint32_t recv_allowed; /* 1 << status: that its receive may have beside SUCCESS and FLUSH */
+    bool is_landed;        /* WRITE: seen at the peer */
     bool takes_recv;
     bool is_received;
 };

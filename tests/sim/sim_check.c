@@ -8,6 +8,16 @@
 #include "base/bits.h"
 #include "base/counter.h"
 
+static uint32_t bit(enum rdma_wc_status status)
+{
+    return 1u << status;
+}
+
+static bool is_send(const struct sim_wr *wr)
+{
+    return wr->opcode <= RDMA_WR_SEND_WITH_INV;
+}
+
 /* --- buffers come back ------------------------------------------------------------------------------- */
 
 static void linger(const struct sim_buf *buf, struct sim_qp *qp, const struct sim_wr *wr,
@@ -51,7 +61,7 @@ static void remote_release(struct sim_wr *wr, struct sim_qp *owner, bool succeed
     }
     if (buf->key != NULL) {
         rdma_key_invalidate(buf->key->key);
-        wr->recv_status = wr->opcode == RDMA_WR_SEND_WITH_INV ? RDMA_WC_LOC_ACCESS_ERR : 0;
+        wr->recv_allowed |= wr->opcode == RDMA_WR_SEND_WITH_INV ? bit(RDMA_WC_LOC_ACCESS_ERR) : 0;
         linger(buf, NULL, wr, is_target && !succeeded);
     } else if ((is_target && succeeded) || owner->qp == NULL) {
         if (is_target && !succeeded) {
@@ -73,7 +83,7 @@ void sim_remote_revoke(struct sim_wr *wr)
     wr->remote.node = NULL;
     wr->allowed |= 1u << RDMA_WC_REM_ACCESS_ERR;
     if (wr->opcode == RDMA_WR_SEND_WITH_INV) {
-        wr->recv_status = RDMA_WC_LOC_ACCESS_ERR;
+        wr->recv_allowed |= 1u << RDMA_WC_LOC_ACCESS_ERR;
     }
 }
 
@@ -154,11 +164,6 @@ void sim_doom(struct sim_pair *pair, enum sim_doom why)
         }
     }
     pair->doom |= 1u << why;
-}
-
-static uint32_t bit(enum rdma_wc_status status)
-{
-    return 1u << status;
 }
 
 /* Statuses that the work request at hand may have. */
@@ -305,8 +310,8 @@ static void recv_failed(struct sim_qp *qp, const struct sim_recv *recv, const st
     if (sim.plan.class == SIM_HEAVY && qp->pair->doom == 0) {
         sim_doom(qp->pair, SIM_DOOM_RETRY); /* told by the receives first */
     }
-    if (wr != NULL && wr->recv_status != 0) {
-        allowed |= 1u << wr->recv_status;
+    if (wr != NULL) {
+        allowed |= wr->recv_allowed;
     }
     if ((qp->pair->doom & 1u << SIM_DOOM_WINDOW) != 0) {
         allowed |= bit(RDMA_WC_LOC_PROT_ERR);
@@ -395,31 +400,50 @@ void sim_poll(uint32_t max)
 
 /* --- without completions --------------------------------------------------------------------------------------- */
 
+/* Messages that had arrived, or had begun to, lie in the next receives. */
+static void recvs_gone(struct sim_qp *qp)
+{
+    for (uint32_t i = qp->own_rq.done; i < qp->own_rq.count; i++) {
+        struct sim_recv *recv = &qp->own_rq.recvs[i];
+        const struct sim_wr *wr = message_next(qp);
+        bool has_data = wr != NULL && is_send(wr);
+        sim_settle(recv->bufs, recv->buf_count, has_data ? wr->pattern : 0,
+                   has_data ? wr->other : 0, "a receive of a destroyed queue pair");
+        local_release(recv->bufs, recv->buf_count);
+        recv->buf_count = 0;
+        recv->is_done = true;
+        qp->recv_seen += wr != NULL;
+    }
+    qp->own_rq.done = qp->own_rq.count;
+}
+
+/* The shared receives that it had taken are lost; nobody knows which. */
+static void shared_recvs_gone(struct sim_qp *qp)
+{
+    const struct sim_wr *wr;
+
+    for (; (wr = message_next(qp)) != NULL; qp->recv_seen++) {
+        for (uint32_t i = 0; is_send(wr) && i < qp->rq->count; i++) {
+            struct sim_recv *recv = &qp->rq->recvs[i];
+            if (!recv->is_done) {
+                sim_absorb(recv->bufs, recv->buf_count, wr->pattern, wr->other);
+            }
+        }
+    }
+}
+
 void sim_qp_gone(struct sim_qp *qp)
 {
-    const struct sim_wr *next = message_next(qp);
-
     for (; qp->wr_done < qp->wr_count; qp->wr_done++) {
         wr_end(qp, &qp->wrs[qp->wr_done], RDMA_WC_WR_FLUSH_ERR);
-    }
-    for (uint32_t i = 0; i < qp->own_rq.count; i++) {
-        struct sim_recv *recv = &qp->own_rq.recvs[i];
-        if (!recv->is_done) {
-            recv->is_done = true;
-            sim_settle(recv->bufs, recv->buf_count, next != NULL ? next->pattern : 0,
-                       next != NULL ? next->other : 0, "a receive of a destroyed queue pair");
-            local_release(recv->bufs, recv->buf_count);
-        }
     }
     if (qp->to_invalidate.node != NULL) {
         local_release(&qp->to_invalidate, 1);
     }
-    /* The shared receive that it had taken is lost. */
-    for (uint32_t i = 0; qp->rq->srq != NULL && next != NULL && i < qp->rq->count; i++) {
-        struct sim_recv *recv = &qp->rq->recvs[i];
-        if (!recv->is_done) {
-            sim_absorb(recv->bufs, recv->buf_count, next->pattern, next->other);
-        }
+    if (qp->rq->srq == NULL) {
+        recvs_gone(qp);
+    } else {
+        shared_recvs_gone(qp);
     }
     lingers_look(qp);
 }

@@ -239,9 +239,9 @@ static void side_end(struct sim_qp *qp)
     if (qp->is_dying) {
         sim_qp_destroy(qp);
     } else if (sim_chance(5)) {
-        sim_qp_destroy(qp);
+        destroy(qp);
     } else if (sim_chance(5) && !qp->is_flushed) {
-        sim_qp_flush(qp);
+        to_err(qp);
     }
 }
 

@@ -176,7 +176,7 @@ static bool poison_remote(struct sim_wr *wr)
     wr->remote.is_frozen = true;
     if (is_send(wr)) {
         wr->imm ^= 0x10000; /* a key that is none */
-        wr->recv_status = RDMA_WC_LOC_ACCESS_ERR;
+        wr->recv_allowed |= 1u << RDMA_WC_LOC_ACCESS_ERR;
     } else if (wr->remote.key != NULL && sim_chance(50)) {
         wr->remote.addr++;
     } else {
@@ -202,7 +202,7 @@ static void poison(struct sim_qp *qp, struct sim_wr *wr)
 {
     if (wr->len_bytes > qp->peer->rq->buf_bytes && is_send(wr)) {
         wr->allowed = 1u << RDMA_WC_REM_INV_REQ_ERR;
-        wr->recv_status = RDMA_WC_LOC_LEN_ERR;
+        wr->recv_allowed |= 1u << RDMA_WC_LOC_LEN_ERR;
         wr->must_fail = true;
     } else {
         wr->must_fail = sim_chance(50) ? poison_remote(wr) : poison_local(wr);

@@ -341,13 +341,14 @@ static void live(void)
     sim.progress_ns = clock_now_ns();
     while (!is_over()) {
         uint64_t now_ns = clock_now_ns();
+        uint64_t quiet_ns = (now_ns - sim.progress_ns) / 32; /* the longer, the longer the steps */
         if (now_ns >= sim.act_ns) {
             act();
-            sim.act_ns = now_ns + 1 + sim_below(2 * sim.plan.act_ns);
+            sim.act_ns = now_ns + 1 + sim_below(2 * sim.plan.act_ns) + quiet_ns;
         }
         if (now_ns >= sim.poll_ns) {
             sim_poll((uint32_t)sim_range(1, 16));
-            sim.poll_ns = now_ns + 1 + sim_below(2 * sim.plan.poll_ns);
+            sim.poll_ns = now_ns + 1 + sim_below(2 * sim.plan.poll_ns) + quiet_ns;
         }
         sim_settle_turns();
         step(min_u64(sim.act_ns, sim.poll_ns));
