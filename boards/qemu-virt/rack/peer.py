@@ -46,7 +46,7 @@ class Peer(Guest):
             raise RackError(f"{self.name}: no RDMA on its Ethernet:\n{result.out}")
 
     def serve(self, command, port, timeout_s=60):
-        """Starts a server; returns its Job once it listens on the port by the connection manager."""
+        """Starts a server; returns its Job once it listens by the connection manager."""
         job = self.spawn(command, timeout_s)
         listens = f"rdma resource show cm_id | grep -q 'LISTEN.*:{port} '"
         result = self.run(f"for i in $(seq 100); do {listens} && exit 0; sleep 0.05; done; exit 1",
