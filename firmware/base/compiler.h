@@ -38,6 +38,10 @@ typedef unsigned long long word64 __attribute__((may_alias));
 #define PREFETCH_READ(p)  __builtin_prefetch((p), 0)
 #define PREFETCH_WRITE(p) __builtin_prefetch((p), 1)
 
+/* Copy or fill a constant number of bytes in place: in a freestanding build memcpy() is a call. */
+#define COPY_FIXED(to, from, bytes) ((void)__builtin_memcpy((to), (from), (bytes)))
+#define FILL_FIXED(to, byte, bytes) ((void)__builtin_memset((to), (byte), (bytes)))
+
 /* One step of CRC-32 (IEEE 802.3, reflected) over 8 bytes or 1, where the core has instructions. */
 #if defined(__ARM_FEATURE_CRC32) && defined(__clang__)
 #define CRC32_STEP8(crc, word) __builtin_arm_crc32d((crc), (word))

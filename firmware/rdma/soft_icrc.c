@@ -76,14 +76,10 @@ ALWAYS_INLINE uint32_t crc_byte(uint32_t crc, uint8_t byte)
 
 #endif
 
-/* One load where the core can do it unaligned; host memory may change under way: each byte is read
- * once. */
+/* `p` is aligned. Host memory may change under way: each byte is read once. */
 ALWAYS_INLINE uint64_t load_word(const uint8_t *p)
 {
-    uint64_t word;
-
-    memcpy(&word, __builtin_assume_aligned(p, 8), sizeof(word));
-    return word;
+    return *(const word64 *)(const void *)p;
 }
 
 uint32_t soft_icrc_update(uint32_t crc, const void *bytes, uint32_t len_bytes)
@@ -121,20 +117,20 @@ uint32_t soft_icrc_begin(const uint8_t *l3, bool is_ipv6, const struct roce_bth 
     uint8_t *ip = b + LRH_BYTES;
     uint8_t *udp = ip + ip_bytes;
 
-    memset(b, 0xff, LRH_BYTES);
+    FILL_FIXED(b, 0xff, LRH_BYTES);
     if (is_ipv6) {
-        memcpy(ip, l3, IPV6_BYTES + UDP_BYTES);
+        COPY_FIXED(ip, ASSUME_ALIGNED(l3, 4), IPV6_BYTES + UDP_BYTES);
         ip[0] |= 0x0f; /* traffic class and flow label */
-        memset(ip + 1, 0xff, 3);
+        FILL_FIXED(ip + 1, 0xff, 3);
         ip[7] = 0xff; /* hop limit */
     } else {
-        memcpy(ip, l3, IPV4_BYTES + UDP_BYTES);
-        ip[1] = 0xff;             /* type of service */
-        ip[8] = 0xff;             /* time to live */
-        memset(ip + 10, 0xff, 2); /* header checksum */
+        COPY_FIXED(ip, ASSUME_ALIGNED(l3, 4), IPV4_BYTES + UDP_BYTES);
+        ip[1] = 0xff;                 /* type of service */
+        ip[8] = 0xff;                 /* time to live */
+        FILL_FIXED(ip + 10, 0xff, 2); /* header checksum */
     }
-    memset(udp + 6, 0xff, 2); /* checksum */
-    memcpy(udp + UDP_BYTES, bth, sizeof(*bth));
+    FILL_FIXED(udp + 6, 0xff, 2); /* checksum */
+    COPY_FIXED(udp + UDP_BYTES, ASSUME_ALIGNED(bth, 4), sizeof(*bth));
     udp[UDP_BYTES + offsetof(struct roce_bth, congestion)] = 0xff;
     return soft_icrc_update(UINT32_MAX, b,
                             LRH_BYTES + ip_bytes + UDP_BYTES + (uint32_t)sizeof(*bth));

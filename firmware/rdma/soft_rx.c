@@ -39,7 +39,14 @@ static bool is_from_peer(const struct soft_qp *qp, const struct net_rx *rx)
     if (qp->path.is_ipv6 != rx->is_ipv6) {
         return false;
     }
-    return rx->is_ipv6 ? memcmp(rx->l3 + 8, dst, 16) == 0 : memcmp(rx->l3 + 12, dst + 12, 4) == 0;
+    if (rx->is_ipv6) {
+        return memcmp(rx->l3 + 8, dst, 16) == 0;
+    }
+    uint32_t theirs;
+    uint32_t known;
+    COPY_FIXED(&theirs, ASSUME_ALIGNED(rx->l3 + 12, 4), sizeof(theirs));
+    COPY_FIXED(&known, dst + 12, sizeof(known));
+    return theirs == known;
 }
 
 /* False: what cannot be. */
@@ -89,7 +96,8 @@ static bool icrc_is_right(struct soft_device *dev, const struct soft_packet *pac
     uint32_t crc = soft_icrc_begin(rx->l3, rx->is_ipv6, packet->bth);
     crc = soft_icrc_end(soft_icrc_update(crc, packet->bth + 1, bytes));
     STAGE_POP();
-    memcpy(&sent, rx->payload + rx->payload_bytes - ROCE_ICRC_BYTES, sizeof(sent));
+    COPY_FIXED(&sent, ASSUME_ALIGNED(rx->payload + rx->payload_bytes - ROCE_ICRC_BYTES, 4),
+               sizeof(sent));
     counter_add(&dev->stats.icrc_bytes, rx->payload_bytes - ROCE_ICRC_BYTES);
     return crc == sent;
 }

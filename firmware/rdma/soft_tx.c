@@ -209,7 +209,7 @@ uint64_t soft_tx_end(struct soft_tx *tx)
     uint8_t *trailer = tx->next;
 
     tx->bth->flags |= (uint8_t)FIELD_PREP(ROCE_BTH_PAD, pad_bytes);
-    memset(trailer, 0, pad_bytes);
+    FILL_FIXED(trailer, 0, 4);
     buf->segs[0].len_bytes += head_bytes;
     buf->len_bytes += head_bytes + pad_bytes + ROCE_ICRC_BYTES;
     for (uint32_t i = 1; i < buf->seg_count; i++) {
@@ -219,7 +219,7 @@ uint64_t soft_tx_end(struct soft_tx *tx)
     STAGE_PUSH(ICRC);
     uint32_t crc = icrc(tx, trailer, pad_bytes);
     STAGE_POP();
-    memcpy(trailer + pad_bytes, &crc, sizeof(crc));
+    COPY_FIXED(trailer + pad_bytes, &crc, sizeof(crc));
     /* The trailer lies behind the headers: a segment of its own when data stand between. */
     if (buf->seg_count > 1) {
         buf->segs[buf->seg_count++] = (struct mem_seg){.bus_addr = (uintptr_t)trailer,

@@ -32,10 +32,31 @@ def board_lines(image):
         return board.output.splitlines()
 
 
-def board_cases():
+RDMA_CASE = re.compile(r'rdma (\w+)\s+mtu (\d+) depth\s+(\d+) bytes\s+(\d+): requester (\d+) '
+                       r'responder (\d+) icrc (\d+) place (\d+)')
+QP_BYTES_BUDGET = 4096
+# (name, path MTU, depth): most that both sides may need together for one message
+RDMA_BUDGETS = {('send', 4096, 32): 2600, ('write', 4096, 32): 6000, ('read', 4096, 32): 7200,
+                ('write', 1024, 32): 11800, ('read', 1024, 32): 12800}
+
+
+def rdma_cases(lines):
+    """[(name, mtu, depth, bytes, requester, responder, icrc, place)]"""
+    return [(found[1], *map(int, found.groups()[1:]))
+            for found in map(RDMA_CASE.match, lines) if found]
+
+
+def rdma_memory(lines):
+    """(bytes of a queue pair, bytes of its rings for 32 + 32 work requests)"""
+    found = re.search(r'rdma memory: queue pair (\d+), ring for 32 \+ 32 work requests (\d+)',
+                      '\n'.join(lines))
+    return int(found[1]), int(found[2])
+
+
+def board_cases(lines=None):
     """[(name, depth, bytes, instructions, budget)] and the cost of an empty turn."""
     cases, idle = [], 0
-    for line in board_lines(os.path.join(IMAGES, 'bench.elf')):
+    for line in lines or board_lines(os.path.join(IMAGES, 'bench.elf')):
         if found := re.match(r'bench (.+?)\s+depth\s+(\d+) bytes\s+(\d+): (\d+) \(budget (\d+)\)', line):
             cases.append((found[1], *map(int, found.groups()[1:])))
         elif found := re.match(r'bench idle turn: (\d+)', line):
@@ -75,6 +96,24 @@ def show_board():
     print(f'  {"case":<10} {"depth":>5} {"bytes":>7} ' + ''.join(f'{n:>10}' for n in names))
     for (name, depth, size), stages in table.items():
         print(f'  {name:<10} {depth:>5} {size:>7} ' + ''.join(f'{c:>10}' for _, c in stages))
+
+
+def show_rdma():
+    lines = board_lines(os.path.join(IMAGES, 'bench.elf'))
+    marks = {case[:4]: case[6:] for case in rdma_cases(board_lines(STAGES))}
+    print('\nInstructions per RDMA message on aarch64: engine, IP and acknowledgements of each side;')
+    print('of these, both sides together: ICRC, and the copy to the final place. Wire and driver apart.')
+    print(f'  {"case":<6} {"mtu":>5} {"depth":>5} {"bytes":>6} {"requester":>10} {"responder":>10} '
+          f'{"both":>6} {"ICRC":>6} {"copy":>5}')
+    for name, mtu, depth, size, requester, responder, _, _ in rdma_cases(lines):
+        icrc, place = marks[(name, mtu, depth, size)]
+        budget = RDMA_BUDGETS.get((name, mtu, depth), 0)
+        print(f'  {name:<6} {mtu:>5} {depth:>5} {size:>6} {requester:>10} {responder:>10} '
+              f'{requester + responder:>6} {icrc:>6} {place:>5}   '
+              f'{verdict(requester + responder, budget)}')
+    qp_bytes, ring_bytes = rdma_memory(lines)
+    print(f'  a queue pair: {qp_bytes} bytes ({verdict(qp_bytes, QP_BYTES_BUDGET)}), its rings for '
+          f'32 + 32 work requests: {ring_bytes}')
 
 
 def native_cases():
@@ -132,13 +171,24 @@ def check():
         print(f'{"ok  " if good else "FAIL"} {name}')
         passed, failed = passed + good, failed + (not good)
 
-    cases, _ = board_cases()
+    lines = board_lines(os.path.join(IMAGES, 'bench.elf'))
+    cases, _ = board_cases(lines)
     for name, depth, size, count, budget in cases:
         if budget:
             judge(f'{name}, depth {depth}, {size} bytes: {count} instructions, budget {budget}',
                   count <= budget)
-    again, _ = board_cases()
-    judge('a second run counts the same', cases == again)
+    rdma = rdma_cases(lines)
+    for name, mtu, depth, size, requester, responder, _, _ in rdma:
+        budget = RDMA_BUDGETS.get((name, mtu, depth))
+        if budget:
+            judge(f'RDMA {name}, MTU {mtu}, {size} bytes: {requester} + {responder} instructions, '
+                  f'budget {budget}', requester + responder <= budget)
+    judge('RDMA cases', len(rdma) == 12)
+    qp_bytes, _ = rdma_memory(lines)
+    judge(f'a queue pair: {qp_bytes} bytes, budget {QP_BYTES_BUDGET}', qp_bytes <= QP_BYTES_BUDGET)
+    second = board_lines(os.path.join(IMAGES, 'bench.elf'))
+    judge('a second run counts the same',
+          (cases, rdma) == (board_cases(second)[0], rdma_cases(second)))
     for name in ('qemu-virt', 'qemu-virt-clang'):
         text = sections(os.path.join(ROOT, 'build', name, 'snic.elf'))[0]
         judge(f'{name}: {text} bytes of text and rodata, budget {TEXT_BUDGET_BYTES}',
@@ -158,6 +208,7 @@ def main():
         print(__doc__)
         return 2
     show_board()
+    show_rdma()
     show_native()
     show_size()
     show_rates()
