@@ -108,9 +108,9 @@ static const struct {
 static void command_help(void)
 {
     for (uint32_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        char usage[48];
+        char usage[56];
         snprintf(usage, sizeof(usage), "%s %s", commands[i].name, commands[i].arguments);
-        console_say("  %-29s %s\n", usage, commands[i].text);
+        console_say("  %-44s %s\n", usage, commands[i].text);
     }
 }
 

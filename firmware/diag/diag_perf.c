@@ -32,7 +32,7 @@ static struct diag_conn_config conn_config(struct rdma_pd *pd, struct rdma_cq *c
                                      .cq = cq,
                                      .send_wr_count = PERF_SENDS,
                                      .recv_wr_count = PERF_RECVS,
-                                     .send_sge_count = 2,
+                                     .send_sge_count = 1,
                                      .recv_sge_count = 2};
 }
 
@@ -86,8 +86,6 @@ static void conn_close(struct perf_conn *conn)
     conn->session = NULL;
     if (session != NULL && conn->state == PERF_CONN_CONTROL) {
         perf_session_close(session);
-    } else if (session != NULL) {
-        perf_session_forget(session, conn);
     }
     conn->state = PERF_CONN_CLOSING;
     if (diag_conn_close(&conn->link)) {
@@ -348,7 +346,7 @@ static uint32_t perf_run(void *ctx)
     return work;
 }
 
-/* What may be posted or destroyed only later is tried again; memory is looked at. */
+/* What may be posted or destroyed only later is tried again. */
 static uint64_t perf_arm(void *ctx, bool armed)
 {
     const struct diag_perf *perf = ctx;

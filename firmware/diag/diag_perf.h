@@ -1,11 +1,11 @@
 /*
- * The server's side of perftest (ib_write_bw, ib_write_lat, ib_read_bw, ib_read_lat, ib_send_bw,
- * ib_send_lat) for clients that connect by the RDMA CM: their option -R. One listener serves them
- * all; what a client runs is learned from what it does.
+ * The server's side of perftest (ib_write_bw, ib_read_bw, ib_read_lat, ib_send_bw, ib_send_lat) for
+ * clients that connect by the RDMA CM: their option -R. One listener serves them all; what a client
+ * runs is learned from what it does.
  *
- * Everything belongs to the device's core. Leaves out: both directions at once (-b), UD and other
- * transports, atomics, events, several tests of one client at the same time are fine. A client that
- * breaks the protocol loses its connections.
+ * Everything belongs to the device's core. A client that breaks the protocol loses its connections.
+ * Leaves out: ib_write_lat, whose server makes the first WRITE, of a length that nobody told it;
+ * both directions at once (-b); UD and other transports; atomics.
  *
  * A client has one connection for control and one for each of its data QPs, all to the same port.
  * Control is lock step: each message is answered by one as long. 56 bytes are the client's address

@@ -1,6 +1,5 @@
 /*
- * Data connections of the perftest server: SENDs. READs and WRITEs go by without us, but for the
- * latency test of WRITEs (diag_perf_session.c).
+ * Data connections of the perftest server: SENDs. READs and WRITEs go by without us.
  *
  * ib_send_lat waits for an answer after each of its SENDs, ib_send_bw sends on and has nothing to
  * receive an answer with. So when the first SEND stays alone for a while, it is answered, and so is

@@ -48,7 +48,6 @@ ASSERT_OFFSET(struct perf_dest, srqn, 48);
 struct perf_buffers {
     uint8_t heads[PERF_RECVS][PERF_HEAD_BYTES];
     uint8_t replies[PERF_SENDS][PERF_HEAD_BYTES];
-    uint8_t tails[PERF_SENDS]; /* last bytes of WRITEs */
 };
 
 #define PERF_CONN_STATE_LIST(X)                             \
@@ -99,20 +98,13 @@ enum perf_session_state {
 #undef PERF_SESSION_STATE_ENUM
 };
 
-/* Memory of one client, with a key of its own, and the WRITEs into it that want an answer. */
+/* Memory of one client, with a key of its own. */
 struct perf_session {
     struct diag_perf *perf;
     uint8_t *memory; /* perf->len_bytes */
     struct rdma_mr *mr;
     uint8_t state; /* enum perf_session_state */
-    bool is_watching;
-    uint8_t expected;      /* watching: the last byte of the next WRITE */
-    uint32_t write_bytes;  /* length of the WRITEs; 0: none came yet */
-    uint32_t looked_bytes; /* of the memory, in this round */
     uint32_t cleaned_bytes;
-    struct perf_conn *data; /* who WRITEs */
-    uint64_t remote_addr;   /* where its answers go */
-    uint32_t remote_rkey;
 };
 
 struct diag_perf {
@@ -154,9 +146,7 @@ void perf_data_timer(struct timer *timer);
 void perf_session_open(struct perf_conn *conn, const uint8_t *head, uint32_t len_bytes);
 /* Its control connection ended: those of its data end too. */
 void perf_session_close(struct perf_session *session);
-/* Answers WRITEs, cleans up; returns the work done. */
+/* Cleans up; returns the work done. */
 uint32_t perf_session_run(struct perf_session *session);
-/* That connection is no more. */
-void perf_session_forget(struct perf_session *session, const struct perf_conn *conn);
 
 #endif

@@ -1,23 +1,12 @@
 /*
- * Sessions of the perftest server: the control protocol, the memory of a client, and the latency
- * test of WRITEs (ib_write_lat).
- *
- * In that test both sides look at the last byte of the place that the other one writes to: it
- * counts the WRITEs, from 1, and each is answered by one of the same length. Nothing says that a
- * client runs this test, nor the length; but its data are zero but for that byte, while ib_write_bw
- * sends random ones. So the first byte that is not zero tells: is it 1, and zeros around it, then
- * its place is the length. With -a the length doubles and the count begins again: a 1 appears at
- * the end of a larger power of two. A wrong guess costs a WRITE to the client's own memory.
+ * Sessions of the perftest server: the control protocol and the memory of a client.
  */
 #include "diag/diag_perf_priv.h"
 
 #include <string.h>
 #include "base/bits.h"
-#include "base/shm.h"
 
-#define LOOK_BYTES   4096 /* looked through in a turn */
-#define CLEAN_BYTES  65536
-#define AROUND_BYTES 64
+#define CLEAN_BYTES 65536 /* in a turn */
 
 /* --- control ------------------------------------------------------------------------------- */
 
@@ -82,8 +71,6 @@ void perf_session_open(struct perf_conn *conn, const uint8_t *head, uint32_t len
         return;
     }
     session->state = PERF_SESSION_BUSY;
-    session->is_watching = false;
-    session->data = NULL;
     perf->session_count++;
     counter_add(&perf->stats.sessions, 1);
     conn->session = session;
@@ -114,33 +101,15 @@ static struct perf_conn *find_data(const struct perf_conn *control, uint32_t qpn
     return NULL;
 }
 
-static void watch(struct perf_session *session, struct perf_conn *data,
-                  const struct perf_dest *dest)
-{
-    if (session->data == data) {
-        return; /* the client repeats itself */
-    }
-    session->data = data;
-    session->remote_addr = be64_get(dest->addr);
-    session->remote_rkey = be32_get(dest->rkey);
-    session->is_watching = true;
-    session->write_bytes = 0;
-    session->expected = 1;
-    session->looked_bytes = 0;
-}
-
 static void answer_dest(struct perf_conn *conn, struct perf_dest *reply)
 {
     const struct perf_session *session = conn->session;
     uint32_t qpn = be32_get(reply->qpn);
     struct perf_conn *data = qpn == 0 ? NULL : find_data(conn, qpn);
 
-    if (data != NULL) {
-        if (data->state == PERF_CONN_NEW) {
-            data->state = PERF_CONN_DATA;
-            data->session = conn->session;
-        }
-        watch(conn->session, data, reply);
+    if (data != NULL && data->state == PERF_CONN_NEW) {
+        data->state = PERF_CONN_DATA;
+        data->session = conn->session;
     }
     reply->lid = be32_make(0);
     reply->qpn = be32_make(data == NULL ? 0 : data->link.qp->num);
@@ -186,118 +155,6 @@ uint32_t perf_control_run(struct perf_conn *conn)
     return 1;
 }
 
-/* --- latency of WRITEs --------------------------------------------------------------------- */
-
-static uint8_t byte_at(const struct perf_session *session, uint32_t at)
-{
-    return shm_load8(session->memory + at);
-}
-
-static bool is_zero_between(const struct perf_session *session, uint32_t from, uint32_t to)
-{
-    for (uint32_t i = from; i < to; i++) {
-        if (byte_at(session, i) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The first byte that is not zero: a count, or data of another test? */
-static void judge(struct perf_session *session, uint32_t at)
-{
-    uint32_t from = at < AROUND_BYTES ? 0 : at - AROUND_BYTES;
-    uint32_t to = min_u32(session->perf->len_bytes, at + 1 + AROUND_BYTES);
-
-    if (byte_at(session, at) == 1 && is_zero_between(session, from, at) &&
-        is_zero_between(session, at + 1, to)) {
-        session->write_bytes = at + 1;
-        session->expected = 1;
-    } else {
-        session->is_watching = false;
-    }
-}
-
-/* At the ends of powers of two in every turn, elsewhere part by part. */
-static void look_for_first(struct perf_session *session)
-{
-    uint32_t len_bytes = session->perf->len_bytes;
-
-    for (uint32_t size = 1; size <= len_bytes; size *= 2) {
-        if (byte_at(session, size - 1) != 0) {
-            judge(session, size - 1);
-            return;
-        }
-    }
-    uint32_t from = session->looked_bytes;
-    for (uint32_t i = from; i < from + LOOK_BYTES; i += 8) {
-        if (shm_load64(session->memory + i) != 0) {
-            while (byte_at(session, i) == 0 && i < from + LOOK_BYTES - 1) {
-                i++;
-            }
-            judge(session, i);
-            return;
-        }
-    }
-    session->looked_bytes = from + LOOK_BYTES == len_bytes ? 0 : from + LOOK_BYTES;
-}
-
-static void look_for_larger(struct perf_session *session)
-{
-    for (uint32_t size = 1; size <= session->perf->len_bytes; size *= 2) {
-        if (size > session->write_bytes && byte_at(session, size - 1) == 1) {
-            session->write_bytes = size;
-            session->expected = 1;
-            return;
-        }
-    }
-}
-
-static bool answer_write(struct perf_session *session)
-{
-    struct perf_conn *conn = session->data;
-    uint8_t *tail = &conn->buffers->tails[conn->send_count % PERF_SENDS];
-    /* All bytes but the last may be anything: the client's own. */
-    struct rdma_sge sges[2] = {
-        {.addr = (uintptr_t)session->memory,
-         .len_bytes = session->write_bytes - 1,
-         .lkey = session->mr->lkey},
-        {.addr = (uintptr_t)tail, .len_bytes = 1, .lkey = conn->perf->buffers_mr->lkey},
-    };
-    uint32_t skipped = session->write_bytes == 1 ? 1 : 0;
-    struct rdma_send_wr wr = {
-        .sges = sges + skipped,
-        .sge_count = (uint8_t)(2 - skipped),
-        .opcode = RDMA_WR_RDMA_WRITE,
-        .rdma = {.remote_addr = session->remote_addr, .rkey = session->remote_rkey},
-    };
-
-    if (conn->send_under_way == PERF_SENDS) {
-        return false; /* its tail is still read */
-    }
-    *tail = session->expected;
-    return perf_post(conn, &wr);
-}
-
-static uint32_t watch_run(struct perf_session *session)
-{
-    if (session->write_bytes == 0) {
-        look_for_first(session);
-    }
-    if (session->write_bytes == 0) {
-        return 0;
-    }
-    if (byte_at(session, session->write_bytes - 1) != session->expected) {
-        look_for_larger(session);
-    }
-    if (byte_at(session, session->write_bytes - 1) != session->expected || !answer_write(session)) {
-        return 0;
-    }
-    session->expected++;
-    counter_add(&session->perf->stats.answers, 1);
-    return 1;
-}
-
 /* --- end ----------------------------------------------------------------------------------- */
 
 void perf_session_close(struct perf_session *session)
@@ -310,17 +167,7 @@ void perf_session_close(struct perf_session *session)
             conn->is_over = true;
         }
     }
-    session->is_watching = false;
-    session->data = NULL;
     session->state = PERF_SESSION_RETIRING;
-}
-
-void perf_session_forget(struct perf_session *session, const struct perf_conn *conn)
-{
-    if (session->data == conn) {
-        session->data = NULL;
-        session->is_watching = false;
-    }
 }
 
 /* The keys die at the first call. */
@@ -352,13 +199,12 @@ static uint32_t clean(struct perf_session *session)
 uint32_t perf_session_run(struct perf_session *session)
 {
     switch (session->state) {
-    case PERF_SESSION_BUSY:
-        return session->is_watching ? watch_run(session) : 0;
     case PERF_SESSION_RETIRING:
         return retire(session);
     case PERF_SESSION_CLEANING:
         return clean(session);
     case PERF_SESSION_FREE:
+    case PERF_SESSION_BUSY:
     default:
         return 0;
     }

@@ -2,6 +2,7 @@
  * UDP, receive side: RFC 768. A checksum that is there is checked; none is accepted over IPv6 too,
  * as RFC 6935 lets a tunnel do and RoCEv2 does (IBA annex A17.3.1).
  */
+#include "base/shm.h"
 #include "net/net_priv.h"
 
 struct net_addr net_rx_src(const struct net_rx *rx)
@@ -56,7 +57,7 @@ void net_udp_unbind(struct net_if *nif, uint16_t port)
 }
 
 ALWAYS_INLINE void deliver(struct net_if *nif, const uint8_t *l3, const struct udp_header *udp,
-                           bool is_ipv6, uint8_t ecn)
+                           uint32_t len_bytes, bool is_ipv6, uint8_t ecn)
 {
     const struct net_bind *bind = find(nif, be16_get(udp->dst_port));
     if (UNLIKELY(bind == NULL)) {
@@ -70,7 +71,7 @@ ALWAYS_INLINE void deliver(struct net_if *nif, const uint8_t *l3, const struct u
         .l3 = l3,
         .udp = (const uint8_t *)udp,
         .payload = (const uint8_t *)(udp + 1),
-        .payload_bytes = be16_get(udp->len_bytes) - (uint32_t)sizeof(*udp),
+        .payload_bytes = len_bytes - (uint32_t)sizeof(*udp),
         .src_port = be16_get(udp->src_port),
         .ecn = ecn,
         .is_ipv6 = is_ipv6,
@@ -80,14 +81,13 @@ ALWAYS_INLINE void deliver(struct net_if *nif, const uint8_t *l3, const struct u
 }
 
 NOINLINE static void rx_with_sum(struct net_if *nif, const uint8_t *l3, const uint8_t *at,
-                                 bool is_ipv6, uint8_t ecn)
+                                 uint32_t len_bytes, bool is_ipv6, uint8_t ecn)
 {
     const struct udp_header *udp = ASSUME_ALIGNED(at, 4);
-    uint32_t len_bytes = be16_get(udp->len_bytes);
     uint16_t pseudo = net_sum_pseudo(l3, is_ipv6, IP_PROTOCOL_UDP, len_bytes);
 
     if (net_sum_add(pseudo, net_sum(udp, len_bytes)) == 0xffff) {
-        deliver(nif, l3, udp, is_ipv6, ecn);
+        deliver(nif, l3, udp, len_bytes, is_ipv6, ecn);
     } else {
         NET_COUNT(nif, rx_checksum);
     }
@@ -98,12 +98,18 @@ void net_udp_rx(struct net_if *nif, const uint8_t *l3, const uint8_t *at, uint32
 {
     const struct udp_header *udp = ASSUME_ALIGNED(at, 4);
 
-    if (UNLIKELY(bytes < sizeof(*udp) || be16_get(udp->len_bytes) < sizeof(*udp) ||
-                 be16_get(udp->len_bytes) > bytes)) {
+    if (UNLIKELY(bytes < sizeof(*udp))) {
+        NET_COUNT(nif, rx_malformed);
+        return;
+    }
+    /* Read once: a device may write while we look. */
+    uint32_t len_bytes = shm_load16(&udp->len_bytes);
+    len_bytes = (len_bytes << 8 | len_bytes >> 8) & 0xffff;
+    if (UNLIKELY(len_bytes < sizeof(*udp) || len_bytes > bytes)) {
         NET_COUNT(nif, rx_malformed);
     } else if (LIKELY(be16_get(udp->checksum) == 0)) {
-        deliver(nif, l3, udp, is_ipv6, ecn);
+        deliver(nif, l3, udp, len_bytes, is_ipv6, ecn);
     } else {
-        rx_with_sum(nif, l3, at, is_ipv6, ecn);
+        rx_with_sum(nif, l3, at, len_bytes, is_ipv6, ecn);
     }
 }

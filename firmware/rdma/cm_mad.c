@@ -252,7 +252,8 @@ void cm_mad_take_req(struct cm_conn *c, const struct cm_req *req)
     c->ack_timeout = cm_clamp_u8(ack_timeout, CM_ACK_TIMEOUT_MIN, CM_ACK_TIMEOUT_MAX);
     c->peer_response = cm_clamp_u8(GET8(CM_REQ_REMOTE_RESPONSE, req->remote_response),
                                    CM_PEER_RESPONSE_MIN, CM_PEER_RESPONSE_MAX);
-    response = cm_clamp_u8(response, CM_PEER_RESPONSE_MIN, CM_PEER_RESPONSE_MAX);
+    /* Its wish, but not longer than ours: who sends a REQ and goes away holds an id. */
+    response = cm_clamp_u8(response, CM_PEER_RESPONSE_MIN, c->cm->config.response_timeout);
     c->wait_ns = cm_time_ns(response) + 2 * cm_time_ns(c->cm->config.packet_lifetime);
     c->has_alternate = memcmp(req->alternate_local_gid, no_gid, sizeof(no_gid)) != 0;
 }

@@ -180,10 +180,11 @@ static uint32_t soft_work(void *ctx)
     if (!list_is_empty(&dev->active)) {
         count += run_active(dev);
     }
-    if (!list_is_empty(&dev->acks)) {
+    bool owes = !list_is_empty(&dev->acks);
+    if (owes) {
         soft_respond_acks(dev);
     }
-    if (count > 0) {
+    if (count > 0 || owes) {
         net_flush(dev->nif);
     }
     return count;

@@ -38,13 +38,14 @@ static bool push_wc(struct soft_qp *qp, const struct soft_send_wqe *wqe)
     return true;
 }
 
-/* Bind and invalidate need no acknowledgement: they are over when they are the oldest. */
+/* Bind and invalidate need no acknowledgement: they are over when they are the oldest. Before that
+ * they may still be flushed, though they were carried out. */
 static void pass_local(struct soft_qp *qp)
 {
     struct soft_requester *req = &qp->req;
 
     while (req->una != req->next && soft_wqe(qp, req->una)->is_local) {
-        req->una++;
+        soft_wqe(qp, req->una++)->status = RDMA_WC_SUCCESS;
     }
 }
 
@@ -76,7 +77,9 @@ void soft_complete(struct soft_qp *qp)
 {
     struct soft_requester *req = &qp->req;
 
-    pass_local(qp);
+    if (LIKELY(qp->qp.state != RDMA_QP_ERR)) {
+        pass_local(qp);
+    }
     if (UNLIKELY(req->has_local_error && req->una == req->next && qp->qp.state != RDMA_QP_ERR)) {
         req->has_local_error = false;
         soft_qp_stop(qp);
@@ -97,6 +100,7 @@ static void progressed(struct soft_qp *qp)
     req->is_paused = false;
     req->window_is_full = false;
     if (roce_psn_diff(req->una_psn, req->send_psn) > 0 || (int32_t)(req->una - req->next) > 0) {
+        req->has_local_error = false; /* the one that failed when it was sent again had arrived */
         req->send_psn = req->una_psn; /* what was to be sent again has arrived */
         req->next = req->una;
     }
@@ -140,6 +144,7 @@ static bool acknowledge(struct soft_qp *qp, uint32_t psn)
             break;
         }
         if (wqe->is_local) {
+            wqe->status = RDMA_WC_SUCCESS;
             continue;
         }
         if (roce_psn_diff(psn, req->una_psn) < 0) {

@@ -24,6 +24,9 @@ ALWAYS_INLINE uint32_t crc_byte(uint32_t crc, uint8_t byte)
 
 #else
 
+#include <stdatomic.h>
+#include "hal/cpu.h"
+
 #define POLYNOMIAL 0xedb88320u /* reflected */
 #define TABLES     8
 
@@ -32,7 +35,13 @@ static uint32_t tables[TABLES][256];
 /* Table t: what a byte does to the CRC t bytes later. */
 void soft_icrc_init(void)
 {
-    if (tables[0][1] != 0) {
+    static _Atomic uint32_t state; /* 0: nobody began, 1: somebody fills them, 2: they are full */
+    uint32_t before = 0;
+
+    if (!atomic_compare_exchange_strong(&state, &before, 1)) {
+        while (atomic_load(&state) != 2) { /* some microseconds */
+            cpu_relax();
+        }
         return;
     }
     for (uint32_t n = 0; n < 256; n++) {
@@ -47,6 +56,7 @@ void soft_icrc_init(void)
             tables[t][n] = tables[t - 1][n] >> 8 ^ tables[0][tables[t - 1][n] & 0xff];
         }
     }
+    atomic_store(&state, 2);
 }
 
 ALWAYS_INLINE uint32_t crc_word(uint32_t crc, uint64_t word)

@@ -139,8 +139,10 @@ enum status soft_key_alloc(struct rdma_pd *pd, struct rdma_key **out)
     if (region == NULL) {
         return STATUS_NO_SPACE;
     }
-    *region =
-        (struct soft_region){.key = {.pd = pd}, .value = region->value, .kind = SOFT_REGION_KEY};
+    *region = (struct soft_region){.key = {.pd = pd},
+                                   .value = region->value,
+                                   .cancels = region->cancels + 1,
+                                   .kind = SOFT_REGION_KEY};
     soft_pd_use(pd, true);
     *out = &region->key;
     return STATUS_OK;
@@ -195,10 +197,26 @@ enum status soft_key_bind(struct rdma_key *key, const struct mem_ref *ref, uint6
     return STATUS_OK;
 }
 
+static void close_key(struct soft_region *region)
+{
+    region->is_valid = false;
+    region->key.is_bound = false;
+}
+
+/* By its owner, who takes the memory back: a bind that was posted and has not had its turn must not
+ * have it any more. */
 void soft_key_invalidate(struct rdma_key *key)
 {
-    region_of_key(key)->is_valid = false;
-    key->is_bound = false;
+    struct soft_region *region = region_of_key(key);
+
+    close_key(region);
+    region->cancels++;
+    region->next_value = 0;
+}
+
+uint32_t soft_key_cancels(const struct rdma_key *key)
+{
+    return ((const struct soft_region *)(const void *)key)->cancels;
 }
 
 bool soft_key_is_quiet(const struct rdma_key *key)
@@ -214,14 +232,14 @@ bool soft_key_invalidate_value(struct soft_device *dev, const struct rdma_pd *pd
                                uint64_t *tx_seq)
 {
     uint32_t index = value & INDEX_MASK;
-    struct soft_region *region = &dev->regions[index];
+    struct soft_region *region = index < dev->region_count ? &dev->regions[index] : NULL;
 
-    if (index >= dev->region_count || region->kind != SOFT_REGION_KEY || !region->is_valid ||
+    if (region == NULL || region->kind != SOFT_REGION_KEY || !region->is_valid ||
         region->value != value || region->key.pd != pd) {
         counter_add(&dev->stats.key_violations, 1);
         return false;
     }
-    soft_key_invalidate(&region->key);
+    close_key(region);
     *tx_seq = region->tx_seq;
     return true;
 }

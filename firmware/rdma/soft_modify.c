@@ -183,6 +183,9 @@ enum status soft_qp_modify(struct rdma_qp *rdma_qp, const struct rdma_qp_attr *a
     if ((mask & RDMA_QP_AV) != 0) {
         enum status status = open_path(qp, &attr->av);
         if (status != STATUS_OK) {
+            if (qp->qp.state != RDMA_QP_INIT) {
+                (void)open_path(qp, &qp->attr.av); /* the old one was good */
+            }
             return status;
         }
     }

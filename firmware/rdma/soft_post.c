@@ -60,6 +60,7 @@ static void take_rest(struct soft_send_wqe *wqe, const struct rdma_send_wr *wr, 
         wqe->bind.key = wr->bind.key;
         wqe->bind.ref = wr->bind.ref;
         wqe->bind.access = wr->bind.access;
+        wqe->bind.cancels = soft_key_cancels(wr->bind.key);
         wqe->remote_addr = wr->bind.iova;
         return;
     }

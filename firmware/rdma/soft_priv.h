@@ -90,6 +90,7 @@ struct soft_region {
     };
     uint64_t tx_seq;     /* last frame that points at its memory */
     uint32_t value;      /* while is_valid */
+    uint32_t cancels;    /* KEY: rdma_key_invalidate() calls: binds posted before are void */
     uint32_t next_value; /* KEY: what key_prepare() promised; 0: nothing */
     uint8_t kind;        /* enum soft_region_kind */
     uint8_t access;
@@ -161,7 +162,7 @@ struct soft_send_wqe {
             struct rdma_key *key;
             const struct mem_ref *ref;
             uint32_t access;
-            uint32_t value;
+            uint32_t cancels; /* of the key when it was posted */
         } bind;
     };
     union {
@@ -259,9 +260,11 @@ struct soft_responder {
     bool has_wqe;
     uint16_t message_flags; /* ROCE_OP_SEND or _WRITE of the message under way */
     uint16_t opcode_flags;  /* of the packet at hand */
-    uint8_t nak_due;        /* syndrome to be sent with ack_due; 0: a plain ACK */
-    uint32_t done_bytes;    /* of the message */
-    uint32_t write_bytes;   /* WRITE: RETH length */
+    bool is_closing;        /* dies of closing_event when READs are answered and the NAK has left */
+    uint8_t closing_event;
+    uint8_t nak_due;      /* syndrome to be sent with ack_due; 0: a plain ACK */
+    uint32_t done_bytes;  /* of the message */
+    uint32_t write_bytes; /* WRITE: RETH length */
     uint32_t write_rkey;
     uint64_t write_va;
     struct soft_recv_wqe wqe; /* taken for the message under way */
@@ -410,6 +413,8 @@ enum status soft_key_bind(struct rdma_key *key, const struct mem_ref *ref, uint6
                           uint32_t access);
 void soft_key_invalidate(struct rdma_key *key);
 bool soft_key_is_quiet(const struct rdma_key *key);
+/* Changes with each soft_key_invalidate(). */
+uint32_t soft_key_cancels(const struct rdma_key *key);
 /* Invalidates the key with this value in the domain, as a peer or a work request asks. False: there
  * is none. *tx_seq: when it is quiet. */
 bool soft_key_invalidate_value(struct soft_device *dev, const struct rdma_pd *pd, uint32_t value,
@@ -541,6 +546,7 @@ struct soft_tx {
     uint32_t payload_bytes;
     uint32_t region_count;
     struct soft_region *regions[RDMA_SOFT_SGES]; /* that segments point into */
+    uint32_t frame_bytes;                        /* soft_tx_end() tells */
     bool points_out;                             /* a segment lies in memory that is not ours */
 };
 

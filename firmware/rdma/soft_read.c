@@ -144,6 +144,7 @@ static bool send_response(struct soft_qp *qp, struct soft_read *read)
         }
     }
     soft_tx_end(&tx);
+    soft_rate_sent(qp, tx.frame_bytes);
     read->send_psn = roce_psn_add(read->send_psn, 1);
     return true;
 }

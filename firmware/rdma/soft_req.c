@@ -51,7 +51,7 @@ static bool begin_local(struct soft_qp *qp, struct soft_send_wqe *wqe)
 {
     if (wqe->opcode == RDMA_WR_BIND) {
         struct rdma_key *key = wqe->bind.key;
-        if (key->pd != qp->qp.pd ||
+        if (key->pd != qp->qp.pd || soft_key_cancels(key) != wqe->bind.cancels ||
             soft_key_bind(key, wqe->bind.ref, wqe->remote_addr, wqe->bind.access) != STATUS_OK) {
             fail_locally(qp, wqe, RDMA_WC_MW_BIND_ERR);
             return false;
@@ -60,7 +60,6 @@ static bool begin_local(struct soft_qp *qp, struct soft_send_wqe *wqe)
         fail_locally(qp, wqe, RDMA_WC_LOC_QP_OP_ERR);
         return false;
     }
-    wqe->status = RDMA_WC_SUCCESS;
     wqe->is_begun = true;
     return true;
 }
@@ -78,11 +77,19 @@ static bool begin_read(struct soft_qp *qp, struct soft_send_wqe *wqe)
     return true;
 }
 
+/* READs before it, and for an invalidation everything before it, must have ended. */
+static bool is_fenced(const struct soft_qp *qp, const struct soft_send_wqe *wqe)
+{
+    if ((wqe->flags & RDMA_SEND_FENCE) == 0) {
+        return false;
+    }
+    return wqe->opcode == RDMA_WR_LOCAL_INV ? qp->req.una != qp->req.next : qp->req.reads_out > 0;
+}
+
 /* Gives the work request its packet numbers. False: it must wait, or it failed. */
 static bool begin(struct soft_qp *qp, struct soft_send_wqe *wqe)
 {
-    if (qp->qp.state != RDMA_QP_RTS ||
-        ((wqe->flags & RDMA_SEND_FENCE) != 0 && qp->req.reads_out > 0)) {
+    if (qp->qp.state != RDMA_QP_RTS || is_fenced(qp, wqe)) {
         return false;
     }
     if (wqe->is_local) {
@@ -152,6 +159,7 @@ static bool send_read(struct soft_qp *qp, struct soft_send_wqe *wqe)
     put_reth(&tx, wqe->remote_addr + skip, wqe->rkey, wqe->len_bytes - skip);
     tx.bth->ack_req = ROCE_BTH_ACK_REQ;
     soft_tx_end(&tx);
+    soft_rate_sent(qp, tx.frame_bytes);
     qp->req.since_ack_req = 0;
     sent(qp, roce_psn_add(wqe->last_psn, 1), true);
     return true;
@@ -199,10 +207,8 @@ static bool send_data(struct soft_qp *qp, struct soft_send_wqe *wqe)
         struct roce_imm *imm = soft_tx_header(&tx, sizeof(*imm));
         imm->value = be32_make(wqe->imm);
     }
-    if (last || ++req->since_ack_req >= SOFT_ACK_EVERY) {
-        tx.bth->ack_req = ROCE_BTH_ACK_REQ;
-        req->since_ack_req = 0;
-    }
+    bool wants_ack = last || req->since_ack_req + 1 >= SOFT_ACK_EVERY;
+    tx.bth->ack_req = wants_ack ? ROCE_BTH_ACK_REQ : 0;
     if (last && (wqe->flags & RDMA_SEND_SOLICITED) != 0) {
         tx.bth->flags |= ROCE_BTH_SOLICITED;
     }
@@ -210,6 +216,8 @@ static bool send_data(struct soft_qp *qp, struct soft_send_wqe *wqe)
         return false;
     }
     uint64_t seq = soft_tx_end(&tx);
+    soft_rate_sent(qp, tx.frame_bytes);
+    req->since_ack_req = wants_ack ? 0 : req->since_ack_req + 1;
     if (tx.points_out) {
         wqe->tx_seq = seq;
     }
@@ -225,7 +233,11 @@ static bool path_is_ready(struct soft_qp *qp)
     if (LIKELY(qp->path.state == NET_PATH_READY)) {
         return true;
     }
-    if (qp->req.rto_ns == 0 && qp->req.rto_duration_ns != 0) {
+    if (qp->req.rto_duration_ns == 0) {
+        if (qp->path.state == NET_PATH_FAILED) {
+            (void)soft_path_reopen(qp); /* no time-out will: net's own sets the pace */
+        }
+    } else if (qp->req.rto_ns == 0) {
         qp->req.rto_ns = sched_now_ns() + qp->req.rto_duration_ns;
         soft_timer_update(qp);
     }
@@ -308,8 +320,7 @@ bool soft_request_waits(const struct soft_qp *qp)
     if (wqe->is_begun) {
         return !qp->rate_waits;
     }
-    bool held = qp->qp.state != RDMA_QP_RTS ||
-                ((wqe->flags & RDMA_SEND_FENCE) != 0 && req->reads_out > 0) ||
+    bool held = qp->qp.state != RDMA_QP_RTS || is_fenced(qp, wqe) ||
                 (wqe->opcode == RDMA_WR_RDMA_READ && req->reads_out >= qp->attr.max_rd_atomic);
     return !held && !qp->rate_waits;
 }
@@ -353,7 +364,8 @@ static void timed_out(struct soft_qp *qp)
     req->retries_left--;
     req->rto_ns = sched_now_ns() + req->rto_duration_ns;
     req->went_back = false; /* a gap may be told again */
-    if (qp->path.state == NET_PATH_FAILED && !soft_path_reopen(qp)) {
+    if ((qp->path.state == NET_PATH_FAILED || qp->path.state == NET_PATH_CLOSED) &&
+        !soft_path_reopen(qp)) {
         soft_request_fail(qp, RDMA_WC_RETRY_EXC_ERR, 0);
         return;
     }

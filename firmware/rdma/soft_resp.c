@@ -27,18 +27,31 @@ static enum soft_resp refuse(struct soft_qp *qp, uint8_t syndrome)
     return SOFT_RESP_DONE;
 }
 
-/* The peer broke a rule: it hears it, and the QP dies (9.9.3, table 61). */
+static void die(struct soft_qp *qp, uint32_t event)
+{
+    soft_qp_error(qp);
+    soft_event_raise(qp->dev, &qp->event, event);
+}
+
+/* The peer broke a rule: it hears it, and the QP dies (9.9.3, table 61). READs from before are
+ * answered first: for the peer a NAK that overtakes them says that they were lost (9.7.5.1). */
 static enum soft_resp fail(struct soft_qp *qp, uint8_t code, enum rdma_event_type event)
 {
     refuse(qp, (uint8_t)(ROCE_AETH_NAK | code));
-    soft_qp_error(qp);
-    soft_event_raise(qp->dev, &qp->event, event);
+    if (soft_read_waits(qp)) {
+        qp->resp.is_closing = true;
+        qp->resp.closing_event = (uint8_t)event;
+    } else {
+        die(qp, event);
+    }
     return SOFT_RESP_DONE;
 }
 
 void soft_respond_refuse_read(struct soft_qp *qp, uint32_t psn)
 {
     qp->resp.psn = psn; /* what the NAK is about */
+    qp->resp.read_next = qp->resp.read_head;
+    qp->resp.is_closing = false;
     fail(qp, ROCE_NAK_ACCESS, RDMA_EVENT_QP_ACCESS_ERR);
 }
 
@@ -89,12 +102,16 @@ void soft_respond_acks(struct soft_device *dev)
         qp->resp.ack_due = false;
         qp->resp.nak_due = 0;
         list_remove(&qp->ack_link);
+        if (UNLIKELY(qp->resp.is_closing)) {
+            qp->resp.is_closing = false;
+            die(qp, qp->resp.closing_event);
+        }
     }
 }
 
 /* --- receive completions ---------------------------------------------------------------------- */
 
-/* False: the CQ overran. */
+/* False: the CQ overran, nobody will hear of it. */
 static bool push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const struct rdma_wc *wc)
 {
     struct rdma_wc *slot = soft_cq_push(soft_cq_of(qp->qp.recv_cq));
@@ -213,12 +230,29 @@ static void forget_rnr(struct soft_responder *resp)
     }
 }
 
+/* The first packet that is expected shows that the peer is connected (IBA 11.6.3.1, communication
+ * established). */
+static void note_peer(struct soft_qp *qp)
+{
+    qp->comm_est = true;
+    soft_event_raise(qp->dev, &qp->event, SOFT_EVENT_CM_TYPE);
+    if (qp->qp.state == RDMA_QP_RTR) {
+        soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_COMM_EST);
+    }
+}
+
 static enum soft_resp step_psn(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_responder *resp = &qp->resp;
     int32_t ahead = roce_psn_diff(packet->psn, resp->psn);
 
+    if (UNLIKELY(resp->is_closing)) {
+        return SOFT_RESP_DONE;
+    }
     if (LIKELY(ahead == 0)) {
+        if (UNLIKELY(!qp->comm_est)) {
+            note_peer(qp);
+        }
         forget_rnr(resp);
         return SOFT_RESP_SEQUENCE;
     }
@@ -239,7 +273,7 @@ static enum soft_resp step_sequence(struct soft_qp *qp, const struct soft_packet
     struct soft_responder *resp = &qp->resp;
     uint32_t kind = packet->flags & (ROCE_OP_SEND | ROCE_OP_WRITE | ROCE_OP_READ);
     bool first = (packet->flags & ROCE_OP_FIRST) != 0;
-    bool allowed = true;
+    bool allowed = (packet->flags & ROCE_OP_REFUSED) == 0; /* atomics: 9.7.4.1.2 */
 
     if (kind == ROCE_OP_WRITE) {
         allowed = (qp->attr.access & RDMA_ACCESS_REMOTE_WRITE) != 0;
@@ -354,6 +388,9 @@ static bool push_message(struct soft_qp *qp, const struct soft_packet *packet)
     struct soft_responder *resp = &qp->resp;
     bool is_send = (packet->flags & ROCE_OP_SEND) != 0;
 
+    if (!resp->has_wqe) {
+        return true;
+    }
     resp->has_wqe = false;
     return push_recv(
         qp, &resp->wqe,
@@ -379,8 +416,9 @@ static enum soft_resp step_complete(struct soft_qp *qp, const struct soft_packet
         end_wqe(qp, RDMA_WC_LOC_ACCESS_ERR);
         return fail(qp, ROCE_NAK_ACCESS, RDMA_EVENT_QP_ACCESS_ERR);
     }
-    if (last && resp->has_wqe && !push_message(qp, packet)) {
-        return fail(qp, ROCE_NAK_OPERATION, RDMA_EVENT_QP_FATAL); /* nobody will hear of it */
+    /* What cannot be told is not acknowledged. */
+    if (last && !push_message(qp, packet)) {
+        return fail(qp, ROCE_NAK_OPERATION, RDMA_EVENT_QP_FATAL);
     }
     resp->psn = roce_psn_add(resp->psn, 1);
     resp->is_in_message = !last;
@@ -404,19 +442,6 @@ static enum soft_resp step_repeat(struct soft_qp *qp, const struct soft_packet *
     return SOFT_RESP_DONE;
 }
 
-/* The first packet shows that the peer is connected (IBA 11.6.3.1, communication established). */
-static void note_peer(struct soft_qp *qp)
-{
-    qp->stats.rx_packets++;
-    if (UNLIKELY(!qp->comm_est)) {
-        qp->comm_est = true;
-        soft_event_raise(qp->dev, &qp->event, SOFT_EVENT_CM_TYPE);
-        if (qp->qp.state == RDMA_QP_RTR) {
-            soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_COMM_EST);
-        }
-    }
-}
-
 void soft_respond_packet(struct soft_qp *qp, const struct soft_packet *packet)
 {
     static enum soft_resp (*const steps[])(struct soft_qp * qp,
@@ -428,7 +453,7 @@ void soft_respond_packet(struct soft_qp *qp, const struct soft_packet *packet)
     };
     enum soft_resp step = SOFT_RESP_PSN;
 
-    note_peer(qp);
+    qp->stats.rx_packets++;
     while (step != SOFT_RESP_DONE) { /* bounded: steps only go forward */
         step = steps[step](qp, packet);
     }

@@ -239,6 +239,6 @@ uint64_t soft_tx_end(struct soft_tx *tx)
     counter_add(&dev->stats.icrc_bytes, tx->payload_bytes + head_bytes);
     tx->qp->stats.tx_packets++;
     tx->qp->stats.tx_bytes += tx->payload_bytes;
-    soft_rate_sent(tx->qp, frame_bytes);
+    tx->frame_bytes = frame_bytes;
     return seq;
 }

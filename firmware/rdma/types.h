@@ -104,7 +104,8 @@ struct rdma_pd {
 enum rdma_mr_kind {
     RDMA_MR_NIC,  /* memory of the NIC: [memory, + len_bytes); its address is the pointer */
     RDMA_MR_HOST, /* host addresses [host_addr, + len_bytes), through the windows of `view`; each
-                     access looks there, so a window that went away is an access error */
+                     access looks there, so a window that went away is an access error. Frames
+                     under way may still be read: a fence deregisters, and is done when that is OK */
 };
 
 struct rdma_mr_attr {
@@ -336,8 +337,10 @@ enum rdma_wr_opcode {
     RDMA_WR_BIND,      /* binds a key, in its turn: rdma_key_prepare() gave the value before */
 };
 
-#define RDMA_SEND_SIGNALED  (1u << 0)
-#define RDMA_SEND_FENCE     (1u << 1) /* begins when all READs before it have ended (10.8.3.3) */
+#define RDMA_SEND_SIGNALED (1u << 0)
+/* Begins when all READs before it have ended, LOCAL_INV when everything before it has (10.8.3.3):
+ * without, what is sent again after a loss finds its key gone. */
+#define RDMA_SEND_FENCE     (1u << 1)
 #define RDMA_SEND_SOLICITED (1u << 2)
 #define RDMA_SEND_INLINE    (1u << 3) /* the data are copied now, lkey does not matter */
 

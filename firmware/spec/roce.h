@@ -110,6 +110,8 @@ ASSERT_SIZE(struct roce_imm, 4);
 #define ROCE_RC_ACK              0x11
 #define ROCE_RC_SEND_LAST_INV    0x16
 #define ROCE_RC_SEND_ONLY_INV    0x17
+#define ROCE_RC_COMPARE_SWAP     0x13
+#define ROCE_RC_FETCH_ADD        0x14
 #define ROCE_UD_SEND_ONLY        0x64
 #define ROCE_UD_SEND_ONLY_IMM    0x65
 #define ROCE_CNP                 0x81
@@ -129,6 +131,7 @@ ASSERT_SIZE(struct roce_imm, 4);
 #define ROCE_OP_DETH    (1u << 11)
 #define ROCE_OP_ACK     (1u << 12)
 #define ROCE_OP_CNP     (1u << 13)
+#define ROCE_OP_REFUSED (1u << 15) /* a request that is known and not served */
 #define ROCE_OP_PAYLOAD (1u << 14) /* carries data */
 
 /* Bytes of BTH and extended headers. */

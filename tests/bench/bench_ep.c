@@ -373,6 +373,17 @@ static void stages_calibrate(void)
     stage_cost = stage_sum[STAGE_OTHER];
 }
 
+void bench_stages_reset(void)
+{
+    stages_calibrate();
+    memset(stage_sum, 0, sizeof(stage_sum));
+}
+
+uint64_t bench_stage_sum(enum stage stage)
+{
+    return stage_sum[stage];
+}
+
 static void stages_report(const struct bench_case *c, uint32_t io_count)
 {
     static const char *const names[] = {
@@ -382,8 +393,7 @@ static void stages_report(const struct bench_case *c, uint32_t io_count)
     };
     char line[160];
 
-    stages_calibrate();
-    memset(stage_sum, 0, sizeof(stage_sum));
+    bench_stages_reset();
     bench_ep_run(c, io_count);
     for (uint32_t s = 0; s < STAGE_OTHER; s++) {
         snprintf(line, sizeof(line), "stage %-10s depth %2u bytes %6u %-8s %llu", c->name,
@@ -393,6 +403,16 @@ static void stages_report(const struct bench_case *c, uint32_t io_count)
     }
 }
 #else
+void bench_stages_reset(void)
+{
+}
+
+uint64_t bench_stage_sum(enum stage stage)
+{
+    (void)stage;
+    return 0;
+}
+
 static void stages_report(const struct bench_case *c, uint32_t io_count)
 {
     (void)c;

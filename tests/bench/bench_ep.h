@@ -8,6 +8,7 @@
 #define BENCH_BENCH_EP_H
 
 #include <stdint.h>
+#include "base/stage.h"
 
 enum bench_device {
     BENCH_DEVICE_NULL,
@@ -37,6 +38,9 @@ void bench_ep_start(void *memory, void (*print)(const char *line));
 uint64_t bench_ep_run(const struct bench_case *c, uint32_t io_count);
 /* Instructions of a turn that finds nothing. */
 uint64_t bench_ep_idle(uint32_t turn_count);
+/* Instructions of a stage since the reset, marks subtracted; 0 in builds without marks. */
+void bench_stages_reset(void);
+uint64_t bench_stage_sum(enum stage stage);
 /* All cases as a table; with stage marks compiled in also where each spends. */
 void bench_ep_report(void);
 

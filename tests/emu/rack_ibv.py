@@ -10,6 +10,8 @@ from rack_common import require
 
 CHECK, FIRMWARE = "/tmp/ibv_check", "/tmp/snic"
 RPING_PORT = 7174
+# not ib_write_lat, whose client waits for a WRITE of a length that it does not name
+PERFTEST = ["ib_send_bw", "ib_send_lat", "ib_write_bw", "ib_read_bw", "ib_read_lat"]
 
 
 def rdma_objects(guest):
@@ -47,8 +49,8 @@ class Firmware:
         self.guest.run("rm -f /tmp/in; mkfifo /tmp/in")
         # the console's input stays open for as long as the firmware runs
         self.job = self.guest.serve(
-            f"exec 3<>/tmp/in; {FIRMWARE} --rdma rxe0 --config 'diag=rping ns=none' /tmp/nvme "
-            "<&3 >/tmp/out 2>&1", RPING_PORT)
+            f"exec 3<>/tmp/in; {FIRMWARE} --rdma rxe0 --config 'diag=rping,perf ns=none' /tmp/nvme "
+            "<&3 >/tmp/out 2>&1", RPING_PORT, 300)
         return self
 
     def __exit__(self, kind, value, trace):
@@ -90,4 +92,13 @@ def test_ibv_firmware_pings_linux(rack):
         job.wait()
 
 
-TESTS = [test_ibv_provider, test_ibv_firmware_answers_rping, test_ibv_firmware_pings_linux]
+def test_ibv_firmware_answers_perftest(rack):
+    """perftest's programs, connected by the connection manager."""
+    firmware_guest, client = rack.peers[0], rack.peers[1]
+    with Firmware(firmware_guest):
+        for program in PERFTEST:
+            client.run(f"{program} -R -F -s 4096 -n 20 {firmware_guest.ip}", 60)
+
+
+TESTS = [test_ibv_provider, test_ibv_firmware_answers_rping, test_ibv_firmware_pings_linux,
+         test_ibv_firmware_answers_perftest]

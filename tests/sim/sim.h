@@ -21,7 +21,7 @@
 #include "tests/sim/wire.h"
 
 #define SIM_NODES    3
-#define SIM_PAIRS    4  /* connections */
+#define SIM_PAIRS    4 /* connections */
 #define SIM_SGES     RDMA_SOFT_SGES
 #define SIM_PIECES   24 /* of one buffer */
 #define SIM_KEYS     32 /* of one device */
@@ -57,11 +57,12 @@ struct sim_plan {
     uint32_t bytes_left; /* of all messages together */
     uint32_t packets_left;
     uint32_t arena_bytes;
-    uint64_t act_ns;  /* mean time between two acts */
-    uint64_t poll_ns; /* and between two looks at the completions */
-    uint32_t harm_ppm; /* chance of an event (sim_event.c) at an act */
-    bool window_events;
-    bool mutates;
+    uint64_t act_ns;         /* mean time between two acts */
+    uint64_t poll_ns;        /* and between two looks at the completions */
+    uint32_t event_percent;  /* chance of an event (sim_event.c) at an act */
+    uint32_t poison_percent; /* of a work request that must fail */
+    uint32_t local_percent;  /* of keys bound by a work request */
+    uint32_t reopen_count;   /* connections made anew after their end */
 };
 void sim_plan_draw(struct sim_plan *plan);
 
@@ -89,6 +90,8 @@ struct sim_buf {
     uint32_t len_bytes;
     struct mem_seg piece; /* NIC, HOST */
     struct sim_key *key;  /* KEY: holds the pieces */
+    bool is_frozen;       /* out of reach: it must not change any more */
+    bool is_prepared;     /* its key will be bound by a work request */
 };
 
 /* Bytes of an arena, and beside them what they must be. What no buffer holds is poisoned. */
@@ -111,6 +114,10 @@ void sim_arena_close(struct sim_arena *arena);
 bool sim_buf_get(struct sim_node *node, struct sim_buf *buf, enum sim_kind kind, uint32_t len_bytes,
                  uint32_t access);
 void sim_buf_put(struct sim_buf *buf); /* its key is quiet */
+/* A buffer under a key that is not bound yet: value is what it will have. */
+bool sim_buf_prepare(struct sim_node *node, struct sim_buf *buf, uint32_t len_bytes);
+/* It lies in that window in part. */
+bool sim_buf_in_window(const struct sim_buf *buf, const struct pcie_ep_window *window);
 
 /* A pattern stands for the bytes of a message: byte i of pattern p. */
 void sim_fill(const struct sim_buf *bufs, uint32_t count, uint64_t pattern);
@@ -153,20 +160,21 @@ struct sim_recv_queue {
 struct sim_wr {
     uint64_t id;
     uint64_t pattern;
-    uint64_t other; /* second pattern that bytes may be of; else the same */
+    uint64_t other;   /* second pattern that bytes may be of; else the same */
     uint32_t allowed; /* 1 << status: beside SUCCESS and FLUSH */
     struct sim_buf local[SIM_SGES];
     uint32_t local_count;
     struct sim_buf remote; /* node NULL: none */
     uint32_t len_bytes;
     uint32_t imm;
-    struct sim_key *inv_key; /* that it invalidates, and its buffer's owner */
+    uint32_t access; /* BIND */
     uint8_t opcode;
     uint8_t flags;
     uint8_t status; /* when is_done */
     bool is_done;
-    bool must_fail; /* with one of `allowed`, unless something else failed before */
-    bool is_landed; /* WRITE: seen at the peer */
+    bool must_fail;        /* with one of `allowed` */
+    uint32_t recv_allowed; /* 1 << status: that its receive may have beside SUCCESS and FLUSH */
+    bool is_landed;        /* WRITE: seen at the peer */
     bool takes_recv;
     bool is_received;
 };
@@ -182,9 +190,13 @@ struct sim_qp {
     struct rdma_qp_attr attr;
     uint32_t wr_target; /* how many it will post */
     uint32_t wr_count;
-    uint32_t wr_done; /* all before it are */
+    uint32_t wr_done;   /* all before it are */
     uint32_t recv_seen; /* of the peer's work requests: looked at for receives */
-    bool has_failed;  /* a completion told so: the rest is flushed */
+    bool has_failed;    /* a completion told so: the rest is flushed */
+    bool has_poison;    /* posted */
+    bool is_draining;   /* SQD */
+    bool is_drained;
+    struct sim_buf to_invalidate; /* bound by a work request, to be invalidated by another */
     bool is_dying;
     bool is_flushed; /* we took it to ERR */
     bool late_recvs;
@@ -198,7 +210,7 @@ struct sim_pair {
     struct sim_qp qps[2];
     uint32_t doom; /* why anything may fail: 1 << SIM_DOOM_* ; 0: nothing may */
     uint32_t mtu_bytes;
-    bool is_over;
+    uint32_t allowed; /* statuses that its doom allows beside RETRY_EXC and FLUSH */
 };
 
 enum sim_doom {
@@ -233,7 +245,8 @@ struct sim_node {
     struct sim_key keys[SIM_KEYS];
     struct sim_recv_queue srq;
     bool has_srq;
-    bool is_cut;
+    uint64_t cut_until_ns;
+    uint32_t lost_windows;
 };
 
 /* A buffer that its owner may still see written or read, until the queue pair there is gone. */
@@ -262,8 +275,11 @@ struct sim {
     uint64_t poll_ns;
     uint64_t progress_ns; /* when a completion came last */
     uint64_t completions;
-    bool has_mutated;
-    uint32_t window_lost; /* bit: node */
+    uint64_t held_until_ns; /* reaping stands still */
+    bool is_held;
+    bool has_mutated;   /* memory that was being sent */
+    bool was_disturbed; /* SIM_CLEAN is no reason to expect no retries */
+    uint64_t event_counts[16];
 };
 extern struct sim sim;
 
@@ -278,7 +294,7 @@ PRINTF_LIKE(1, 2) void sim_trace(const char *format, ...);
     } while (0)
 
 uint64_t sim_random(void);
-uint64_t sim_below(uint64_t limit);             /* 0..limit - 1 */
+uint64_t sim_below(uint64_t limit);              /* 0..limit - 1 */
 uint64_t sim_range(uint64_t low, uint64_t high); /* both included */
 bool sim_chance(uint32_t percent);
 
@@ -293,25 +309,38 @@ void sim_pair_open(struct sim_pair *pair, struct sim_node *a, struct sim_node *b
 /* Destroys one side, as far as the device lets. */
 bool sim_qp_destroy(struct sim_qp *qp);
 void sim_qp_flush(struct sim_qp *qp); /* to ERR */
+void sim_qp_state(struct sim_qp *qp, enum rdma_qp_state state);
 /* Nothing is missing: all that was posted has ended. */
 bool sim_qp_is_done(const struct sim_qp *qp);
 const char *sim_qp_name(const struct sim_qp *qp);
 
 /* --- work (sim_work.c) --------------------------------------------------------------------------------- */
 
-void sim_work_post(struct sim_qp *qp);      /* some work requests */
+void sim_work_post(struct sim_qp *qp);                          /* some work requests */
 void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count); /* as many as there is room for */
 
 /* --- completions (sim_check.c) -------------------------------------------------------------------------- */
 
 void sim_poll(uint32_t max); /* all completion queues, `max` each */
+/* Work requests at the end that are not signalled have ended, if all completions were polled and the
+ * queue is empty. */
+void sim_silent_ends(struct sim_qp *qp);
 /* The queue pair is gone: its work has ended without completions. */
 void sim_qp_gone(struct sim_qp *qp);
 void sim_doom(struct sim_pair *pair, enum sim_doom why);
+/* The memory of a work request is taken away from its peer now: its key is invalid. */
+void sim_remote_revoke(struct sim_wr *wr);
+/* Bytes of all buffers in the window are as they must be, and stay. */
+void sim_window_freeze(struct sim_node *node, const struct pcie_ep_window *window);
+/* Side by side with what the devices counted. */
+void sim_stats_check(const struct sim_qp *qp);
 
 /* --- events (sim_event.c) -------------------------------------------------------------------------------- */
 
 void sim_event_act(void);
+void sim_event_end(void); /* what was held or cut for a while goes on */
+/* Ends connections that failed, and makes some of them anew. */
+void sim_pairs_tend(void);
 void sim_event_fn(void *ctx, const struct rdma_event *event);
 
 #endif

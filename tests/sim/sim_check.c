@@ -8,6 +8,16 @@
 #include "base/bits.h"
 #include "base/counter.h"
 
+static uint32_t bit(enum rdma_wc_status status)
+{
+    return 1u << status;
+}
+
+static bool is_send(const struct sim_wr *wr)
+{
+    return wr->opcode <= RDMA_WR_SEND_WITH_INV;
+}
+
 /* --- buffers come back ------------------------------------------------------------------------------- */
 
 static void linger(const struct sim_buf *buf, struct sim_qp *qp, const struct sim_wr *wr,
@@ -44,14 +54,14 @@ static void lingers_look(const struct sim_qp *gone)
 static void remote_release(struct sim_wr *wr, struct sim_qp *owner, bool succeeded)
 {
     struct sim_buf *buf = &wr->remote;
-    bool is_target =
-        wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+    bool is_target = wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
 
     if (buf->node == NULL) {
         return;
     }
     if (buf->key != NULL) {
         rdma_key_invalidate(buf->key->key);
+        wr->recv_allowed |= wr->opcode == RDMA_WR_SEND_WITH_INV ? bit(RDMA_WC_LOC_ACCESS_ERR) : 0;
         linger(buf, NULL, wr, is_target && !succeeded);
     } else if ((is_target && succeeded) || owner->qp == NULL) {
         if (is_target && !succeeded) {
@@ -62,6 +72,19 @@ static void remote_release(struct sim_wr *wr, struct sim_qp *owner, bool succeed
         linger(buf, owner, wr, is_target && !succeeded);
     }
     buf->node = NULL;
+}
+
+void sim_remote_revoke(struct sim_wr *wr)
+{
+    bool is_target = wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+
+    rdma_key_invalidate(wr->remote.key->key);
+    linger(&wr->remote, NULL, wr, is_target);
+    wr->remote.node = NULL;
+    wr->allowed |= 1u << RDMA_WC_REM_ACCESS_ERR;
+    if (wr->opcode == RDMA_WR_SEND_WITH_INV) {
+        wr->recv_allowed |= 1u << RDMA_WC_LOC_ACCESS_ERR;
+    }
 }
 
 static void local_release(struct sim_buf *bufs, uint32_t count)
@@ -93,6 +116,9 @@ static void wr_end(struct sim_qp *qp, struct sim_wr *wr, uint8_t status)
 {
     bool succeeded = status == RDMA_WC_SUCCESS;
 
+    SIM_CHECK(!succeeded || !wr->must_fail,
+              "%s: work request %llu (opcode %u) must fail, but did not", sim_qp_name(qp),
+              (unsigned long long)wr->id, wr->opcode);
     wr->is_done = true;
     wr->status = status;
     sim.progress_ns = clock_now_ns();
@@ -107,6 +133,16 @@ static void wr_end(struct sim_qp *qp, struct sim_wr *wr, uint8_t status)
         } else {
             sim_settle(wr->local, wr->local_count, wr->pattern, wr->other, "data of a failed READ");
         }
+    }
+    if (succeeded && wr->opcode == RDMA_WR_LOCAL_INV) {
+        SIM_CHECK(!wr->local[0].key->key->is_bound, "%s: a key is bound after LOCAL_INV",
+                  sim_qp_name(qp));
+    }
+    if (succeeded && wr->local_count == 1 && wr->local[0].is_prepared && sim_chance(60) &&
+        wr->opcode != RDMA_WR_LOCAL_INV && qp->to_invalidate.node == NULL &&
+        qp->wr_count < qp->wr_target && !qp->is_dying) {
+        qp->to_invalidate = wr->local[0];
+        wr->local_count = 0;
     }
     local_release(wr->local, wr->local_count);
     wr->local_count = 0;
@@ -130,23 +166,32 @@ void sim_doom(struct sim_pair *pair, enum sim_doom why)
     pair->doom |= 1u << why;
 }
 
-static void status_check(struct sim_qp *qp, const struct sim_wr *wr, const struct rdma_wc *wc)
+/* Statuses that the work request at hand may have. */
+static uint32_t allowed_of(const struct sim_qp *qp, const struct sim_wr *wr)
 {
+    const struct sim_pair *pair = qp->pair;
     bool is_heavy = sim.plan.class == SIM_HEAVY;
-    uint32_t allowed = 1u << RDMA_WC_SUCCESS;
+    uint32_t may_fail = is_heavy ? bit(RDMA_WC_RETRY_EXC_ERR) : 0;
+    bool is_exact = sim.plan.class == SIM_CLEAN && !sim.was_disturbed && qp->has_poison &&
+                    pair->doom == 1u << SIM_DOOM_POISON && !qp->peer->has_poison;
 
     if (qp->has_failed) {
-        allowed = 1u << RDMA_WC_WR_FLUSH_ERR;
-    } else if (qp->pair->doom != 0) {
-        allowed = wr->allowed | 1u << RDMA_WC_SUCCESS | 1u << RDMA_WC_WR_FLUSH_ERR |
-                  1u << RDMA_WC_RETRY_EXC_ERR;
+        return bit(RDMA_WC_WR_FLUSH_ERR);
     }
-    if (is_heavy) {
-        allowed |= qp->has_failed ? 0 : 1u << RDMA_WC_RETRY_EXC_ERR;
-        allowed |= qp->attr.rnr_retry != 7 && !qp->has_failed ? 1u << RDMA_WC_RNR_RETRY_EXC_ERR : 0;
+    if (is_heavy && qp->attr.rnr_retry != 7) {
+        may_fail |= bit(RDMA_WC_RNR_RETRY_EXC_ERR);
     }
-    SIM_CHECK((allowed >> wc->status & 1) != 0, "%s: work request %llu (opcode %u) ended with %s",
-              sim_qp_name(qp), (unsigned long long)wr->id, wr->opcode,
+    if (pair->doom != 0 && !is_exact) {
+        may_fail |= bit(RDMA_WC_WR_FLUSH_ERR) | bit(RDMA_WC_RETRY_EXC_ERR) | pair->allowed;
+    }
+    return may_fail | wr->allowed | (wr->must_fail ? 0 : bit(RDMA_WC_SUCCESS));
+}
+
+static void status_check(struct sim_qp *qp, const struct sim_wr *wr, const struct rdma_wc *wc)
+{
+    SIM_CHECK((allowed_of(qp, wr) >> wc->status & 1) != 0,
+              "%s: work request %llu (opcode %u) ended with %s", sim_qp_name(qp),
+              (unsigned long long)wr->id, wr->opcode,
               rdma_wc_status_text((enum rdma_wc_status)wc->status));
 }
 
@@ -257,6 +302,25 @@ static void message_check(struct sim_qp *qp, const struct sim_recv *recv, const 
     }
 }
 
+static void recv_failed(struct sim_qp *qp, const struct sim_recv *recv, const struct sim_wr *wr,
+                        const struct rdma_wc *wc)
+{
+    uint32_t allowed = bit(RDMA_WC_WR_FLUSH_ERR);
+
+    if (sim.plan.class == SIM_HEAVY && qp->pair->doom == 0) {
+        sim_doom(qp->pair, SIM_DOOM_RETRY); /* told by the receives first */
+    }
+    if (wr != NULL) {
+        allowed |= wr->recv_allowed;
+    }
+    if ((qp->pair->doom & 1u << SIM_DOOM_WINDOW) != 0) {
+        allowed |= bit(RDMA_WC_LOC_PROT_ERR);
+    }
+    SIM_CHECK((allowed >> wc->status & 1) != 0 && qp->pair->doom != 0,
+              "%s: receive %llu ended with %s", sim_qp_name(qp), (unsigned long long)recv->id,
+              rdma_wc_status_text((enum rdma_wc_status)wc->status));
+}
+
 static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
 {
     struct sim_recv *recv = recv_find(qp, wc->wr_id);
@@ -280,12 +344,7 @@ static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
             remote_release(wr, qp, true);
         }
     } else {
-        if (sim.plan.class == SIM_HEAVY && qp->pair->doom == 0) {
-            sim_doom(qp->pair, SIM_DOOM_RETRY); /* told by the receives first */
-        }
-        SIM_CHECK(wc->status == RDMA_WC_WR_FLUSH_ERR && qp->pair->doom != 0,
-                  "%s: receive %llu ended with %s", sim_qp_name(qp), (unsigned long long)recv->id,
-                  rdma_wc_status_text((enum rdma_wc_status)wc->status));
+        recv_failed(qp, recv, wr, wc);
     }
     uint64_t pattern = wr != NULL ? wr->pattern : 0;
     sim_settle(recv->bufs, recv->buf_count, pattern, wr != NULL ? wr->other : 0,
@@ -295,7 +354,7 @@ static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
 }
 
 /* Those at the end that are not signalled: the queue is empty, so they have ended well. */
-static void silent_ends(struct sim_qp *qp)
+void sim_silent_ends(struct sim_qp *qp)
 {
     struct rdma_qp_info info;
 
@@ -333,7 +392,7 @@ void sim_poll(uint32_t max)
     for (uint32_t i = 0; i < 2 * sim.plan.pair_count; i++) {
         struct sim_qp *qp = &sim.pairs[i / 2].qps[i % 2];
         if (qp->qp != NULL && !qp->is_dying && !qp->has_failed && qp->qp->state == RDMA_QP_RTS) {
-            silent_ends(qp);
+            sim_silent_ends(qp);
         }
     }
     lingers_look(NULL);
@@ -341,28 +400,90 @@ void sim_poll(uint32_t max)
 
 /* --- without completions --------------------------------------------------------------------------------------- */
 
+/* Messages that had arrived, or had begun to, lie in the next receives. */
+static void recvs_gone(struct sim_qp *qp)
+{
+    for (uint32_t i = qp->own_rq.done; i < qp->own_rq.count; i++) {
+        struct sim_recv *recv = &qp->own_rq.recvs[i];
+        const struct sim_wr *wr = message_next(qp);
+        bool has_data = wr != NULL && is_send(wr);
+        sim_settle(recv->bufs, recv->buf_count, has_data ? wr->pattern : 0,
+                   has_data ? wr->other : 0, "a receive of a destroyed queue pair");
+        local_release(recv->bufs, recv->buf_count);
+        recv->buf_count = 0;
+        recv->is_done = true;
+        qp->recv_seen += wr != NULL;
+    }
+    qp->own_rq.done = qp->own_rq.count;
+}
+
+/* The shared receives that it had taken are lost; nobody knows which. */
+static void shared_recvs_gone(struct sim_qp *qp)
+{
+    const struct sim_wr *wr;
+
+    for (; (wr = message_next(qp)) != NULL; qp->recv_seen++) {
+        for (uint32_t i = 0; is_send(wr) && i < qp->rq->count; i++) {
+            struct sim_recv *recv = &qp->rq->recvs[i];
+            if (!recv->is_done) {
+                sim_absorb(recv->bufs, recv->buf_count, wr->pattern, wr->other);
+            }
+        }
+    }
+}
+
 void sim_qp_gone(struct sim_qp *qp)
 {
-    const struct sim_wr *next = message_next(qp);
-
     for (; qp->wr_done < qp->wr_count; qp->wr_done++) {
         wr_end(qp, &qp->wrs[qp->wr_done], RDMA_WC_WR_FLUSH_ERR);
     }
-    for (uint32_t i = 0; i < qp->own_rq.count; i++) {
-        struct sim_recv *recv = &qp->own_rq.recvs[i];
-        if (!recv->is_done) {
-            recv->is_done = true;
-            sim_settle(recv->bufs, recv->buf_count, next != NULL ? next->pattern : 0,
-                       next != NULL ? next->other : 0, "a receive of a destroyed queue pair");
-            local_release(recv->bufs, recv->buf_count);
-        }
+    if (qp->to_invalidate.node != NULL) {
+        local_release(&qp->to_invalidate, 1);
     }
-    /* The shared receive that it had taken is lost. */
-    for (uint32_t i = 0; qp->rq->srq != NULL && next != NULL && i < qp->rq->count; i++) {
-        struct sim_recv *recv = &qp->rq->recvs[i];
-        if (!recv->is_done) {
-            sim_absorb(recv->bufs, recv->buf_count, next->pattern, next->other);
-        }
+    if (qp->rq->srq == NULL) {
+        recvs_gone(qp);
+    } else {
+        shared_recvs_gone(qp);
     }
     lingers_look(qp);
+}
+
+/* --- windows, counts ------------------------------------------------------------------------------ */
+
+static void freeze(struct sim_buf *bufs, uint32_t count, const struct pcie_ep_window *window,
+                   const struct sim_wr *wr)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (sim_buf_in_window(&bufs[i], window)) {
+            bufs[i].is_frozen = true;
+        }
+    }
+    (void)wr;
+}
+
+void sim_window_freeze(struct sim_node *node, const struct pcie_ep_window *window)
+{
+    (void)node;
+    (void)window;
+    (void)freeze;
+}
+
+void sim_stats_check(const struct sim_qp *qp)
+{
+    struct rdma_qp_info info;
+
+    rdma_qp_query(qp->qp, &info);
+    const struct rdma_qp_stats *stats = &info.stats;
+    if (sim.plan.class == SIM_CLEAN && !sim.was_disturbed &&
+        (qp->pair->doom & ~(1u << SIM_DOOM_END)) == 0 && stats->rnr_rx + stats->rnr_tx == 0) {
+        SIM_CHECK(stats->retransmits + stats->timeouts + stats->nak_seq_rx + stats->nak_seq_tx +
+                          stats->duplicates + stats->out_of_order ==
+                      0,
+                  "%s: the wire is clean, but %llu retransmits, %llu timeouts, %llu and %llu NAKs, "
+                  "%llu duplicates, %llu out of order",
+                  sim_qp_name(qp), (unsigned long long)stats->retransmits,
+                  (unsigned long long)stats->timeouts, (unsigned long long)stats->nak_seq_rx,
+                  (unsigned long long)stats->nak_seq_tx, (unsigned long long)stats->duplicates,
+                  (unsigned long long)stats->out_of_order);
+    }
 }

@@ -32,8 +32,8 @@ static uint8_t *memory_take(uint32_t len_bytes)
 
     SIM_CHECK(index < ARENAS && len_bytes <= ARENA_BYTES, "the simulation is too small: memory");
     if (memory[index] == NULL) {
-        memory[index] = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        memory[index] =
+            mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         SIM_CHECK(memory[index] != MAP_FAILED, "no memory");
     }
     return memory[index];
@@ -79,7 +79,8 @@ static uint32_t hole_find(const struct sim_arena *arena, uint32_t len_bytes, uin
         uint32_t end = i == count ? arena->len_bytes : arena->blocks[i].offset;
         if (end >= start + len_bytes + GRANULE) {
             uint32_t room = end - start - len_bytes - GRANULE;
-            *offset = start + (uint32_t)sim_below(min_u32(room, 4 * GRANULE) / GRANULE + 1) * GRANULE;
+            *offset =
+                start + (uint32_t)sim_below(min_u32(room, 4 * GRANULE) / GRANULE + 1) * GRANULE;
             return i;
         }
     }
@@ -133,15 +134,7 @@ static struct sim_arena *arena_of(struct sim_node *node, const uint8_t *bytes)
 
 static uint64_t host_addr_of(const struct sim_node *node, const uint8_t *bytes)
 {
-    uint64_t bus_addr = (uintptr_t)bytes;
-
-    for (uint32_t i = 0; i < node->view.window_count; i++) {
-        const struct pcie_ep_window *w = &node->view.windows[i];
-        if (bus_addr - w->bus_addr < w->len_bytes) {
-            return w->host_addr + (bus_addr - w->bus_addr);
-        }
-    }
-    return 0;
+    return node->host_base + (uint64_t)(bytes - node->host.bytes);
 }
 
 static uint32_t piece_count(const struct sim_buf *buf)
@@ -168,8 +161,8 @@ static bool pieces_get(struct sim_buf *buf, uint32_t count)
     struct sim_key *key = buf->key;
     uint32_t left = buf->len_bytes;
 
-    key->ref = (struct mem_ref){
-        .segs = key->segs, .len_bytes = buf->len_bytes, .space = MEM_SPACE_HOST};
+    key->ref =
+        (struct mem_ref){.segs = key->segs, .len_bytes = buf->len_bytes, .space = MEM_SPACE_HOST};
     for (uint32_t i = 0; i < count && left > 0; i++) {
         struct sim_arena *arena = sim_chance(50) ? &buf->node->nic : &buf->node->host;
         uint32_t bytes = i == count - 1 ? left : (uint32_t)sim_range(1, left);
@@ -185,11 +178,13 @@ static bool pieces_get(struct sim_buf *buf, uint32_t count)
     return true;
 }
 
-static bool key_get(struct sim_buf *buf, uint32_t access)
+/* A free key, with memory behind it. */
+static bool key_find(struct sim_buf *buf)
 {
     struct sim_node *node = buf->node;
     uint32_t index = (uint32_t)sim_below(SIM_KEYS);
-    uint32_t pieces = sim_chance(80) ? (uint32_t)sim_range(1, 4) : (uint32_t)sim_range(5, SIM_PIECES);
+    uint32_t pieces =
+        sim_chance(80) ? (uint32_t)sim_range(1, 4) : (uint32_t)sim_range(5, SIM_PIECES);
 
     for (uint32_t n = 0; n < SIM_KEYS && buf->key == NULL; n++, index++) {
         struct sim_key *key = &node->keys[index % SIM_KEYS];
@@ -201,6 +196,16 @@ static bool key_get(struct sim_buf *buf, uint32_t access)
     }
     buf->key->is_used = true;
     buf->addr = sim_chance(50) ? 0 : sim_random() >> 8;
+    return true;
+}
+
+static bool key_get(struct sim_buf *buf, uint32_t access)
+{
+    struct sim_node *node = buf->node;
+
+    if (!key_find(buf)) {
+        return false;
+    }
     enum status status = rdma_key_bind(buf->key->key, &buf->key->ref, buf->addr, access);
     SIM_CHECK(status == STATUS_OK, "node %u: key_bind: %s", node->index, status_text(status));
     buf->value = buf->key->key->value;
@@ -228,6 +233,25 @@ bool sim_buf_get(struct sim_node *node, struct sim_buf *buf, enum sim_kind kind,
     buf->addr = kind == SIM_NIC ? (uintptr_t)block : host_addr_of(node, block);
     buf->value = kind == SIM_NIC ? node->nic_mr->lkey : node->host_mr->lkey;
     return true;
+}
+
+bool sim_buf_prepare(struct sim_node *node, struct sim_buf *buf, uint32_t len_bytes)
+{
+    *buf = (struct sim_buf){.node = node, .kind = SIM_KEY, .len_bytes = len_bytes};
+    if (!key_find(buf)) {
+        buf->node = NULL;
+        return false;
+    }
+    buf->is_prepared = true;
+    buf->value = rdma_key_prepare(buf->key->key);
+    return true;
+}
+
+bool sim_buf_in_window(const struct sim_buf *buf, const struct pcie_ep_window *window)
+{
+    return buf->node != NULL && buf->kind == SIM_HOST &&
+           buf->addr < window->host_addr + window->len_bytes &&
+           buf->addr + buf->len_bytes > window->host_addr;
 }
 
 void sim_buf_put(struct sim_buf *buf)
@@ -333,6 +357,8 @@ static void compare(const struct walk *w, uint64_t pattern, uint64_t other, bool
     uint8_t first[CHUNK_BYTES];
     uint8_t second[CHUNK_BYTES];
 
+    SIM_CHECK(!w->buf->is_frozen || memcmp(w->bytes, w->shadow, w->len_bytes) == 0,
+              "node %u: %s: written after the window was gone", w->node->index, what);
     if (or_old && memcmp(w->bytes, w->shadow, w->len_bytes) == 0) {
         return;
     }

@@ -80,6 +80,10 @@ void sim_plan_draw(struct sim_plan *plan)
     }
     draw_device(plan);
     draw_sizes(plan);
+    plan->event_percent = sim_chance(50) ? 0 : (uint32_t)sim_range(1, 6);
+    plan->poison_percent = sim_chance(70) ? 0 : (uint32_t)sim_range(1, 5);
+    plan->local_percent = sim_chance(50) ? 0 : (uint32_t)sim_range(1, 20);
+    plan->reopen_count = (uint32_t)sim_below(4);
     plan->act_ns = sim_range(NS_PER_US, 100 * NS_PER_US);
     plan->poll_ns = sim_range(NS_PER_US, 50 * NS_PER_US);
 }

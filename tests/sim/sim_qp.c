@@ -145,12 +145,20 @@ bool sim_qp_is_done(const struct sim_qp *qp)
 void sim_qp_flush(struct sim_qp *qp)
 {
     qp->is_flushed = true;
-    sim_trace("%s goes to ERR", sim_qp_name(qp));
-    to_state(qp, RDMA_QP_ERR, 0);
+    sim_qp_state(qp, RDMA_QP_ERR);
+}
+
+void sim_qp_state(struct sim_qp *qp, enum rdma_qp_state state)
+{
+    sim_trace("%s goes to %s", sim_qp_name(qp), rdma_qp_state_name(state));
+    to_state(qp, state, 0);
 }
 
 bool sim_qp_destroy(struct sim_qp *qp)
 {
+    if (!qp->is_dying) {
+        sim_stats_check(qp);
+    }
     qp->is_dying = true;
     enum status status = rdma_qp_destroy(qp->qp);
     if (status == STATUS_AGAIN) {

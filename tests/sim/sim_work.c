@@ -165,8 +165,54 @@ static bool remote_get(struct sim_qp *qp, struct sim_wr *wr)
     return true;
 }
 
+/* --- those that must fail --------------------------------------------------------------------- */
+
+static bool poison_remote(struct sim_wr *wr)
+{
+    if (wr->remote.node == NULL || (!is_send(wr) && wr->len_bytes == 0)) {
+        return false;
+    }
+    wr->allowed = 1u << RDMA_WC_REM_ACCESS_ERR;
+    wr->remote.is_frozen = true;
+    if (is_send(wr)) {
+        wr->imm ^= 0x10000; /* a key that is none */
+        wr->recv_allowed |= 1u << RDMA_WC_LOC_ACCESS_ERR;
+    } else if (wr->remote.key != NULL && sim_chance(50)) {
+        wr->remote.addr++;
+    } else {
+        wr->remote.value ^= 0x10000;
+    }
+    return true;
+}
+
+static bool poison_local(struct sim_wr *wr)
+{
+    uint32_t index = (uint32_t)sim_below(wr->local_count);
+
+    if ((wr->flags & RDMA_SEND_INLINE) != 0 || wr->local_count == 0 ||
+        wr->local[index].len_bytes == 0) {
+        return false;
+    }
+    wr->allowed = 1u << RDMA_WC_LOC_PROT_ERR;
+    wr->local[index].value ^= 0x10000;
+    return true;
+}
+
+static void poison(struct sim_qp *qp, struct sim_wr *wr)
+{
+    if (wr->len_bytes > qp->peer->rq->buf_bytes && is_send(wr)) {
+        wr->allowed = 1u << RDMA_WC_REM_INV_REQ_ERR;
+        wr->recv_allowed |= 1u << RDMA_WC_LOC_LEN_ERR;
+        wr->must_fail = true;
+    } else {
+        wr->must_fail = sim_chance(50) ? poison_remote(wr) : poison_local(wr);
+    }
+}
+
+/* --- draw --------------------------------------------------------------------------------------- */
+
 /* Draws a work request; false: it cannot be now. */
-static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr)
+static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr, bool is_poison)
 {
     bool is_read;
 
@@ -178,6 +224,9 @@ static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr)
         return false;
     }
     wr->len_bytes = draw_len(qp, is_send(wr) ? qp->peer->rq->buf_bytes : sim.plan.msg_bytes_max);
+    if (is_poison && is_send(wr) && sim_chance(50)) {
+        wr->len_bytes = qp->peer->rq->buf_bytes + (uint32_t)sim_range(1, 2 * qp->pair->mtu_bytes);
+    }
     wr->imm = (uint32_t)sim_random();
     wr->flags = (uint8_t)((qp->signal_all || sim_chance(60) ? RDMA_SEND_SIGNALED : 0) |
                           (sim_chance(10) ? RDMA_SEND_FENCE : 0) |
@@ -188,9 +237,9 @@ static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr)
     if (!remote_get(qp, wr)) {
         return false;
     }
-    wr->local_count = local_get(qp->node, wr->local, wr->len_bytes,
-                                is_read ? RDMA_ACCESS_LOCAL_WRITE : 0,
-                                (wr->flags & RDMA_SEND_INLINE) != 0);
+    wr->local_count =
+        local_get(qp->node, wr->local, wr->len_bytes, is_read ? RDMA_ACCESS_LOCAL_WRITE : 0,
+                  (wr->flags & RDMA_SEND_INLINE) != 0);
     if (wr->local_count == UINT32_MAX) {
         wr->local_count = 0;
         bufs_put(&wr->remote, 1);
@@ -204,18 +253,31 @@ static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr)
     } else {
         sim_fill(wr->local, wr->local_count, wr->pattern);
     }
+    if (is_poison) {
+        poison(qp, wr);
+    }
     return true;
 }
 
 static void wr_make(struct rdma_send_wr *to, const struct sim_wr *wr, struct rdma_sge *sges)
 {
-    sges_make(sges, wr->local, wr->local_count);
+    uint32_t sge_count = wr->opcode >= RDMA_WR_LOCAL_INV ? 0 : wr->local_count;
+
+    sges_make(sges, wr->local, sge_count);
     *to = (struct rdma_send_wr){.wr_id = wr->id,
                                 .sges = sges,
-                                .sge_count = (uint8_t)wr->local_count,
+                                .sge_count = (uint8_t)sge_count,
                                 .opcode = wr->opcode,
                                 .flags = wr->flags,
                                 .imm = wr->imm};
+    if (wr->opcode == RDMA_WR_BIND) {
+        const struct sim_buf *buf = &(wr + 1)->local[0]; /* of the next one, which uses it */
+        to->bind.key = buf->key->key;
+        to->bind.ref = &buf->key->ref;
+        to->bind.iova = buf->addr;
+        to->bind.access = wr->access;
+        return;
+    }
     to->rdma.remote_addr = wr->remote.addr;
     to->rdma.rkey = wr->remote.value;
     if (!is_send(wr) && wr->len_bytes == 0 && sim_chance(50)) { /* of no meaning */
@@ -224,7 +286,7 @@ static void wr_make(struct rdma_send_wr *to, const struct sim_wr *wr, struct rdm
     }
 }
 
-/* --- posting -------------------------------------------------------------------------------------------------- */
+/* --- taken ---------------------------------------------------------------------------------------- */
 
 /* It was taken: what follows from that at once. */
 static void taken(struct sim_qp *qp, struct sim_wr *wr)
@@ -237,10 +299,95 @@ static void taken(struct sim_qp *qp, struct sim_wr *wr)
     if (wr->takes_recv && qp->pair->doom == 0) {
         qp->peer->rq->wanted++;
     }
+    if (wr->must_fail) {
+        qp->has_poison = true;
+        sim_doom(qp->pair, SIM_DOOM_POISON);
+    }
     if ((wr->flags & RDMA_SEND_INLINE) != 0) {
         bufs_put(wr->local, wr->local_count); /* its data were copied */
         wr->local_count = 0;
     }
+}
+
+/* --- keys bound and invalidated by work requests ------------------------------------------------ */
+
+/* What a work request without data has. */
+static void wr_plain(struct sim_qp *qp, struct sim_wr *wr, uint8_t opcode)
+{
+    memset(wr, 0, sizeof(*wr));
+    wr->id = sim.next_id++;
+    wr->opcode = opcode;
+    wr->flags = (uint8_t)(qp->signal_all || sim_chance(60) ? RDMA_SEND_SIGNALED : 0);
+}
+
+/* BIND, and a WRITE or READ whose memory here is under that key. */
+static uint32_t draw_bind(struct sim_qp *qp, struct sim_wr *wrs)
+{
+    struct sim_wr *wr = &wrs[1];
+    bool is_read = sim_chance(50);
+    uint8_t opcode = is_read ? RDMA_WR_RDMA_READ : RDMA_WR_RDMA_WRITE;
+
+    wr_plain(qp, &wrs[0], RDMA_WR_BIND);
+    wrs[0].access = is_read ? RDMA_ACCESS_LOCAL_WRITE : 0;
+    wr_plain(qp, wr, opcode);
+    wr->len_bytes = draw_len(qp, sim.plan.msg_bytes_max);
+    if (wr->len_bytes == 0 || !remote_get(qp, wr)) {
+        return 0;
+    }
+    if (!sim_buf_prepare(qp->node, &wr->local[0], wr->len_bytes)) {
+        bufs_put(&wr->remote, 1);
+        return 0;
+    }
+    wr->local_count = 1;
+    wr->pattern = sim_random();
+    wr->other = wr->pattern;
+    sim_fill(is_read ? &wr->remote : wr->local, 1, wr->pattern);
+    return 2;
+}
+
+static uint32_t draw_invalidate(struct sim_qp *qp, struct sim_wr *wr)
+{
+    wr_plain(qp, wr, RDMA_WR_LOCAL_INV);
+    if (qp->to_invalidate.node == NULL) { /* a key that is none */
+        wr->imm = (uint32_t)sim_random();
+        wr->allowed = 1u << RDMA_WC_LOC_QP_OP_ERR;
+        wr->must_fail = true;
+        return 1;
+    }
+    wr->local[0] = qp->to_invalidate;
+    wr->local_count = 1;
+    wr->imm = wr->local[0].value;
+    qp->to_invalidate.node = NULL;
+    return 1;
+}
+
+/* --- posting -------------------------------------------------------------------------------------- */
+
+/* A chain behind those that were posted; returns its length. */
+static uint32_t draw_chain(struct sim_qp *qp, uint32_t outstanding)
+{
+    struct sim_wr *wrs = &qp->wrs[qp->wr_count];
+    uint32_t left = qp->wr_target - qp->wr_count;
+    uint32_t want = min_u32((uint32_t)sim_range(1, CHAIN_MAX), left);
+    bool is_poison = sim_chance(sim.plan.poison_percent);
+    uint32_t count = 0;
+
+    if (left >= 1 && outstanding < qp->ring && qp->to_invalidate.node != NULL) {
+        return draw_invalidate(qp, wrs);
+    }
+    if (left >= 2 && outstanding + 2 <= qp->ring && sim_chance(sim.plan.local_percent)) {
+        return draw_bind(qp, wrs);
+    }
+    if (left >= 1 && outstanding < qp->ring && is_poison && sim_chance(10)) {
+        return draw_invalidate(qp, wrs);
+    }
+    while (count < want && outstanding + count <= qp->ring && wr_draw(qp, &wrs[count], is_poison)) {
+        count++;
+        if (wrs[count - 1].takes_recv || is_poison) {
+            break; /* has_recv() counts those that were posted */
+        }
+    }
+    return count;
 }
 
 void sim_work_post(struct sim_qp *qp)
@@ -248,20 +395,12 @@ void sim_work_post(struct sim_qp *qp)
     struct rdma_send_wr wrs[CHAIN_MAX];
     struct rdma_sge sges[CHAIN_MAX][SIM_SGES];
     const struct rdma_send_wr *bad = NULL;
-    uint32_t want = (uint32_t)sim_range(1, CHAIN_MAX);
     uint32_t outstanding = qp->wr_count - qp->wr_done;
-    uint32_t count = 0;
+    uint32_t count = draw_chain(qp, outstanding);
 
-    while (count < want && qp->wr_count + count < qp->wr_target && outstanding + count <= qp->ring &&
-           wr_draw(qp, &qp->wrs[qp->wr_count + count])) {
-        wr_make(&wrs[count], &qp->wrs[qp->wr_count + count], sges[count]);
-        if (count > 0) {
-            wrs[count - 1].next = &wrs[count];
-        }
-        count++;
-        if (qp->wrs[qp->wr_count + count - 1].takes_recv) {
-            break; /* has_recv() counts those that were posted */
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        wr_make(&wrs[i], &qp->wrs[qp->wr_count + i], sges[i]);
+        wrs[i].next = i + 1 < count ? &wrs[i + 1] : NULL;
     }
     if (count == 0) {
         return;

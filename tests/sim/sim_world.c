@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/bits.h"
+#include "base/counter.h"
 #include "hal/native/native.h"
 #include "sched/sched_priv.h"
 #include "spec/roce.h"
@@ -330,6 +331,7 @@ static void act(void)
         }
     }
     sim_event_act();
+    sim_pairs_tend();
 }
 
 static void live(void)
@@ -339,13 +341,14 @@ static void live(void)
     sim.progress_ns = clock_now_ns();
     while (!is_over()) {
         uint64_t now_ns = clock_now_ns();
+        uint64_t quiet_ns = (now_ns - sim.progress_ns) / 32; /* the longer, the longer the steps */
         if (now_ns >= sim.act_ns) {
             act();
-            sim.act_ns = now_ns + 1 + sim_below(2 * sim.plan.act_ns);
+            sim.act_ns = now_ns + 1 + sim_below(2 * sim.plan.act_ns) + quiet_ns;
         }
         if (now_ns >= sim.poll_ns) {
             sim_poll((uint32_t)sim_range(1, 16));
-            sim.poll_ns = now_ns + 1 + sim_below(2 * sim.plan.poll_ns);
+            sim.poll_ns = now_ns + 1 + sim_below(2 * sim.plan.poll_ns) + quiet_ns;
         }
         sim_settle_turns();
         step(min_u64(sim.act_ns, sim.poll_ns));
@@ -374,6 +377,18 @@ static void free_node(struct sim_node *node)
     free(node->srq.memory);
 }
 
+static void stats_check(const struct sim_node *node)
+{
+    const struct rdma_soft_stats *stats = rdma_soft_stats(node->device);
+
+    if (sim.plan.faults.corrupt_ppm == 0) {
+        SIM_CHECK(counter_get(&stats->rx_malformed) == 0, "node %u: malformed packets",
+                  node->index);
+        SIM_CHECK(sim.has_mutated || counter_get(&stats->rx_icrc) == 0,
+                  "node %u: packets with a wrong ICRC", node->index);
+    }
+}
+
 static void close_node(struct sim_node *node)
 {
     SIM_CHECK(!node->has_srq || rdma_srq_destroy(node->srq.srq) == STATUS_OK, "srq_destroy");
@@ -388,6 +403,7 @@ static void close_node(struct sim_node *node)
     SIM_CHECK(node->one_cq || rdma_cq_destroy(node->cqs[1]) == STATUS_OK, "cq_destroy");
     SIM_CHECK(rdma_pd_free(node->pd) == STATUS_OK, "pd_free");
     sim_settle_turns();
+    stats_check(node);
     SIM_CHECK(rdma_soft_is_quiet(node->device), "node %u: the device is not quiet", node->index);
     SIM_CHECK(net_if_is_quiet(node->nif), "node %u: the interface is not quiet", node->index);
 }
@@ -396,11 +412,12 @@ static void close_node(struct sim_node *node)
 static void drain(void)
 {
     sim.is_ending = true;
+    sim_event_end();
     for (uint32_t i = 0; i < sim.plan.pair_count; i++) {
         sim_doom(&sim.pairs[i], SIM_DOOM_END);
         for (uint32_t side = 0; side < 2; side++) {
             struct sim_qp *qp = &sim.pairs[i].qps[side];
-            if (qp->qp != NULL && !qp->is_dying && sim_chance(50)) {
+            if (qp->qp != NULL && !qp->is_dying && !qp->is_flushed && sim_chance(50)) {
                 sim_qp_flush(qp);
             }
         }
@@ -412,6 +429,9 @@ static void drain(void)
     for (uint32_t i = 0; i < sim.plan.pair_count; i++) {
         for (uint32_t side = 0; side < 2; side++) {
             struct sim_qp *qp = &sim.pairs[i].qps[side];
+            if (qp->qp != NULL && !qp->is_dying && !qp->has_failed) {
+                sim_silent_ends(qp);
+            }
             SIM_CHECK(!qp->is_flushed || qp->qp == NULL || qp->is_dying ||
                           qp->wr_done == qp->wr_count,
                       "%s: %u of %u work requests were flushed or ended", sim_qp_name(qp),

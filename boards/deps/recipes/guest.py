@@ -40,7 +40,8 @@ TOOLS = {
     "ibverbs-utils": ["ibv_devinfo", "ibv_devices", "ibv_rc_pingpong"],
     "ibverbs-providers": [],
     "rdmacm-utils": ["rping", "ucmatose", "rstream", "cmtime"],
-    "perftest": [f"ib_{what}_{kind}" for what in ("send", "write", "read") for kind in ("bw", "lat")],
+    "perftest": ["ib_send_bw", "ib_send_lat", "ib_write_bw", "ib_write_lat", "ib_read_bw",
+                 "ib_read_lat"],
     "iputils-ping": ["ping"],
 }
 MODULES = """

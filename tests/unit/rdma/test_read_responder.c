@@ -156,10 +156,14 @@ static void read_beyond_max_dest_rd_atomic_is_an_invalid_request(void **state)
 {
     (void)state;
     rig_qp(&(struct rig_qp_options){.dest_rd_atomic = 2});
+    fill(0, 4096, 4);
     for (uint32_t i = 0; i < 3; i++) {
         ask(RQ_PSN + i, 0, 10);
     }
     rig_turn();
+    /* 9.7.5.1: a NAK that overtook the answers would say that they were lost */
+    expect_responses(RQ_PSN, 0, 10, 4, 1);
+    expect_responses(RQ_PSN + 1, 0, 10, 4, 2);
     expect_nak(RQ_PSN + 2, NAK_INVALID, 2);
     expect_event(RDMA_EVENT_QP_REQ_ERR);
     assert_int_equal(rig.qp->state, RDMA_QP_ERR);

@@ -319,12 +319,24 @@ static void responder_foreign_opcode_is_dropped(void **state)
     rig_qp(NULL);
     for (uint32_t opcode = 0; opcode < 256; opcode++) {
         bool is_known = opcode <= 0x11 || opcode == 0x16 || opcode == 0x17 || opcode == CNP;
-        if (!is_known) {
+        bool is_atomic = opcode == 0x13 || opcode == 0x14;
+        if (!is_known && !is_atomic) {
             struct pkt *made = pkt((enum op)opcode, RQ_PSN, 64);
             made->qkey = 0x11112222;
             expect_dropped(made);
         }
     }
+}
+
+/* 9.7.4.1.2: a request that is not served here is an invalid one. */
+static void responder_atomic_is_an_invalid_request(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    peer_send(pkt((enum op)0x13, RQ_PSN, 28));
+    expect_nak(RQ_PSN, NAK_INVALID, 0);
+    expect_event(RDMA_EVENT_QP_REQ_ERR);
+    assert_int_equal(rig.qp->state, RDMA_QP_ERR);
 }
 
 /* A response of a READ that was not asked for, and acknowledgements of nothing. */
@@ -455,6 +467,7 @@ int main(void)
         RIG_TEST(responder_msn_counts_messages),
         RIG_TEST(responder_wrong_header_is_dropped),
         RIG_TEST(responder_foreign_opcode_is_dropped),
+        RIG_TEST(responder_atomic_is_an_invalid_request),
         RIG_TEST(responses_to_nobody_are_dropped),
         RIG_TEST(responder_impossible_length_is_dropped),
         RIG_TEST(responder_in_each_state_answers_or_is_silent),
