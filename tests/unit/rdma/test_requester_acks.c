@@ -387,8 +387,8 @@ static void rnr_pause_holds_everything_back(void **state)
     expect_silence();
 }
 
-/* Who refuses a packet may complain of the gap that those behind it leave, as Linux' rxe does; and the
- * network may double the NAK. All of it is one refusal, and the pause goes on. */
+/* Who refuses a packet may complain of the gap that those behind it leave, as Linux' rxe does; and
+ * the network may double the NAK. All of it is one refusal, and the pause goes on. */
 static void rnr_pause_uses_up_one_retry(void **state)
 {
     (void)state;
