@@ -53,7 +53,7 @@ native-clang_CFLAGS = $(HOST_CFLAGS) -O2
 native-ibv_CC     := $(GCC)
 native-ibv_CFLAGS  = $(HOST_CFLAGS) -O2 -DSNIC_IBV
 fuzz_CC           := $(CLANG)
-fuzz_CFLAGS        = $(HOST_CFLAGS) -O1 -fsanitize=fuzzer-no-link,address,undefined \
+fuzz_CFLAGS        = $(HOST_CFLAGS) -O1 -Itests/unit -fsanitize=fuzzer-no-link,address,undefined \
                      -fno-sanitize-recover=undefined -DFUZZING
 host_CC           := $(GCC)
 host_CFLAGS        = $(HOST_CFLAGS) -O2

@@ -119,7 +119,7 @@ static void go_back(struct soft_qp *qp)
     struct soft_requester *req = &qp->req;
 
     if (req->went_back || req->is_paused) {
-        return;
+        return; /* it is on its way, or will be */
     }
     if (req->retries_left == 0) {
         soft_request_fail(qp, RDMA_WC_RETRY_EXC_ERR, 0);
@@ -197,7 +197,7 @@ static void not_ready(struct soft_qp *qp, uint8_t syndrome)
 
     qp->stats.rnr_rx++;
     if (req->is_paused) {
-        return; /* said already */
+        return; /* the same refusal once more: nothing was sent since */
     }
     if (qp->attr.rnr_retry != 7) {
         if (req->rnr_left == 0) {

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """docs/CONFORMANCE.md speaks the truth about tests: each one that it names exists, and each test of the
-controller core is named somewhere in it or in TOLERATED.
+controller core and of the RDMA engine is named somewhere in it or in TOLERATED.
 """
 import glob
 import os
@@ -35,8 +35,9 @@ def main():
     named = {n for n in re.findall(r'`([a-z0-9]+(?:_[a-z0-9]+){2,})`', text)}
     faults = [f'docs/CONFORMANCE.md names {n}: there is no such test'
               for n in sorted(named - tests_in('*'))]
-    faults += [f'tests/unit/nvme: {n} is in no table of docs/CONFORMANCE.md'
-               for n in sorted(tests_in('nvme') - named - TOLERATED)]
+    for folder in ('nvme', 'rdma'):
+        faults += [f'tests/unit/{folder}: {n} is in no table of docs/CONFORMANCE.md'
+                   for n in sorted(tests_in(folder) - named - TOLERATED)]
     for fault in faults:
         print(fault)
     print(f'{len(named)} tests named')

@@ -21,7 +21,7 @@ static struct pkt *a_cnp(void)
 
 /* --- notification point ----------------------------------------------------------------------- */
 
-/*  A17.9.3: a CNP to the sender's QP, BECN set, sixteen bytes that are zero; then the packet is
+/* A17.9.3: a CNP to the sender's QP, BECN set, sixteen bytes that are zero; then the packet is
  * taken as ever. */
 static void mark_is_notified_and_the_packet_taken(void **state)
 {
@@ -127,7 +127,7 @@ static void mark_of_a_stranger_is_not_notified(void **state)
 static uint32_t next_psn;
 static uint64_t posted;
 
-/*  For so long there is always something to send, and the peer acknowledges at once. Returns bytes.
+/* For so long there is always something to send, and the peer acknowledges at once. Returns bytes.
  * */
 static uint64_t pump(uint64_t duration_ns)
 {

@@ -301,7 +301,7 @@ static void srq_limit_is_told_once(void **state)
     peer_drain();
 }
 
-/*  11.6.3.1: a QP in error tells that it takes no more; the queue serves the others. The receive of
+/* 11.6.3.1: a QP in error tells that it takes no more; the queue serves the others. The receive of
  * a message under way ends with the QP. */
 static void srq_qp_in_error_tells_of_its_last_wqe(void **state)
 {

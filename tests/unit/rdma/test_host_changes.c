@@ -1,4 +1,4 @@
-/*  The memory of a packet is read twice: for its checksum and by the device. Host memory may change
+/* The memory of a packet is read twice: for its checksum and by the device. Host memory may change
  * between the two. The packet is then broken on the wire, the peer drops it, and it is sent again
  * as a copy; nobody else notices (IBA 9.7.6.1, 9.8). */
 #include "rdma/rig.h"

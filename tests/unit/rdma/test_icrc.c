@@ -2,7 +2,10 @@
  * zlib made, and against the simplest way to compute it. */
 #include "rdma/rig.h"
 
+#include <stdio.h>
 #include "rdma/soft_priv.h"
+
+#define CAPTURE "tests/data/roce/opcodes.pcap" /* from the top folder, where tests run */
 
 /* The first ones are out of a capture of NVMe over rxe. */
 
@@ -76,7 +79,7 @@ static const struct {
 /* As the engine computes it, in two pieces of payload. */
 static uint32_t icrc_of(const uint8_t *frame, uint32_t len, uint32_t cut)
 {
-    ALIGNED(16) uint8_t copy[2048];
+    ALIGNED(16) uint8_t copy[8192];
     memcpy(copy + 2, frame, len); /* IP is aligned, as in a frame */
     uint8_t *ip = copy + 2 + 14;
     bool is_ipv6 = ip[0] >> 4 == 6;
@@ -111,7 +114,41 @@ static void icrc_of_captured_packets_matches(void **state)
     }
 }
 
-/*  The bits that may change on the way: DSCP and ECN, hop count, checksums, flow label, FECN and
+/* Each opcode as Linux sends it, over IPv4 and IPv6. A VLAN tag is not the checksum's matter: it is
+ * taken out. */
+static void icrc_of_each_opcode_of_linux_matches(void **state)
+{
+    (void)state;
+    FILE *file = fopen(CAPTURE, "rb");
+    assert_non_null(file);
+    uint8_t record[24];
+    static uint8_t frame[8192];
+    bool seen[256] = {false};
+    uint32_t over_ipv6 = 0;
+    uint32_t opcodes = 0;
+    assert_int_equal(fread(record, 1, 24, file), 24);
+    while (fread(record, 1, 16, file) == 16) {
+        uint32_t len = record[8] | (uint32_t)record[9] << 8;
+        assert_true(len >= 60 && len <= sizeof(frame));
+        assert_int_equal(fread(frame, 1, len, file), len);
+        if (frame[12] == 0x81 && frame[13] == 0) {
+            memmove(frame + 12, frame + 16, len - 16);
+            len -= 4;
+        }
+        bool is_ipv6 = frame[14] >> 4 == 6;
+        uint8_t opcode = frame[14 + (is_ipv6 ? 40 : 20) + 8];
+        assert_int_equal(icrc_of(frame, len, 13), icrc_in(frame, len));
+        assert_int_equal(peer_icrc(frame, len), icrc_in(frame, len));
+        assert_true(soft_op_flags[opcode] != 0); /* we know what it means */
+        opcodes += !seen[opcode];
+        seen[opcode] = true;
+        over_ipv6 += is_ipv6;
+    }
+    fclose(file);
+    assert_true(opcodes == 17 && over_ipv6 > 0);
+}
+
+/* The bits that may change on the way: DSCP and ECN, hop count, checksums, flow label, FECN and
  * BECN. */
 static bool is_variant(const uint8_t *frame, uint32_t at, uint32_t bit)
 {
@@ -192,7 +229,7 @@ static void icrc_wrong_in_any_bit_is_dropped(void **state)
             len = pkt_build(made, frame);
             frame[at] ^= (uint8_t)(1 << bit);
             peer_send_raw(frame, len);
-            /*  UDP's length, ports and checksum are the interface's matter; FECN and BECN may
+            /* UDP's length, ports and checksum are the interface's matter; FECN and BECN may
              * change. */
             bool taken = at == 34 + 8 + 4;
             assert_int_equal(rig_info(rig.qp).rq_psn, taken ? PKT_PSN(psn + 1) : psn);
@@ -208,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(icrc_of_captured_packets_matches),
+        cmocka_unit_test(icrc_of_each_opcode_of_linux_matches),
         cmocka_unit_test(icrc_covers_what_may_not_change),
         cmocka_unit_test(crc_of_the_check_string_is_cbf43926),
         cmocka_unit_test(crc_of_pieces_is_that_of_the_whole),

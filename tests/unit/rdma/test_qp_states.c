@@ -1,4 +1,4 @@
-/*  States of a queue pair and their attributes (IBA 10.3.1, 11.2.5.2, tables 91 and 92); creation
+/* States of a queue pair and their attributes (IBA 10.3.1, 11.2.5.2, tables 91 and 92); creation
  * and destruction. */
 #include "rdma/rig.h"
 

@@ -1,4 +1,4 @@
-/*  READs of ours: requests, responses as they should be and as they should not, lost ones (IBA
+/* READs of ours: requests, responses as they should be and as they should not, lost ones (IBA
  * 9.4.4, 9.7.5.1.1, 9.7.6.1, 9.9.2 with table 59). */
 #include "rdma/rig.h"
 
@@ -320,7 +320,7 @@ static void read_responses_twice_are_placed_once(void **state)
     assert_int_equal(rig.qp->state, RDMA_QP_RTS);
 }
 
-/*  A response comes before the repeated request has left: what is asked for is what is still
+/* A response comes before the repeated request has left: what is asked for is what is still
  * missing. */
 static void read_response_before_the_request_left_again(void **state)
 {

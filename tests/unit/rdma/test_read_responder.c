@@ -1,4 +1,4 @@
-/*  READs of the peer: responses, their order among acknowledgements, repetitions, limits, memory
+/* READs of the peer: responses, their order among acknowledgements, repetitions, limits, memory
  * that goes away (IBA 9.4.4, 9.7.4.1.4, 9.7.5.1, 9.7.5.2.4, 9.7.7.1). */
 #include "rdma/rig.h"
 
@@ -114,7 +114,7 @@ static void read_then_a_fault_is_answered_first(void **state)
     expect_silence();
 }
 
-/*  9.7.7.1: each response carries the MSN of its own request, not that of others noted meanwhile:
+/* 9.7.7.1: each response carries the MSN of its own request, not that of others noted meanwhile:
  * the peer would take these for complete. */
 static void read_responses_carry_their_own_msn(void **state)
 {
@@ -181,7 +181,7 @@ static void read_without_resources_is_an_invalid_request(void **state)
 
 /* --- repetitions ------------------------------------------------------------------------------ */
 
-/*  9.7.5.2.4: carried out again, from the packet that is asked for; the first of these responses is
+/* 9.7.5.2.4: carried out again, from the packet that is asked for; the first of these responses is
  * a First. */
 static void repeated_read_is_answered_from_where_it_asks(void **state)
 {
@@ -216,7 +216,7 @@ static void repeated_read_of_less_is_answered_with_less(void **state)
     expect_silence();
 }
 
-/*  What is asked for again must lie in what was asked for then: other memory is none of its
+/* What is asked for again must lie in what was asked for then: other memory is none of its
  * business, nor is a longer one (9.7.5.2.4); it is dropped. */
 static void repeated_read_of_other_memory_is_dropped(void **state)
 {
@@ -236,7 +236,7 @@ static void repeated_read_of_other_memory_is_dropped(void **state)
     assert_int_equal(rig.qp->state, RDMA_QP_RTS);
 }
 
-/*  Two that were answered are asked for again together, with the SEND behind them: in their order.
+/* Two that were answered are asked for again together, with the SEND behind them: in their order.
  * */
 static void repeated_reads_and_send_are_answered_in_order(void **state)
 {

@@ -387,6 +387,26 @@ static void rnr_pause_holds_everything_back(void **state)
     expect_silence();
 }
 
+/* Who refuses a packet may complain of the gap that those behind it leave, as Linux' rxe does; and
+ * the network may double the NAK. All of it is one refusal, and the pause goes on. */
+static void rnr_pause_uses_up_one_retry(void **state)
+{
+    (void)state;
+    rig_qp(&(struct rig_qp_options){.rnr_retry = 1, .retry_cnt = 255});
+    post_sends(3);
+    peer_nak(SQ_PSN, RNR_SYNDROME | 12); /* 640 us */
+    peer_nak(SQ_PSN, NAK_SEQUENCE);
+    peer_nak(SQ_PSN, RNR_SYNDROME | 12);
+    peer_nak(SQ_PSN, NAK_SEQUENCE);
+    expect_no_wc();
+    rig_advance(600 * NS_PER_US);
+    expect_silence();
+    rig_advance(40 * NS_PER_US + RIG_TICK_NS);
+    expect_sends(0, 3);
+    peer_ack(SQ_PSN + 2);
+    expect_wcs(0, 3);
+}
+
 /* A late ACK shows that the receiver was ready after all. */
 static void rnr_pause_ends_with_an_ack(void **state)
 {
@@ -440,6 +460,7 @@ int main(void)
         RIG_TEST(rnr_gives_up_after_as_many_retries),
         RIG_TEST(rnr_acknowledges_those_before),
         RIG_TEST(rnr_pause_holds_everything_back),
+        RIG_TEST(rnr_pause_uses_up_one_retry),
         RIG_TEST(rnr_pause_ends_with_an_ack),
         RIG_TEST(rnr_in_the_middle_of_a_message_resumes_there),
     };

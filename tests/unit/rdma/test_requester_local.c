@@ -128,7 +128,7 @@ static void local_error_invalidation_of_no_key_ends_in_order(void **state)
     expect_local_error(send, RDMA_WC_LOC_QP_OP_ERR);
 }
 
-/*  What stands before the bad one is lost on the way: it is sent again and succeeds as if the bad
+/* What stands before the bad one is lost on the way: it is sent again and succeeds as if the bad
  * one were not there (10.7.2.2: each work request before the one in error completes as it would).
  * */
 static void local_error_waits_for_what_is_sent_again(void **state)

@@ -54,7 +54,7 @@ static void gap_is_told_once(void **state)
     expect_no_wc();
 }
 
-/*  Two packets changed places on the way, in one batch: the first one was dropped. The peer must
+/* Two packets changed places on the way, in one batch: the first one was dropped. The peer must
  * hear that the second one arrived, and that the first one is missing. */
 static void gap_that_closes_in_the_batch_is_told_behind_it(void **state)
 {

@@ -239,7 +239,7 @@ static void ud_receive_over_ipv6_has_its_header(void **state)
     assert_filled(GRH_BYTES, 17, 0);
 }
 
-/*  9.6.1.3.1: a wrong Q_Key is dropped, and counted. 9.8.3.2: so is what does not fit, or finds
+/* 9.6.1.3.1: a wrong Q_Key is dropped, and counted. 9.8.3.2: so is what does not fit, or finds
  * none. */
 static void ud_receive_that_cannot_be_is_dropped(void **state)
 {
