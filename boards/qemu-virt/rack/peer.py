@@ -58,13 +58,10 @@ class Peer(Guest):
     def gid_index(self, address):
         """Index of the GID of one of the peer's addresses, for programs that do without the
         connection manager (their option -g, or -x for perftest)."""
-        find = ("for f in /sys/class/infiniband/rxe0/ports/1/gids/*; do "
-                "echo ${f##*/} $(cat $f 2>/dev/null); done")
-        wanted = _gid_text(address)
-        for line in self.run(find).lines():
-            words = line.split()
-            if len(words) == 2 and words[1] == wanted:
-                return int(words[0])
+        command = f"cd /sys/class/infiniband/rxe0/ports/1/gids && grep -slx {_gid_text(address)} *"
+        found = self.run(command, check=False).out.split()
+        if found:
+            return int(found[0])
         raise RackError(f"{self.name} has no GID for {address}")
 
 

@@ -438,6 +438,17 @@ static void send_bw_slow_start_is_found_out(void **state)
     assert_in_range(STAT(answers), 1, 4); /* the rest waits for receives */
     assert_int_equal(client->failures, 0);
     client_leave(client);
+
+    client_begin(client, 0); /* the next one in its place begins afresh */
+    uint32_t before = client->recvs_done;
+    end_recv(client, &client->data, client->poll, SIZE);
+    assert_int_equal(end_post(client, &client->data, RDMA_WR_SEND, client->post, 64, 0), STATUS_OK);
+    turns(10);
+    native_clock_advance(5 * NS_PER_MS);
+    turns(100);
+    client_poll(client);
+    assert_int_equal(client->recvs_done, before + 1);
+    client_leave(client);
 }
 
 /* --- clients that misbehave ---------------------------------------------------------------- */
