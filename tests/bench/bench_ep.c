@@ -10,6 +10,7 @@
 #include "nvme_ep/nvme_ep.h"
 #include "spec/nvme_queue.h"
 #include "tests/bench/bench_counter.h"
+#include "tests/bench/bench_stage.h"
 
 #define HOST_BASE       UINT64_C(0x100000000)
 #define HOST_BYTES      (4u << 20)
@@ -347,48 +348,16 @@ uint64_t bench_ep_idle(uint32_t turn_count)
 /* --- stages -------------------------------------------------------------------------------- */
 
 #ifdef STAGE_MARKS
-static uint64_t stage_sum[STAGE_COUNT];
-static uint64_t stage_start;
-static uint64_t stage_cost; /* of one mark */
-static enum stage stage_now = STAGE_OTHER;
-
-enum stage stage_enter(enum stage stage)
-{
-    enum stage before = stage_now;
-    uint64_t now = bench_count();
-    uint64_t spent = now - stage_start;
-
-    stage_sum[before] += spent > stage_cost ? spent - stage_cost : 0;
-    stage_now = stage;
-    stage_start = bench_count();
-    return before;
-}
-
-static void stages_calibrate(void)
-{
-    stage_cost = 0;
-    stage_enter(STAGE_OTHER);
-    stage_sum[STAGE_OTHER] = 0;
-    stage_enter(STAGE_OTHER);
-    stage_cost = stage_sum[STAGE_OTHER];
-}
-
 static void stages_report(const struct bench_case *c, uint32_t io_count)
 {
-    static const char *const names[] = {
-#define STAGE_NAME(name, text) #name,
-        STAGE_LIST(STAGE_NAME)
-#undef STAGE_NAME
-    };
     char line[160];
 
-    stages_calibrate();
-    memset(stage_sum, 0, sizeof(stage_sum));
+    bench_stages_start();
     bench_ep_run(c, io_count);
-    for (uint32_t s = 0; s < STAGE_OTHER; s++) {
+    for (uint32_t s = 0; s < STAGE_ICRC; s++) {
         snprintf(line, sizeof(line), "stage %-10s depth %2u bytes %6u %-8s %llu", c->name,
-                 (unsigned)c->depth, (unsigned)c->bytes, names[s],
-                 (unsigned long long)(stage_sum[s] / io_count));
+                 (unsigned)c->depth, (unsigned)c->bytes, bench_stage_name((enum stage)s),
+                 (unsigned long long)(bench_stage_sum((enum stage)s) / io_count));
         b->print(line);
     }
 }

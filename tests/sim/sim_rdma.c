@@ -3,7 +3,7 @@
  *
  *   sim_rdma SEED                     one run, with a trace of its packets
  *   sim_rdma --quiet SEED             without
- *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); prints each that failed, and "N passed, N failed"
+ *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); the last line is "N passed, N failed"
  *
  * A job runs its seeds in a child process, which a failure ends; the next child goes on behind it.
  */
