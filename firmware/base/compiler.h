@@ -38,12 +38,14 @@ typedef unsigned long long word64 __attribute__((may_alias));
 #define PREFETCH_READ(p)  __builtin_prefetch((p), 0)
 #define PREFETCH_WRITE(p) __builtin_prefetch((p), 1)
 
-/* One step of CRC-32 (IEEE 802.3, reflected) over 8 bytes or 1, where the core has instructions. */
+/* One step of CRC-32 (IEEE 802.3, reflected) over 8 bytes, 4 or 1, where the core has instructions. */
 #if defined(__ARM_FEATURE_CRC32) && defined(__clang__)
 #define CRC32_STEP8(crc, word) __builtin_arm_crc32d((crc), (word))
+#define CRC32_STEP4(crc, word) __builtin_arm_crc32w((crc), (word))
 #define CRC32_STEP1(crc, byte) __builtin_arm_crc32b((crc), (byte))
 #elif defined(__ARM_FEATURE_CRC32)
 #define CRC32_STEP8(crc, word) __builtin_aarch64_crc32x((crc), (word))
+#define CRC32_STEP4(crc, word) __builtin_aarch64_crc32w((crc), (word))
 #define CRC32_STEP1(crc, byte) __builtin_aarch64_crc32b((crc), (byte))
 #endif
 
