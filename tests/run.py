@@ -132,6 +132,11 @@ def fuzz_jobs(programs, seconds):
     return jobs
 
 
+def sim_job(seeds, timeout_s):
+    program = os.path.join(ROOT, 'build', 'sim', 'sim_rdma')
+    return ('sim', [program, '--seeds', f'1..{seeds}'], timeout_s, count_closing_line)
+
+
 def script_suites():
     """Suites that start QEMU: each prints its own closing line. One after the other."""
     suites = []
@@ -164,11 +169,12 @@ def main():
     run_parallel(report, tidy_jobs())
     if args.what == 'quick':
         run_parallel(report, unit_jobs(args.programs, 'unit/'))
+        report.add(run_one(*sim_job(300, 300)))
     if args.what == 'all':
         run_parallel(report, unit_jobs(args.unit, 'unit/') + unit_jobs(args.unit_clang, 'clang/') +
                      unit_jobs(args.unit_tsan, 'tsan/'))
         run_parallel(report, fuzz_jobs(args.fuzz, args.seconds))
-        for suite in script_suites():
+        for suite in [sim_job(10000, 1200)] + script_suites():
             print(f'     {suite[0]}: running, see build/log/{suite[0]}.log', flush=True)
             report.add(run_one(*suite))
     return report.end()

@@ -42,12 +42,15 @@ typedef unsigned long long word64 __attribute__((may_alias));
 #define COPY_FIXED(to, from, bytes) ((void)__builtin_memcpy((to), (from), (bytes)))
 #define FILL_FIXED(to, byte, bytes) ((void)__builtin_memset((to), (byte), (bytes)))
 
-/* One step of CRC-32 (IEEE 802.3, reflected) over 8 bytes or 1, where the core has instructions. */
+/* One step of CRC-32 (IEEE 802.3, reflected) over 8 bytes, 4 or 1, where the core has instructions.
+ */
 #if defined(__ARM_FEATURE_CRC32) && defined(__clang__)
 #define CRC32_STEP8(crc, word) __builtin_arm_crc32d((crc), (word))
+#define CRC32_STEP4(crc, word) __builtin_arm_crc32w((crc), (word))
 #define CRC32_STEP1(crc, byte) __builtin_arm_crc32b((crc), (byte))
 #elif defined(__ARM_FEATURE_CRC32)
 #define CRC32_STEP8(crc, word) __builtin_aarch64_crc32x((crc), (word))
+#define CRC32_STEP4(crc, word) __builtin_aarch64_crc32w((crc), (word))
 #define CRC32_STEP1(crc, byte) __builtin_aarch64_crc32b((crc), (byte))
 #endif
 

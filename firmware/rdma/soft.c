@@ -65,6 +65,15 @@ static uint32_t turn_of(struct soft_qp *qp)
     if (qp->qp.type != RDMA_QP_RC) {
         return soft_ud_send(qp, SOFT_PACKETS_TURN);
     }
+    /* Each turn of a limited QP is about one packet: without taking turns the responses to a long
+     * READ would hold back requests until their retries run out. */
+    if (UNLIKELY(qp->rate.current_mbps != 0)) {
+        qp->rate.requests_first = !qp->rate.requests_first;
+        if (qp->rate.requests_first) {
+            uint32_t requests = soft_request(qp, SOFT_PACKETS_TURN);
+            return requests + soft_read_respond(qp, SOFT_PACKETS_TURN);
+        }
+    }
     uint32_t count = soft_read_respond(qp, SOFT_PACKETS_TURN);
     return count + soft_request(qp, SOFT_PACKETS_TURN);
 }

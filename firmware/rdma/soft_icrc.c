@@ -17,6 +17,11 @@ ALWAYS_INLINE uint32_t crc_word(uint32_t crc, uint64_t word)
     return CRC32_STEP8(crc, word);
 }
 
+ALWAYS_INLINE uint32_t crc_half(uint32_t crc, uint32_t half)
+{
+    return CRC32_STEP4(crc, half);
+}
+
 ALWAYS_INLINE uint32_t crc_byte(uint32_t crc, uint8_t byte)
 {
     return CRC32_STEP1(crc, byte);
@@ -69,6 +74,13 @@ ALWAYS_INLINE uint32_t crc_word(uint32_t crc, uint64_t word)
     return crc;
 }
 
+ALWAYS_INLINE uint32_t crc_half(uint32_t crc, uint32_t half)
+{
+    half ^= crc;
+    return tables[3][half & 0xff] ^ tables[2][half >> 8 & 0xff] ^ tables[1][half >> 16 & 0xff] ^
+           tables[0][half >> 24];
+}
+
 ALWAYS_INLINE uint32_t crc_byte(uint32_t crc, uint8_t byte)
 {
     return crc >> 8 ^ tables[0][(crc ^ byte) & 0xff];
@@ -76,28 +88,36 @@ ALWAYS_INLINE uint32_t crc_byte(uint32_t crc, uint8_t byte)
 
 #endif
 
-/* `p` is aligned. Host memory may change under way: each byte is read once. */
-ALWAYS_INLINE uint64_t load_word(const uint8_t *p)
-{
-    return *(const word64 *)(const void *)p;
-}
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 uint32_t soft_icrc_update(uint32_t crc, const void *bytes, uint32_t len_bytes)
 {
     const uint8_t *p = bytes;
 
-    for (; len_bytes > 0 && !is_aligned((uintptr_t)p, 8); len_bytes--) {
+    for (; len_bytes > 0 && !is_aligned((uintptr_t)p, 4); len_bytes--) {
         crc = crc_byte(crc, *p++);
     }
-    for (; len_bytes >= 32; len_bytes -= 32, p += 32) {
-        uint64_t a = load_word(p);
-        uint64_t b = load_word(p + 8);
-        uint64_t c = load_word(p + 16);
-        uint64_t d = load_word(p + 24);
-        crc = crc_word(crc_word(crc_word(crc_word(crc, a), b), c), d);
+    if (len_bytes >= 4 && !is_aligned((uintptr_t)p, 8)) {
+        crc = crc_half(crc, *(const word32 *)ASSUME_ALIGNED(p, 4));
+        p += 4;
+        len_bytes -= 4;
     }
-    for (; len_bytes >= 8; len_bytes -= 8, p += 8) {
-        crc = crc_word(crc, load_word(p));
+    /* Loads of whole words: host memory may change under way, each byte is read once. */
+    const word64 *words = ASSUME_ALIGNED(p, 8);
+    for (; len_bytes >= 64; len_bytes -= 64, words += 8) {
+        crc = crc_word(crc_word(crc, words[0]), words[1]);
+        crc = crc_word(crc_word(crc, words[2]), words[3]);
+        crc = crc_word(crc_word(crc, words[4]), words[5]);
+        crc = crc_word(crc_word(crc, words[6]), words[7]);
+    }
+    for (; len_bytes >= 8; len_bytes -= 8) {
+        crc = crc_word(crc, *words++);
+    }
+    p = (const uint8_t *)words;
+    if (len_bytes >= 4) {
+        crc = crc_half(crc, *(const word32 *)words);
+        p += 4;
+        len_bytes -= 4;
     }
     for (; len_bytes > 0; len_bytes--) {
         crc = crc_byte(crc, *p++);
@@ -105,33 +125,45 @@ uint32_t soft_icrc_update(uint32_t crc, const void *bytes, uint32_t len_bytes)
     return crc;
 }
 
-#define LRH_BYTES  8u
-#define UDP_BYTES  8u
-#define IPV4_BYTES 20u
-#define IPV6_BYTES 40u
+/* --- headers ---------------------------------------------------------------------------------- */
 
-uint32_t soft_icrc_begin(const uint8_t *l3, bool is_ipv6, const struct roce_bth *bth)
+/* What the eight bytes of ones in front make of the start value. */
+#define AFTER_ONES 0xdebb20e3u
+
+/* Masks of what changes on the way, in words as a load gives them. */
+#define IPV4_TOS          0x0000ff00u
+#define IPV4_TTL_CHECKSUM 0xffff00ffu
+#define IPV6_CLASS_FLOW   0xffffff0fu
+#define IPV6_HOP_LIMIT    0xff000000u
+#define UDP_CHECKSUM      0xffff0000u
+#define BTH_CONGESTION    0x000000ffu
+#define IPV4_WORDS        5u
+#define IPV6_WORDS        10u
+
+ALWAYS_INLINE uint32_t two(uint32_t crc, uint32_t low, uint32_t high)
 {
-    ALIGNED(8) uint8_t b[LRH_BYTES + IPV6_BYTES + UDP_BYTES + sizeof(struct roce_bth)];
-    uint32_t ip_bytes = is_ipv6 ? IPV6_BYTES : IPV4_BYTES;
-    uint8_t *ip = b + LRH_BYTES;
-    uint8_t *udp = ip + ip_bytes;
+    return crc_word(crc, (uint64_t)high << 32 | low);
+}
 
-    FILL_FIXED(b, 0xff, LRH_BYTES);
-    if (is_ipv6) {
-        COPY_FIXED(ip, ASSUME_ALIGNED(l3, 4), IPV6_BYTES + UDP_BYTES);
-        ip[0] |= 0x0f; /* traffic class and flow label */
-        FILL_FIXED(ip + 1, 0xff, 3);
-        ip[7] = 0xff; /* hop limit */
-    } else {
-        COPY_FIXED(ip, ASSUME_ALIGNED(l3, 4), IPV4_BYTES + UDP_BYTES);
-        ip[1] = 0xff;                 /* type of service */
-        ip[8] = 0xff;                 /* time to live */
-        FILL_FIXED(ip + 10, 0xff, 2); /* header checksum */
+uint32_t soft_icrc_begin(const uint8_t *l3, bool is_ipv6, const struct roce_bth *bth_header)
+{
+    const word32 *ip = ASSUME_ALIGNED(l3, 4);
+    const word32 *udp = ip + (is_ipv6 ? IPV6_WORDS : IPV4_WORDS);
+    const word32 *bth = ASSUME_ALIGNED(bth_header, 4);
+    uint32_t crc = AFTER_ONES;
+
+    if (!is_ipv6) {
+        crc = two(crc, ip[0] | IPV4_TOS, ip[1]);
+        crc = two(crc, ip[2] | IPV4_TTL_CHECKSUM, ip[3]);
+        crc = two(crc, ip[4], udp[0]);
+        crc = two(crc, udp[1] | UDP_CHECKSUM, bth[0]);
+        return two(crc, bth[1] | BTH_CONGESTION, bth[2]);
     }
-    FILL_FIXED(udp + 6, 0xff, 2); /* checksum */
-    COPY_FIXED(udp + UDP_BYTES, ASSUME_ALIGNED(bth, 4), sizeof(*bth));
-    udp[UDP_BYTES + offsetof(struct roce_bth, congestion)] = 0xff;
-    return soft_icrc_update(UINT32_MAX, b,
-                            LRH_BYTES + ip_bytes + UDP_BYTES + (uint32_t)sizeof(*bth));
+    crc = two(crc, ip[0] | IPV6_CLASS_FLOW, ip[1] | IPV6_HOP_LIMIT);
+    for (uint32_t i = 2; i < IPV6_WORDS; i += 2) {
+        crc = two(crc, ip[i], ip[i + 1]);
+    }
+    crc = two(crc, udp[0], udp[1] | UDP_CHECKSUM);
+    crc = two(crc, bth[0], bth[1] | BTH_CONGESTION);
+    return crc_half(crc, bth[2]);
 }

@@ -285,6 +285,7 @@ struct soft_rate {
     uint32_t target_mbps;
     uint32_t alpha_1024;
     uint32_t rounds;
+    bool requests_first; /* in the next turn; else responses */
 };
 
 struct soft_qp {

@@ -32,7 +32,7 @@
 #define SIM_LINGERS  1024
 #define SIM_START_NS (UINT64_C(100) * NS_PER_S)
 
-/* --- what a seed draws (sim_plan.c) --------------------------------------------------------------- */
+/* --- what a seed draws (sim_plan.c) ----------------------------------------------------------- */
 
 /* How far the wire may be blamed when a work request fails. */
 enum sim_class {
@@ -66,7 +66,7 @@ struct sim_plan {
 };
 void sim_plan_draw(struct sim_plan *plan);
 
-/* --- memory (sim_mem.c) ----------------------------------------------------------------------------- */
+/* --- memory (sim_mem.c) ----------------------------------------------------------------------- */
 
 enum sim_kind {
     SIM_NIC,  /* under the region of the NIC's memory */
@@ -132,7 +132,7 @@ void sim_settle(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, ui
  * message went there. */
 void sim_absorb(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, uint64_t other);
 
-/* --- the world -------------------------------------------------------------------------------------- */
+/* --- the world -------------------------------------------------------------------------------- */
 
 struct sim_recv {
     uint64_t id;
@@ -303,7 +303,7 @@ void sim_run(uint64_t seed, bool trace);
 /* Turns the reactor until nothing moves. */
 void sim_settle_turns(void);
 
-/* --- queue pairs (sim_qp.c) --------------------------------------------------------------------------- */
+/* --- queue pairs (sim_qp.c) ------------------------------------------------------------------- */
 
 void sim_pair_open(struct sim_pair *pair, struct sim_node *a, struct sim_node *b);
 /* Destroys one side, as far as the device lets. */
@@ -314,12 +314,12 @@ void sim_qp_state(struct sim_qp *qp, enum rdma_qp_state state);
 bool sim_qp_is_done(const struct sim_qp *qp);
 const char *sim_qp_name(const struct sim_qp *qp);
 
-/* --- work (sim_work.c) --------------------------------------------------------------------------------- */
+/* --- work (sim_work.c) ------------------------------------------------------------------------ */
 
 void sim_work_post(struct sim_qp *qp);                          /* some work requests */
 void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count); /* as many as there is room for */
 
-/* --- completions (sim_check.c) -------------------------------------------------------------------------- */
+/* --- completions (sim_check.c) ---------------------------------------------------------------- */
 
 void sim_poll(uint32_t max); /* all completion queues, `max` each */
 /* Work requests at the end that are not signalled have ended, if all completions were polled and the
@@ -335,7 +335,7 @@ void sim_window_freeze(struct sim_node *node, const struct pcie_ep_window *windo
 /* Side by side with what the devices counted. */
 void sim_stats_check(const struct sim_qp *qp);
 
-/* --- events (sim_event.c) -------------------------------------------------------------------------------- */
+/* --- events (sim_event.c) --------------------------------------------------------------------- */
 
 void sim_event_act(void);
 void sim_event_end(void); /* what was held or cut for a while goes on */

@@ -18,7 +18,7 @@ static bool is_send(const struct sim_wr *wr)
     return wr->opcode <= RDMA_WR_SEND_WITH_INV;
 }
 
-/* --- buffers come back ------------------------------------------------------------------------------- */
+/* --- buffers come back ------------------------------------------------------------------------ */
 
 static void linger(const struct sim_buf *buf, struct sim_qp *qp, const struct sim_wr *wr,
                    bool is_target)
@@ -100,7 +100,7 @@ static void local_release(struct sim_buf *bufs, uint32_t count)
     }
 }
 
-/* --- the end of a work request -------------------------------------------------------------------------- */
+/* --- the end of a work request ---------------------------------------------------------------- */
 
 static void landed(struct sim_qp *qp, struct sim_wr *wr)
 {
@@ -151,7 +151,7 @@ static void wr_end(struct sim_qp *qp, struct sim_wr *wr, uint8_t status)
     }
 }
 
-/* --- send completions ------------------------------------------------------------------------------------- */
+/* --- send completions ------------------------------------------------------------------------- */
 
 void sim_doom(struct sim_pair *pair, enum sim_doom why)
 {
@@ -244,7 +244,7 @@ static void send_wc(struct sim_qp *qp, const struct rdma_wc *wc)
     wr_end(qp, wr, wc->status);
 }
 
-/* --- receive completions ------------------------------------------------------------------------------------- */
+/* --- receive completions ---------------------------------------------------------------------- */
 
 static struct sim_recv *recv_find(struct sim_qp *qp, uint64_t id)
 {
@@ -398,7 +398,7 @@ void sim_poll(uint32_t max)
     lingers_look(NULL);
 }
 
-/* --- without completions --------------------------------------------------------------------------------------- */
+/* --- without completions ---------------------------------------------------------------------- */
 
 /* Messages that had arrived, or had begun to, lie in the next receives. */
 static void recvs_gone(struct sim_qp *qp)
@@ -448,24 +448,46 @@ void sim_qp_gone(struct sim_qp *qp)
     lingers_look(qp);
 }
 
-/* --- windows, counts ------------------------------------------------------------------------------ */
+/* --- windows, counts -------------------------------------------------------------------------- */
 
-static void freeze(struct sim_buf *bufs, uint32_t count, const struct pcie_ep_window *window,
-                   const struct sim_wr *wr)
+static void freeze(struct sim_buf *bufs, uint32_t count, const struct sim_node *node,
+                   const struct pcie_ep_window *window, const struct sim_wr *wr)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (sim_buf_in_window(&bufs[i], window)) {
+        if (bufs[i].node == node && sim_buf_in_window(&bufs[i], window)) {
             bufs[i].is_frozen = true;
+            sim_absorb(bufs, count, wr->pattern, wr->other);
         }
     }
-    (void)wr;
 }
 
+static void freeze_recvs(struct sim_recv_queue *rq, const struct pcie_ep_window *window,
+                         const struct sim_wr *wr)
+{
+    for (uint32_t i = 0; i < rq->count; i++) {
+        if (!rq->recvs[i].is_done) {
+            freeze(rq->recvs[i].bufs, rq->recvs[i].buf_count, rq->node, window, wr);
+        }
+    }
+}
+
+/* Receives are looked at against each message that may lie there. */
 void sim_window_freeze(struct sim_node *node, const struct pcie_ep_window *window)
 {
-    (void)node;
-    (void)window;
-    (void)freeze;
+    for (uint32_t n = 0; n < 2 * sim.plan.pair_count; n++) {
+        struct sim_qp *qp = &sim.pairs[n / 2].qps[n % 2];
+        if (qp->qp == NULL) {
+            continue;
+        }
+        for (uint32_t i = 0; i < qp->wr_count; i++) {
+            struct sim_wr *wr = &qp->wrs[i];
+            freeze(wr->local, wr->local_count, node, window, wr);
+            freeze(&wr->remote, 1, node, window, wr);
+            if (wr->takes_recv && !wr->is_received && qp->peer->node == node) {
+                freeze_recvs(qp->peer->rq, window, wr);
+            }
+        }
+    }
 }
 
 void sim_stats_check(const struct sim_qp *qp)

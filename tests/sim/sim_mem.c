@@ -22,7 +22,7 @@
 #define ARENA_BYTES (8u << 20)
 #define ARENAS      (4 * SIM_NODES)
 
-/* --- arenas ------------------------------------------------------------------------------------ */
+/* --- arenas ----------------------------------------------------------------------------------- */
 
 /* The same memory for each run: fresh pages are dear. */
 static uint8_t *memory_take(uint32_t len_bytes)
@@ -130,7 +130,7 @@ static struct sim_arena *arena_of(struct sim_node *node, const uint8_t *bytes)
     return is_nic ? &node->nic : &node->host;
 }
 
-/* --- buffers ------------------------------------------------------------------------------------ */
+/* --- buffers ---------------------------------------------------------------------------------- */
 
 static uint64_t host_addr_of(const struct sim_node *node, const uint8_t *bytes)
 {
@@ -270,7 +270,7 @@ void sim_buf_put(struct sim_buf *buf)
     buf->node = NULL;
 }
 
-/* --- patterns ----------------------------------------------------------------------------------- */
+/* --- patterns --------------------------------------------------------------------------------- */
 
 static uint64_t pattern_word(uint64_t pattern, uint64_t index)
 {

@@ -19,7 +19,7 @@ const char *sim_qp_name(const struct sim_qp *qp)
     return to;
 }
 
-/* --- attributes ------------------------------------------------------------------------------------ */
+/* --- attributes ------------------------------------------------------------------------------- */
 
 static void attr_draw(struct sim_qp *qp, uint8_t path_mtu)
 {
@@ -52,7 +52,7 @@ static void attr_match(struct sim_qp *qp, struct sim_qp *peer)
                                         : net_addr_ipv4(10, 0, 0, last);
 }
 
-/* --- open --------------------------------------------------------------------------------------------- */
+/* --- open ------------------------------------------------------------------------------------- */
 
 static void rq_open(struct sim_qp *qp, struct rdma_qp_init_attr *init)
 {
@@ -128,7 +128,7 @@ void sim_pair_open(struct sim_pair *pair, struct sim_node *a, struct sim_node *b
     }
 }
 
-/* --- end ------------------------------------------------------------------------------------------------ */
+/* --- end -------------------------------------------------------------------------------------- */
 
 bool sim_qp_is_done(const struct sim_qp *qp)
 {

@@ -3,7 +3,7 @@
  *
  *   sim_rdma SEED                     one run, with a trace of its packets
  *   sim_rdma --quiet SEED             without
- *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); prints each that failed, and "N passed, N failed"
+ *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); the last line is "N passed, N failed"
  *
  * A job runs its seeds in a child process, which a failure ends; the next child goes on behind it.
  */
@@ -18,6 +18,7 @@
 #include "hal/native/native.h"
 
 #define JOBS_MAX 16
+#define PROGRESS 500 /* seeds of a job between two lines that tell how far it is */
 
 /* Of what is freed a little is kept back; leaks are what the pools are looked at for. */
 USED const char *__asan_default_options(void);
@@ -47,6 +48,10 @@ static void child(struct job *job)
         sim_run(job->next, false);
         job->passed++;
         job->next += job->step;
+        if (job->passed % PROGRESS == 0) {
+            fprintf(stderr, "every %llu-th seed before %llu was run\n",
+                    (unsigned long long)job->step, (unsigned long long)job->next);
+        }
     }
     _exit(0);
 }

@@ -8,7 +8,7 @@
 
 #define CHAIN_MAX 4
 
-/* --- lengths --------------------------------------------------------------------------------------- */
+/* --- lengths ---------------------------------------------------------------------------------- */
 
 static uint32_t draw_len(const struct sim_qp *qp, uint32_t max_bytes)
 {
@@ -36,7 +36,7 @@ static enum sim_kind draw_kind(void)
     return draw < 50 ? SIM_NIC : draw < 80 ? SIM_HOST : SIM_KEY;
 }
 
-/* --- memory of a work request --------------------------------------------------------------------------- */
+/* --- memory of a work request ----------------------------------------------------------------- */
 
 static void bufs_put(struct sim_buf *bufs, uint32_t count)
 {
@@ -82,7 +82,7 @@ static void sges_make(struct rdma_sge *sges, const struct sim_buf *bufs, uint32_
     }
 }
 
-/* --- receives --------------------------------------------------------------------------------------------- */
+/* --- receives --------------------------------------------------------------------------------- */
 
 void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count)
 {
@@ -111,7 +111,7 @@ void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count)
     }
 }
 
-/* --- one work request -------------------------------------------------------------------------------------- */
+/* --- one work request ------------------------------------------------------------------------- */
 
 static uint8_t draw_opcode(void)
 {
@@ -209,7 +209,7 @@ static void poison(struct sim_qp *qp, struct sim_wr *wr)
     }
 }
 
-/* --- draw --------------------------------------------------------------------------------------- */
+/* --- draw ------------------------------------------------------------------------------------- */
 
 /* Draws a work request; false: it cannot be now. */
 static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr, bool is_poison)
@@ -286,7 +286,7 @@ static void wr_make(struct rdma_send_wr *to, const struct sim_wr *wr, struct rdm
     }
 }
 
-/* --- taken ---------------------------------------------------------------------------------------- */
+/* --- taken ------------------------------------------------------------------------------------ */
 
 /* It was taken: what follows from that at once. */
 static void taken(struct sim_qp *qp, struct sim_wr *wr)
@@ -309,7 +309,7 @@ static void taken(struct sim_qp *qp, struct sim_wr *wr)
     }
 }
 
-/* --- keys bound and invalidated by work requests ------------------------------------------------ */
+/* --- keys bound and invalidated by work requests ---------------------------------------------- */
 
 /* What a work request without data has. */
 static void wr_plain(struct sim_qp *qp, struct sim_wr *wr, uint8_t opcode)
@@ -361,7 +361,7 @@ static uint32_t draw_invalidate(struct sim_qp *qp, struct sim_wr *wr)
     return 1;
 }
 
-/* --- posting -------------------------------------------------------------------------------------- */
+/* --- posting ---------------------------------------------------------------------------------- */
 
 /* A chain behind those that were posted; returns its length. */
 static uint32_t draw_chain(struct sim_qp *qp, uint32_t outstanding)
