@@ -161,7 +161,7 @@ def main():
     parser.add_argument('--unit-tsan', nargs='*', default=[])
     parser.add_argument('--fuzz', nargs='*', default=[])
     parser.add_argument('--seconds', type=int, default=20)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     report = Report()
     if args.what == 'fuzz':
         run_parallel(report, fuzz_jobs(args.programs, args.seconds))

@@ -103,7 +103,7 @@ uint32_t soft_icrc_update(uint32_t crc, const void *bytes, uint32_t len_bytes)
         len_bytes -= 4;
     }
     /* Loads of whole words: host memory may change under way, each byte is read once. */
-    const word64 *words = ASSUME_ALIGNED(p, 8);
+    const word64 *words = (const void *)p; /* aligned, if there are eight bytes */
     for (; len_bytes >= 64; len_bytes -= 64, words += 8) {
         crc = crc_word(crc_word(crc, words[0]), words[1]);
         crc = crc_word(crc_word(crc, words[2]), words[3]);

@@ -149,7 +149,7 @@ def _how_to_reach():
     lines = [f"  the host's shell       {attach} host",
              f"  one command there      {attach} run 'nvme list'"]
     if os.path.exists(os.path.join(FOLDER, "peer.console")):
-        lines.append(f"  the peer's shell       {attach} peer     (run --in peer: one command)")
+        lines.append(f"  the peer's shell       {attach} peer     (--in peer run: one command there)")
     if os.path.exists(os.path.join(FOLDER, "nic.console")):
         lines.append(f"  the NIC's console      {attach} nic      (type help)")
     lines += [f"  logs                   {os.path.relpath(FOLDER, TOP)}/",
