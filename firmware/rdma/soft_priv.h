@@ -105,14 +105,26 @@ struct soft_span {
     uint32_t access; /* RDMA_ACCESS_*: all must be granted; 0: local read */
 };
 
-/* Checks an access against key, domain, rights and range. NULL: refused, and counted. */
-struct soft_region *soft_region_check(struct soft_device *dev, const struct rdma_pd *pd,
-                                      const struct soft_span *span);
+#define SOFT_VALUE_INDEX 0xffffu
+
+/* Counts; returns NULL. */
+struct soft_region *soft_region_refuse(struct soft_device *dev);
 
 /* Segments of [addr, addr + len_bytes) of a checked region, at most `max`; returns the bytes that
  * they hold: fewer when there are more segments, 0 when a window is gone. */
-uint32_t soft_region_segs(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
-                          bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count);
+uint32_t soft_region_segs_any(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
+                              bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count);
+ALWAYS_INLINE uint32_t soft_region_segs(struct soft_region *region, uint64_t addr,
+                                        uint32_t len_bytes, bool for_write, struct mem_seg *segs,
+                                        uint32_t max, uint32_t *count)
+{
+    if (LIKELY(region->kind == SOFT_REGION_NIC && len_bytes != 0 && max != 0)) {
+        segs[0] = (struct mem_seg){.bus_addr = addr, .len_bytes = len_bytes};
+        *count = 1;
+        return len_bytes;
+    }
+    return soft_region_segs_any(region, addr, len_bytes, for_write, segs, max, count);
+}
 
 /* --- completion queues (soft_cq.c) ------------------------------------------------------------ */
 
@@ -383,6 +395,38 @@ ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
 {
     return &qp->req.wqes[index & qp->req.mask];
 }
+/* Checks an access against key, domain, rights and range. NULL: refused. */
+ALWAYS_INLINE struct soft_region *
+soft_region_find(struct soft_device *dev, const struct rdma_pd *pd, const struct soft_span *span)
+{
+    uint32_t index = span->value & SOFT_VALUE_INDEX;
+
+    if (LIKELY(index < dev->region_count)) {
+        struct soft_region *region = &dev->regions[index];
+        if (LIKELY(region->is_valid && region->value == span->value && region->mr.pd == pd &&
+                   (span->access & ~(uint32_t)region->access) == 0 &&
+                   range_fits(span->addr - region->base, span->len_bytes, region->len_bytes))) {
+            return region;
+        }
+    }
+    return NULL;
+}
+/* Counts refusals, too. */
+ALWAYS_INLINE struct soft_region *
+soft_region_check(struct soft_device *dev, const struct rdma_pd *pd, const struct soft_span *span)
+{
+    struct soft_region *region = soft_region_find(dev, pd, span);
+
+    return LIKELY(region != NULL) ? region : soft_region_refuse(dev);
+}
+void soft_rate_count(struct soft_qp *qp, uint32_t frame_bytes); /* soft_rate.c */
+/* A packet left that counts for the rate. Without notifications there is never a limit. */
+ALWAYS_INLINE void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes)
+{
+    if (UNLIKELY(qp->dev->ecn)) {
+        soft_rate_count(qp, frame_bytes);
+    }
+}
 /* What happened to those before it decides. */
 ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
 {
@@ -514,7 +558,6 @@ enum status soft_path_config(struct soft_device *dev, const struct rdma_av *av, 
 void soft_rate_notified(struct soft_qp *qp); /* a CNP came */
 /* May a packet leave now? False: the timer is armed. */
 bool soft_rate_allows(struct soft_qp *qp);
-void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes);
 void soft_rate_reset(struct soft_qp *qp);
 
 /* --- packets: in (soft_rx.c) ------------------------------------------------------------------ */
@@ -554,7 +597,13 @@ struct soft_tx {
 /* False: no buffer or no room at the port now; the QP stays active. */
 bool soft_tx_begin(struct soft_tx *tx, struct soft_qp *qp, const struct net_path *path,
                    uint8_t opcode, uint32_t psn);
-void *soft_tx_header(struct soft_tx *tx, uint32_t len_bytes);
+ALWAYS_INLINE void *soft_tx_header(struct soft_tx *tx, uint32_t len_bytes)
+{
+    void *header = tx->next;
+
+    tx->next += len_bytes;
+    return header;
+}
 
 enum soft_tx_result {
     SOFT_TX_OK,
