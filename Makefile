@@ -272,13 +272,13 @@ deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install
 
 check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
-	@$(MAKE) -j2 $(UNIT_PROGRAMS)
+	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(B)/sim/sim_rdma
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
 	$(Q)$(PY) boards/deps/deps.py get newlib libfdt libbearssl qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
-	    $(FUZZERS:%=$(B)/fuzz/bin/%) build-all
+	    $(FUZZERS:%=$(B)/fuzz/bin/%) $(B)/sim/sim_rdma build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
 	    --unit-tsan $(UNIT_TSAN_PROGRAMS) --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
 

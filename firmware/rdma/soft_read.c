@@ -130,7 +130,7 @@ static bool send_response(struct soft_qp *qp, struct soft_read *read)
     if (bytes > 0) {
         enum soft_tx_result result =
             soft_tx_payload(&tx, &sge, 1, 0, bytes, RDMA_ACCESS_REMOTE_READ, read->is_repeat);
-        if (result == SOFT_TX_REFUSED && read->is_repeat) {
+        if (result == SOFT_TX_REFUSED && read->is_repeat && !read->is_new) {
             /* The peer may have had its answer, and the key was taken back after that: no reason to
              * die. If it still waits, its retries run out. */
             read->is_valid = false;

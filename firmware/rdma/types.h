@@ -102,10 +102,11 @@ struct rdma_pd {
 #define RDMA_ACCESS_REMOTE_READ  (1u << 2)
 
 enum rdma_mr_kind {
-    RDMA_MR_NIC,  /* memory of the NIC: [memory, + len_bytes); its address is the pointer */
-    RDMA_MR_HOST, /* host addresses [host_addr, + len_bytes), through the windows of `view`; each
-                     access looks there, so a window that went away is an access error. Frames
-                     under way may still be read: a fence deregisters, and is done when that is OK */
+    RDMA_MR_NIC, /* memory of the NIC: [memory, + len_bytes); its address is the pointer */
+    /* Host addresses [host_addr, + len_bytes), through the windows of `view`; each access looks
+     * there, so a window that went away is an access error. Frames under way may still be read: a
+     * fence deregisters, and is done when that is OK. */
+    RDMA_MR_HOST,
 };
 
 struct rdma_mr_attr {

@@ -10,8 +10,8 @@
 /* How much memory bench_rdma_report() wants. */
 #define BENCH_RDMA_MEMORY_BYTES (8u << 20)
 
-/* All cases as lines to `print`. `memory` is 4096-byte aligned; sched_init() was called for one core
- * and no other poller was added that must run meanwhile. */
+/* All cases as lines to `print`. `memory` is 4096-byte aligned; sched_init() was called for one
+ * core and no other poller was added that must run meanwhile. */
 void bench_rdma_report(void *memory, void (*print)(const char *line));
 
 #endif

@@ -121,7 +121,8 @@ bool sim_buf_in_window(const struct sim_buf *buf, const struct pcie_ep_window *w
 
 /* A pattern stands for the bytes of a message: byte i of pattern p. */
 void sim_fill(const struct sim_buf *bufs, uint32_t count, uint64_t pattern);
-/* What follows looks at [0, len_bytes) of the buffers. `what` goes into the message of a failure. */
+/* What follows looks at [0, len_bytes) of the buffers. `what` goes into the message of a failure.
+ */
 /* They hold the pattern: from now on they must. */
 void sim_expect(const struct sim_buf *bufs, uint32_t count, uint64_t pattern, uint64_t other,
                 uint32_t len_bytes, const char *what);
@@ -322,8 +323,8 @@ void sim_recvs_post(struct sim_recv_queue *rq, uint32_t count); /* as many as th
 /* --- completions (sim_check.c) ---------------------------------------------------------------- */
 
 void sim_poll(uint32_t max); /* all completion queues, `max` each */
-/* Work requests at the end that are not signalled have ended, if all completions were polled and the
- * queue is empty. */
+/* Work requests at the end that are not signalled have ended, if all completions were polled and
+ * the queue is empty. */
 void sim_silent_ends(struct sim_qp *qp);
 /* The queue pair is gone: its work has ended without completions. */
 void sim_qp_gone(struct sim_qp *qp);

@@ -575,6 +575,49 @@ static void key_invalidated_in_the_middle_of_a_read(void **state)
     assert_true(rdma_key_is_quiet(key));
 }
 
+/* A READ was answered, then its memory was taken back; now the peer asks again, since a response
+ * was lost, or a copy of the request is late: no reason to die, and nothing is told. */
+static void key_invalidated_before_a_repeated_read_drops_it(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    struct rdma_key *key = bound(ALL);
+    const struct pkt *request = a_read(IOVA, key->value, 1000);
+    peer_send(request);
+    expect(READ_ONLY, RQ_PSN);
+    rdma_key_invalidate(key);
+    peer_send(request);
+    expect_silence();
+    assert_int_equal(rig.qp->state, RDMA_QP_RTS);
+    assert_int_equal(rig.event_count, 0);
+    peer_send(pkt_rdma(WRITE_ONLY, RQ_PSN + 1, 4, addr_at(0), rig.mr->rkey, 4));
+    expect_ack(RQ_PSN + 1, 2);
+}
+
+/* ... but one that was never answered in whole is refused, also when it was asked for twice. */
+static void key_invalidated_before_the_answer_refuses_it(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    struct rdma_key *key = bound(ALL);
+    wire_hold_reap(rig.wire, true);
+    for (uint32_t i = 0; i < 4; i++) { /* no buffer is left */
+        struct rdma_qp *other = rig_qp(&(struct rig_qp_options){.timeout = 255});
+        post_wr(other, &send_wr(i, RDMA_WR_SEND, 0, 64 * 1024)->wr);
+    }
+    peer_drain();
+    const struct pkt *request = a_read(IOVA, key->value, 1000);
+    peer_send(request);
+    peer_send(request);
+    expect_silence();
+    rdma_key_invalidate(key);
+    wire_hold_reap(rig.wire, false);
+    rig_turn();
+    expect_nak(RQ_PSN, NAK_ACCESS, 1);
+    expect_silence();
+    expect_event(RDMA_EVENT_QP_ACCESS_ERR);
+}
+
 /* In the middle of what we send, the next packet fails. */
 static void key_invalidated_under_a_work_request_fails_it(void **state)
 {
@@ -736,6 +779,8 @@ int main(void)
         RIG_TEST(key_invalidated_in_the_middle_of_a_write),
         RIG_TEST(key_bound_anew_in_the_middle_of_a_write),
         RIG_TEST(key_invalidated_in_the_middle_of_a_read),
+        RIG_TEST(key_invalidated_before_a_repeated_read_drops_it),
+        RIG_TEST(key_invalidated_before_the_answer_refuses_it),
         RIG_TEST(key_invalidated_under_a_work_request_fails_it),
         RIG_TEST(key_is_quiet_when_the_device_has_read),
         RIG_TEST(key_whose_data_were_copied_is_quiet_at_once),

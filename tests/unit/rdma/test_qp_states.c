@@ -369,6 +369,24 @@ static void sqd_with_another_address_sends_there(void **state)
     expect_wc(1, RDMA_WC_SUCCESS);
 }
 
+/* No way to the new address: the old one stays good. */
+static void sqd_with_an_address_without_a_way_keeps_the_old_one(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    assert_int_equal(rig_qp_to(rig.qp, RDMA_QP_SQD), STATUS_OK);
+    struct rdma_qp_attr attr = rig_qp_attr(NULL);
+    assert_true(net_addr_parse("198.51.100.1", &attr.av.dgid));
+    assert_int_equal(rdma_qp_modify(rig.qp, &attr, RDMA_QP_AV), STATUS_NOT_FOUND);
+    assert_int_equal(rig_qp_to(rig.qp, RDMA_QP_RTS), STATUS_OK);
+    rig_turn();
+    take_events();
+    post(1, RDMA_WR_SEND, 0, 8);
+    expect(SEND_ONLY, SQ_PSN);
+    peer_ack(SQ_PSN);
+    expect_wc(1, RDMA_WC_SUCCESS);
+}
+
 /* --- creation and destruction ----------------------------------------------------------------- */
 
 static void create_with_counts_out_of_range_is_refused(void **state)
@@ -554,6 +572,7 @@ int main(void)
         RIG_TEST(reset_from_error_works),
         RIG_TEST(error_twice_flushes_once),
         RIG_TEST(sqd_with_another_address_sends_there),
+        RIG_TEST(sqd_with_an_address_without_a_way_keeps_the_old_one),
         RIG_TEST(create_with_counts_out_of_range_is_refused),
         RIG_TEST(create_beyond_the_pool_is_no_space),
         RIG_TEST(create_after_destroy_has_another_number),

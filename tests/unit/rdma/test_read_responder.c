@@ -339,6 +339,27 @@ static void read_without_room_at_the_port_goes_on_later(void **state)
     expect_silence();
 }
 
+/* Who asks for much does not keep the others waiting. */
+static void read_of_much_lets_others_have_their_turn(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    struct rdma_qp *other = rig_qp(NULL);
+    ask(RQ_PSN, 0, 200 * 1024);
+    struct pkt *made = pkt_rdma(READ_REQUEST, RQ_PSN, 0, addr_at(0), rig.mr->rkey, 10);
+    made->qpn = other->num;
+    peer_queue(made);
+    rig_turn();
+    struct pkt got;
+    uint32_t before = 0;
+    while (peer_take(&got) && got.opcode != READ_ONLY) {
+        before++;
+    }
+    assert_int_equal(got.opcode, READ_ONLY);
+    assert_true(before <= 16);
+    assert_int_equal(peer_drain() + before, 200);
+}
+
 /* The QP dies or is destroyed in the middle: no more responses. */
 static void read_of_a_qp_that_dies_stops(void **state)
 {
@@ -391,6 +412,7 @@ int main(void)
         RIG_TEST(repeated_read_that_nobody_remembers_is_dropped),
         RIG_TEST(repeated_read_with_the_psn_of_a_send_is_dropped),
         RIG_TEST(read_without_room_at_the_port_goes_on_later),
+        RIG_TEST(read_of_much_lets_others_have_their_turn),
         RIG_TEST(read_of_a_qp_that_dies_stops),
         RIG_TEST(read_of_a_qp_that_is_destroyed_stops),
     };

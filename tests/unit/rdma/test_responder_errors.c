@@ -89,6 +89,23 @@ static void gap_that_is_gone_at_the_end_of_the_batch_is_an_ack(void **state)
     expect_silence();
 }
 
+/* Only a part of what was dropped came again: the rest is still missing. */
+static void gap_that_closes_in_part_is_told_behind_it(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    for (uint32_t i = 0; i < 4; i++) {
+        post_recv(i, 0, 64);
+    }
+    peer_queue(pkt(SEND_ONLY, RQ_PSN + 1, 4));
+    peer_queue(pkt(SEND_ONLY, RQ_PSN + 2, 4));
+    peer_queue(pkt(SEND_ONLY, RQ_PSN, 4));
+    peer_queue(pkt(SEND_ONLY, RQ_PSN + 1, 4));
+    rig_turn();
+    expect_nak(RQ_PSN + 2, NAK_SEQUENCE, 2);
+    expect_silence();
+}
+
 /* --- no receive ------------------------------------------------------------------------------- */
 
 /* 9.7.5.2.8, table 45: RNR NAK with our timer, once; then silence until it is tried again. */
@@ -504,6 +521,7 @@ int main(void)
         RIG_TEST(gap_is_told_once),
         RIG_TEST(gap_that_closes_in_the_batch_is_told_behind_it),
         RIG_TEST(gap_that_is_gone_at_the_end_of_the_batch_is_an_ack),
+        RIG_TEST(gap_that_closes_in_part_is_told_behind_it),
         RIG_TEST(rnr_is_told_once_then_silence),
         RIG_TEST(rnr_in_a_batch_stands_for_all_before_it),
         RIG_TEST(rnr_that_is_over_before_it_was_told_is_an_ack),
