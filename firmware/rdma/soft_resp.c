@@ -3,7 +3,7 @@
  * (SOFT_RESP_LIST), and owes one acknowledgement per batch of received packets (IBA 9.7.4,
  * 9.7.5.2).
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #define NAK_SEQUENCE (ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE)
 

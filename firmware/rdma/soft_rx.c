@@ -2,7 +2,7 @@
  * A packet from the wire: headers and lengths, the QP that it is for, the ICRC, the peer that it is
  * from; only then anybody looks at what it says (IBA 9.6).
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #include "hal/clock.h"
 

@@ -4,7 +4,7 @@
  * a descriptor; so is what is sent again, since the memory may have changed between checksum and
  * transmission the first time.
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 bool soft_tx_begin(struct soft_tx *tx, struct soft_qp *qp, const struct net_path *path,
                    uint8_t opcode, uint32_t psn)
