@@ -116,7 +116,7 @@ bool sim_buf_get(struct sim_node *node, struct sim_buf *buf, enum sim_kind kind,
 void sim_buf_put(struct sim_buf *buf); /* its key is quiet */
 /* A buffer under a key that is not bound yet: value is what it will have. */
 bool sim_buf_prepare(struct sim_node *node, struct sim_buf *buf, uint32_t len_bytes);
-/* It lies in that window in part. */
+/* It lies in that window as a whole. */
 bool sim_buf_in_window(const struct sim_buf *buf, const struct pcie_ep_window *window);
 
 /* A pattern stands for the bytes of a message: byte i of pattern p. */

@@ -381,9 +381,10 @@ static uint32_t draw_chain(struct sim_qp *qp, uint32_t outstanding)
     if (left >= 1 && outstanding < qp->ring && is_poison && sim_chance(10)) {
         return draw_invalidate(qp, wrs);
     }
-    while (count < want && outstanding + count <= qp->ring && wr_draw(qp, &wrs[count], is_poison)) {
+    while (count < want && outstanding + count <= qp->ring &&
+           wr_draw(qp, &wrs[count], is_poison && count + 1 == want)) {
         count++;
-        if (wrs[count - 1].takes_recv || is_poison) {
+        if (wrs[count - 1].takes_recv) {
             break; /* has_recv() counts those that were posted */
         }
     }
