@@ -107,6 +107,9 @@ static void progressed(struct soft_qp *qp)
     req->rto_ns = req->una_psn != req->max_psn && req->rto_duration_ns != 0
                       ? sched_now_ns() + req->rto_duration_ns
                       : 0;
+    if (UNLIKELY(req->rto_ns != 0 && !timer_is_armed(&qp->timer))) {
+        soft_timer_update(qp); /* it had nothing to wait for after a pause */
+    }
     if (req->next != req->head || qp->qp.state == RDMA_QP_SQD) {
         soft_qp_activate(qp);
     }

@@ -173,6 +173,8 @@ struct sim_wr {
     uint8_t flags;
     uint8_t status; /* when is_done */
     bool is_done;
+    bool is_linked;        /* shares memory with the one behind or before it */
+    bool keeps_local;      /* which the one behind it has */
     bool must_fail;        /* with one of `allowed` */
     uint32_t recv_allowed; /* 1 << status: that its receive may have beside SUCCESS and FLUSH */
     bool is_landed;        /* WRITE: seen at the peer */
