@@ -71,4 +71,15 @@ ALWAYS_INLINE struct be64 be64_make(uint64_t value)
                           (uint8_t)(value >> 8), (uint8_t)value}};
 }
 
+/* The same for what is known to lie at a multiple of 4: one load or store. */
+ALWAYS_INLINE uint32_t be32_load(const void *aligned)
+{
+    return __builtin_bswap32(*(const word32 *)ASSUME_ALIGNED(aligned, 4));
+}
+
+ALWAYS_INLINE void be32_store(void *aligned, uint32_t value)
+{
+    *(word32 *)ASSUME_ALIGNED(aligned, 4) = __builtin_bswap32(value);
+}
+
 #endif

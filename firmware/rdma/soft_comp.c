@@ -2,7 +2,7 @@
  * The completer: acknowledgements and READ responses move the requester on (IBA 9.7.5.1, 9.7.6),
  * and work requests complete in order once the device has let go of their memory.
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #include "hal/clock.h"
 

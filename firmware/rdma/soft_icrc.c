@@ -4,7 +4,7 @@
  * its local route header (IBA 9.8.1, A17.3.3). aarch64 cores have an instruction for it; elsewhere
  * eight tables take a word per step.
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #if defined(CRC32_STEP8)
 

@@ -6,7 +6,7 @@
 #include "rdma/soft_priv.h"
 
 #define TAG_SHIFT  16
-#define INDEX_MASK 0xffffu
+#define INDEX_MASK SOFT_VALUE_INDEX
 #define HOST_PAGE  4096u
 
 static struct soft_pd *pd_of(struct rdma_pd *pd)
@@ -112,19 +112,8 @@ enum status soft_mr_dereg(struct rdma_mr *mr)
     return STATUS_OK;
 }
 
-struct soft_region *soft_region_check(struct soft_device *dev, const struct rdma_pd *pd,
-                                      const struct soft_span *span)
+struct soft_region *soft_region_refuse(struct soft_device *dev)
 {
-    uint32_t index = span->value & INDEX_MASK;
-
-    if (LIKELY(index < dev->region_count)) {
-        struct soft_region *region = &dev->regions[index];
-        if (LIKELY(region->is_valid && region->value == span->value && region->mr.pd == pd &&
-                   (span->access & ~(uint32_t)region->access) == 0 &&
-                   range_fits(span->addr - region->base, span->len_bytes, region->len_bytes))) {
-            return region;
-        }
-    }
     counter_add(&dev->stats.key_violations, 1);
     return NULL;
 }
@@ -303,8 +292,8 @@ static uint32_t host_segs(struct soft_region *region, uint64_t addr, uint32_t le
     return done_bytes;
 }
 
-uint32_t soft_region_segs(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
-                          bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count)
+uint32_t soft_region_segs_any(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
+                              bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count)
 {
     *count = 0;
     if (len_bytes == 0 || max == 0) {

@@ -105,14 +105,26 @@ struct soft_span {
     uint32_t access; /* RDMA_ACCESS_*: all must be granted; 0: local read */
 };
 
-/* Checks an access against key, domain, rights and range. NULL: refused, and counted. */
-struct soft_region *soft_region_check(struct soft_device *dev, const struct rdma_pd *pd,
-                                      const struct soft_span *span);
+#define SOFT_VALUE_INDEX 0xffffu
+
+/* Counts; returns NULL. */
+struct soft_region *soft_region_refuse(struct soft_device *dev);
 
 /* Segments of [addr, addr + len_bytes) of a checked region, at most `max`; returns the bytes that
  * they hold: fewer when there are more segments, 0 when a window is gone. */
-uint32_t soft_region_segs(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
-                          bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count);
+uint32_t soft_region_segs_any(struct soft_region *region, uint64_t addr, uint32_t len_bytes,
+                              bool for_write, struct mem_seg *segs, uint32_t max, uint32_t *count);
+ALWAYS_INLINE uint32_t soft_region_segs(struct soft_region *region, uint64_t addr,
+                                        uint32_t len_bytes, bool for_write, struct mem_seg *segs,
+                                        uint32_t max, uint32_t *count)
+{
+    if (LIKELY(region->kind == SOFT_REGION_NIC && len_bytes != 0 && max != 0)) {
+        segs[0] = (struct mem_seg){.bus_addr = addr, .len_bytes = len_bytes};
+        *count = 1;
+        return len_bytes;
+    }
+    return soft_region_segs_any(region, addr, len_bytes, for_write, segs, max, count);
+}
 
 /* --- completion queues (soft_cq.c) ------------------------------------------------------------ */
 
@@ -383,6 +395,38 @@ ALWAYS_INLINE struct soft_send_wqe *soft_wqe(struct soft_qp *qp, uint32_t index)
 {
     return &qp->req.wqes[index & qp->req.mask];
 }
+/* Checks an access against key, domain, rights and range. NULL: refused. */
+ALWAYS_INLINE struct soft_region *
+soft_region_find(struct soft_device *dev, const struct rdma_pd *pd, const struct soft_span *span)
+{
+    uint32_t index = span->value & SOFT_VALUE_INDEX;
+
+    if (LIKELY(index < dev->region_count)) {
+        struct soft_region *region = &dev->regions[index];
+        if (LIKELY(region->is_valid && region->value == span->value && region->mr.pd == pd &&
+                   (span->access & ~(uint32_t)region->access) == 0 &&
+                   range_fits(span->addr - region->base, span->len_bytes, region->len_bytes))) {
+            return region;
+        }
+    }
+    return NULL;
+}
+/* Counts refusals, too. */
+ALWAYS_INLINE struct soft_region *
+soft_region_check(struct soft_device *dev, const struct rdma_pd *pd, const struct soft_span *span)
+{
+    struct soft_region *region = soft_region_find(dev, pd, span);
+
+    return LIKELY(region != NULL) ? region : soft_region_refuse(dev);
+}
+void soft_rate_count(struct soft_qp *qp, uint32_t frame_bytes); /* soft_rate.c */
+/* A packet left that counts for the rate. Without notifications there is never a limit. */
+ALWAYS_INLINE void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes)
+{
+    if (UNLIKELY(qp->dev->ecn)) {
+        soft_rate_count(qp, frame_bytes);
+    }
+}
 /* What happened to those before it decides. */
 ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
 {
@@ -514,76 +558,9 @@ enum status soft_path_config(struct soft_device *dev, const struct rdma_av *av, 
 void soft_rate_notified(struct soft_qp *qp); /* a CNP came */
 /* May a packet leave now? False: the timer is armed. */
 bool soft_rate_allows(struct soft_qp *qp);
-void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes);
 void soft_rate_reset(struct soft_qp *qp);
 
-/* --- packets: in (soft_rx.c) ------------------------------------------------------------------ */
-
-/* A packet whose headers and ICRC are right. */
-struct soft_packet {
-    const struct net_rx *rx;
-    const struct roce_bth *bth;
-    const struct roce_reth *reth; /* those that the opcode has; else NULL */
-    const struct roce_aeth *aeth;
-    const struct roce_deth *deth;
-    uint32_t imm;   /* immediate data, or the key */
-    uint32_t flags; /* ROCE_OP_* */
-    uint32_t psn;
-    const uint8_t *payload;
-    uint32_t payload_bytes;
-};
-
-void soft_rx(void *ctx, const struct net_rx *rx);
-
-/* --- packets: out (soft_tx.c) ----------------------------------------------------------------- */
-
-/* A packet under construction. */
-struct soft_tx {
-    struct soft_qp *qp;
-    const struct net_path *path;
-    struct net_buf *buf;
-    struct roce_bth *bth;
-    uint8_t *next; /* behind the headers written so far */
-    uint32_t payload_bytes;
-    uint32_t region_count;
-    struct soft_region *regions[RDMA_SOFT_SGES]; /* that segments point into */
-    uint32_t frame_bytes;                        /* soft_tx_end() tells */
-    bool points_out;                             /* a segment lies in memory that is not ours */
-};
-
-/* False: no buffer or no room at the port now; the QP stays active. */
-bool soft_tx_begin(struct soft_tx *tx, struct soft_qp *qp, const struct net_path *path,
-                   uint8_t opcode, uint32_t psn);
-void *soft_tx_header(struct soft_tx *tx, uint32_t len_bytes);
-
-enum soft_tx_result {
-    SOFT_TX_OK,
-    SOFT_TX_REFUSED, /* key, rights, range or domain; or a window that is gone */
-    SOFT_TX_FULL,    /* no memory for a copy now */
-};
-
-/* Appends payload: [offset, + len) of a scatter list, or memory of our own (copied). `copy`: send a
- * copy, not the memory itself. On an error the buffer is given back. */
-enum soft_tx_result soft_tx_payload(struct soft_tx *tx, const struct rdma_sge *sges,
-                                    uint32_t sge_count, uint32_t offset_bytes, uint32_t len_bytes,
-                                    uint32_t access, bool copy);
-void soft_tx_copy(struct soft_tx *tx, const void *from, uint32_t len_bytes);
-/* Pads, computes the ICRC, sends. Returns the frame's sequence number. */
-uint64_t soft_tx_end(struct soft_tx *tx);
-
-/* --- ICRC (soft_icrc.c) ----------------------------------------------------------------------- */
-
-/* Once before the others. */
-void soft_icrc_init(void);
-
-/* Invariant CRC (9.8.1, A17.3.3) of a packet: over the headers from l3 to the BTH with the fields
- * that change on the way set to ones; goes on with soft_icrc_update(). */
-uint32_t soft_icrc_begin(const uint8_t *l3, bool is_ipv6, const struct roce_bth *bth);
-uint32_t soft_icrc_update(uint32_t crc, const void *bytes, uint32_t len_bytes);
-/* As it stands in the packet: the bytes in this order. */
-ALWAYS_INLINE uint32_t soft_icrc_end(uint32_t crc)
-{
-    return ~crc;
-}
+void soft_rx(void *ctx, const struct net_rx *rx); /* soft_rx.c */
+void soft_icrc_init(void);                        /* once before all else */
 
 #endif

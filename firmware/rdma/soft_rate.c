@@ -95,7 +95,7 @@ bool soft_rate_allows(struct soft_qp *qp)
     return true;
 }
 
-void soft_rate_sent(struct soft_qp *qp, uint32_t frame_bytes)
+void soft_rate_count(struct soft_qp *qp, uint32_t frame_bytes)
 {
     struct soft_rate *rate = &qp->rate;
     uint64_t now_ns = sched_now_ns();

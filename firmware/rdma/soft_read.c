@@ -4,7 +4,7 @@
  * The ring keeps those that were answered, since a response may be lost (IBA 9.7.4.5: resources for
  * repeated READs).
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 static struct soft_read *read_at(struct soft_qp *qp, uint32_t index)
 {

@@ -7,7 +7,7 @@
  * packet is sent again, and then as a copy: the memory may have changed since the checksum was
  * made.
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #include "hal/clock.h"
 

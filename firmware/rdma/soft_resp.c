@@ -3,7 +3,7 @@
  * (SOFT_RESP_LIST), and owes one acknowledgement per batch of received packets (IBA 9.7.4,
  * 9.7.5.2).
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #define NAK_SEQUENCE (ROCE_AETH_NAK | ROCE_NAK_PSN_SEQUENCE)
 
@@ -161,7 +161,13 @@ static bool take_wqe(struct soft_qp *qp)
     if (ring->tail == ring->head) {
         return false;
     }
-    qp->resp.wqe = ring->wqes[ring->tail++ & ring->mask];
+    const struct soft_recv_wqe *wqe = &ring->wqes[ring->tail++ & ring->mask];
+    qp->resp.wqe.wr_id = wqe->wr_id;
+    qp->resp.wqe.sge_count = wqe->sge_count;
+    qp->resp.wqe.len_bytes = wqe->len_bytes;
+    for (uint32_t i = 0; i < wqe->sge_count; i++) {
+        qp->resp.wqe.sges[i] = wqe->sges[i];
+    }
     qp->resp.has_wqe = true;
     if (srq != NULL && srq->limit != 0 && ring->head - ring->tail < srq->limit) {
         srq->limit = 0;
@@ -172,25 +178,42 @@ static bool take_wqe(struct soft_qp *qp)
 
 /* --- placement -------------------------------------------------------------------------------- */
 
-static bool place_span(struct soft_qp *qp, const struct soft_span *span, const uint8_t *from)
+ALWAYS_INLINE void place_bytes(uint64_t bus_addr, const uint8_t *from, uint32_t len_bytes)
 {
-    struct soft_region *region = soft_region_check(qp->dev, qp->qp.pd, span);
+    STAGE_PUSH(PLACE);
+    memcpy(mem_bus_ptr(bus_addr), from, len_bytes);
+    STAGE_POP();
+}
+
+NOINLINE static bool place_pieces(struct soft_region *region, const struct soft_span *span,
+                                  const uint8_t *from)
+{
     uint64_t addr = span->addr;
     struct mem_seg seg;
     uint32_t count;
 
-    if (region == NULL) {
-        return false;
-    }
     for (uint32_t left = span->len_bytes; left > 0; left -= seg.len_bytes) {
         if (soft_region_segs(region, addr, left, true, &seg, 1, &count) == 0) {
             return false;
         }
-        STAGE_PUSH(PLACE);
-        memcpy(mem_seg_ptr(&seg), from, seg.len_bytes);
-        STAGE_POP();
+        place_bytes(seg.bus_addr, from, seg.len_bytes);
         from += seg.len_bytes;
         addr += seg.len_bytes;
+    }
+    return true;
+}
+
+ALWAYS_INLINE bool place_span(struct soft_qp *qp, const struct soft_span *span, const uint8_t *from)
+{
+    struct soft_region *region = soft_region_check(qp->dev, qp->qp.pd, span);
+
+    if (region == NULL) {
+        return false;
+    }
+    if (LIKELY(region->kind == SOFT_REGION_NIC)) {
+        place_bytes(span->addr, from, span->len_bytes);
+    } else if (!place_pieces(region, span, from)) {
+        return false;
     }
     counter_add(&qp->dev->stats.placed_bytes, span->len_bytes);
     qp->stats.rx_bytes += span->len_bytes;
@@ -444,17 +467,29 @@ static enum soft_resp step_repeat(struct soft_qp *qp, const struct soft_packet *
 
 void soft_respond_packet(struct soft_qp *qp, const struct soft_packet *packet)
 {
-    static enum soft_resp (*const steps[])(struct soft_qp * qp,
-                                           const struct soft_packet *packet) = {
-        [SOFT_RESP_PSN] = step_psn,           [SOFT_RESP_SEQUENCE] = step_sequence,
-        [SOFT_RESP_RESOURCE] = step_resource, [SOFT_RESP_LENGTH] = step_length,
-        [SOFT_RESP_KEY] = step_key,           [SOFT_RESP_EXECUTE] = step_execute,
-        [SOFT_RESP_COMPLETE] = step_complete, [SOFT_RESP_REPEAT] = step_repeat,
-    };
-    enum soft_resp step = SOFT_RESP_PSN;
+    enum soft_resp step = step_psn(qp, packet);
 
     qp->stats.rx_packets++;
-    while (step != SOFT_RESP_DONE) { /* bounded: steps only go forward */
-        step = steps[step](qp, packet);
+    /* Steps only go forward, most packets through all of them: a chain costs less than a table. */
+    if (step == SOFT_RESP_SEQUENCE) {
+        step = step_sequence(qp, packet);
+    }
+    if (step == SOFT_RESP_RESOURCE) {
+        step = step_resource(qp, packet);
+    }
+    if (step == SOFT_RESP_LENGTH) {
+        step = step_length(qp, packet);
+    }
+    if (step == SOFT_RESP_KEY) {
+        step = step_key(qp, packet);
+    }
+    if (step == SOFT_RESP_EXECUTE) {
+        step = step_execute(qp, packet);
+    }
+    if (step == SOFT_RESP_COMPLETE) {
+        step = step_complete(qp, packet);
+    }
+    if (UNLIKELY(step == SOFT_RESP_REPEAT)) {
+        step_repeat(qp, packet);
     }
 }

@@ -2,7 +2,7 @@
  * A packet from the wire: headers and lengths, the QP that it is for, the ICRC, the peer that it is
  * from; only then anybody looks at what it says (IBA 9.6).
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #include "hal/clock.h"
 
@@ -54,17 +54,19 @@ static bool parse(struct soft_packet *packet)
 {
     const struct net_rx *rx = packet->rx;
     const struct roce_bth *bth = packet->bth;
-    uint32_t pad_bytes = (uint32_t)FIELD_GET(ROCE_BTH_PAD, bth->flags);
+    uint32_t first = be32_load(&bth->opcode); /* opcode, flags, P_Key */
+    uint32_t pad_bytes = (uint32_t)FIELD_GET(ROCE_BTH_PAD, first >> 16);
     uint32_t header_bytes = roce_op_header_bytes(packet->flags);
     const uint8_t *next = (const uint8_t *)(bth + 1);
 
-    if (packet->flags == 0 || (bth->flags & ROCE_BTH_VERSION) != 0 ||
-        (be16_get(bth->pkey) & ROCE_PKEY_MASK) != (ROCE_PKEY_DEFAULT & ROCE_PKEY_MASK) ||
+    if (packet->flags == 0 ||
+        (first & (ROCE_BTH_VERSION << 16 | ROCE_PKEY_MASK)) !=
+            (ROCE_PKEY_DEFAULT & ROCE_PKEY_MASK) ||
         (rx->payload_bytes & 3) != 0 ||
         rx->payload_bytes < header_bytes + pad_bytes + ROCE_ICRC_BYTES) {
         return false;
     }
-    packet->psn = be24_get(bth->psn);
+    packet->psn = be32_load(&bth->ack_req) & ROCE_PSN_MASK;
     packet->payload = rx->payload + header_bytes;
     packet->payload_bytes = rx->payload_bytes - header_bytes - pad_bytes - ROCE_ICRC_BYTES;
     if ((packet->flags & ROCE_OP_RETH) != 0) {
@@ -167,7 +169,7 @@ void soft_rx(void *ctx, const struct net_rx *rx)
         counter_add(&dev->stats.rx_malformed, 1);
         return;
     }
-    struct soft_qp *qp = find_qp(dev, be24_get(packet.bth->dest_qpn));
+    struct soft_qp *qp = find_qp(dev, be32_load(&packet.bth->congestion) & SOFT_QPN_MASK);
     if (qp == NULL || !takes(qp, packet.flags)) {
         counter_add(&dev->stats.rx_no_qp, 1);
         return;

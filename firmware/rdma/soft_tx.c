@@ -4,7 +4,7 @@
  * a descriptor; so is what is sent again, since the memory may have changed between checksum and
  * transmission the first time.
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 bool soft_tx_begin(struct soft_tx *tx, struct soft_qp *qp, const struct net_path *path,
                    uint8_t opcode, uint32_t psn)
@@ -27,20 +27,12 @@ bool soft_tx_begin(struct soft_tx *tx, struct soft_qp *qp, const struct net_path
     tx->payload_bytes = 0;
     tx->region_count = 0;
     tx->points_out = false;
-    *tx->bth = (struct roce_bth){.opcode = opcode,
-                                 .flags = qp->qp.type == RDMA_QP_RC ? ROCE_BTH_MIGRATED : 0,
-                                 .pkey = be16_make(ROCE_PKEY_DEFAULT),
-                                 .dest_qpn = be24_make(qp->attr.dest_qpn),
-                                 .psn = be24_make(psn)};
+    /* Word by word: opcode, flags and P_Key; zero and QP number; zero and PSN. */
+    uint32_t flags = qp->qp.type == RDMA_QP_RC ? ROCE_BTH_MIGRATED : 0;
+    be32_store(&tx->bth->opcode, (uint32_t)opcode << 24 | flags << 16 | ROCE_PKEY_DEFAULT);
+    be32_store(&tx->bth->congestion, qp->attr.dest_qpn);
+    be32_store(&tx->bth->ack_req, psn);
     return true;
-}
-
-void *soft_tx_header(struct soft_tx *tx, uint32_t len_bytes)
-{
-    void *header = tx->next;
-
-    tx->next += len_bytes;
-    return header;
 }
 
 void soft_tx_copy(struct soft_tx *tx, const void *from, uint32_t len_bytes)
@@ -134,9 +126,9 @@ static int point_out(struct soft_tx *tx, struct walk *w)
     return 1;
 }
 
-enum soft_tx_result soft_tx_payload(struct soft_tx *tx, const struct rdma_sge *sges,
-                                    uint32_t sge_count, uint32_t offset_bytes, uint32_t len_bytes,
-                                    uint32_t access, bool copy)
+static enum soft_tx_result payload_any(struct soft_tx *tx, const struct rdma_sge *sges,
+                                       uint32_t sge_count, uint32_t offset_bytes,
+                                       uint32_t len_bytes, uint32_t access, bool copy)
 {
     struct soft_device *dev = tx->qp->dev;
     struct walk start = {.dev = dev,
@@ -184,6 +176,38 @@ enum soft_tx_result soft_tx_payload(struct soft_tx *tx, const struct rdma_sge *s
     return SOFT_TX_OK;
 }
 
+/* The common case of a small payload: one piece of our own memory. False: it is not that, or it is
+ * refused. */
+static bool copy_plain(struct soft_tx *tx, const struct rdma_sge *sge, uint32_t offset_bytes,
+                       uint32_t len_bytes, uint32_t access)
+{
+    struct soft_device *dev = tx->qp->dev;
+    struct soft_span span = {.addr = sge->addr + offset_bytes,
+                             .len_bytes = len_bytes,
+                             .value = sge->lkey,
+                             .access = access};
+
+    if ((uint64_t)offset_bytes + len_bytes > sge->len_bytes) {
+        return false;
+    }
+    const struct soft_region *region = soft_region_find(dev, tx->qp->qp.pd, &span);
+    if (region == NULL || region->kind != SOFT_REGION_NIC) {
+        return false;
+    }
+    soft_tx_copy(tx, mem_bus_ptr(span.addr), len_bytes);
+    counter_add(&dev->stats.copied_bytes, len_bytes);
+    return true;
+}
+
+enum soft_tx_result soft_tx_payload(struct soft_tx *tx, const struct rdma_sge *sges,
+                                    uint32_t sge_count, uint32_t offset_bytes, uint32_t len_bytes,
+                                    uint32_t access, bool copy)
+{
+    if (len_bytes <= SOFT_COPY_BYTES && copy_plain(tx, sges, offset_bytes, len_bytes, access)) {
+        return SOFT_TX_OK;
+    }
+    return payload_any(tx, sges, sge_count, offset_bytes, len_bytes, access, copy);
+}
 /* --- end -------------------------------------------------------------------------------------- */
 
 /* Over headers, data segments (those behind the first) and pad. */
@@ -191,9 +215,13 @@ static uint32_t icrc(const struct soft_tx *tx, const uint8_t *trailer, uint32_t 
 {
     const struct net_buf *buf = tx->buf;
     const uint8_t *headers = (const uint8_t *)(tx->bth + 1);
+    uint32_t headers_bytes = (uint32_t)(tx->next - headers);
     uint32_t crc = soft_icrc_begin(buf->head + buf->l3_offset, tx->path->is_ipv6, tx->bth);
 
-    crc = soft_icrc_update(crc, headers, (uint32_t)(tx->next - headers));
+    if (buf->seg_count == 1) { /* all of it is there */
+        return soft_icrc_end(soft_icrc_update(crc, headers, headers_bytes + pad_bytes));
+    }
+    crc = soft_icrc_update(crc, headers, headers_bytes);
     for (uint32_t i = 1; i < buf->seg_count; i++) {
         crc = soft_icrc_update(crc, mem_seg_ptr(&buf->segs[i]), buf->segs[i].len_bytes);
     }
@@ -208,8 +236,16 @@ uint64_t soft_tx_end(struct soft_tx *tx)
     uint32_t head_bytes = (uint32_t)(tx->next - (uint8_t *)tx->bth);
     uint8_t *trailer = tx->next;
 
-    tx->bth->flags |= (uint8_t)FIELD_PREP(ROCE_BTH_PAD, pad_bytes);
-    FILL_FIXED(trailer, 0, 4);
+    if (buf->seg_count > 1) {
+        trailer += -pad_bytes & 3; /* behind headers, whose length is a multiple of 4 */
+    }
+    uint8_t *icrc_at = trailer + pad_bytes; /* so in any case */
+    if (pad_bytes != 0) {
+        tx->bth->flags |= (uint8_t)FIELD_PREP(ROCE_BTH_PAD, pad_bytes);
+        for (uint8_t *pad = trailer; pad < icrc_at; pad++) {
+            *pad = 0;
+        }
+    }
     buf->segs[0].len_bytes += head_bytes;
     buf->len_bytes += head_bytes + pad_bytes + ROCE_ICRC_BYTES;
     for (uint32_t i = 1; i < buf->seg_count; i++) {
@@ -219,7 +255,7 @@ uint64_t soft_tx_end(struct soft_tx *tx)
     STAGE_PUSH(ICRC);
     uint32_t crc = icrc(tx, trailer, pad_bytes);
     STAGE_POP();
-    COPY_FIXED(trailer + pad_bytes, &crc, sizeof(crc));
+    *(word32 *)ASSUME_ALIGNED(icrc_at, 4) = crc;
     /* The trailer lies behind the headers: a segment of its own when data stand between. */
     if (buf->seg_count > 1) {
         buf->segs[buf->seg_count++] = (struct mem_seg){.bus_addr = (uintptr_t)trailer,

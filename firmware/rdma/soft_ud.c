@@ -3,7 +3,7 @@
  * once, so a work request completes in its turn; one that cannot be sent fails alone and the queue
  * goes on (the state SQE is not entered).
  */
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #define QKEY_CONTROLLED 0x80000000u /* the QP's own is meant (10.2.5) */
 #define PORT_HASH_MASK  0x3fffu

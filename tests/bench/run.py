@@ -36,8 +36,8 @@ RDMA_CASE = re.compile(r'rdma (\w+)\s+mtu (\d+) depth\s+(\d+) bytes\s+(\d+): req
                        r'responder (\d+) icrc (\d+) place (\d+)')
 QP_BYTES_BUDGET = 4096
 # (name, path MTU, depth): most that both sides may need together for one message
-RDMA_BUDGETS = {('send', 4096, 32): 2300, ('write', 4096, 32): 5200, ('read', 4096, 32): 6400,
-                ('write', 1024, 32): 10600, ('read', 1024, 32): 11600}
+RDMA_BUDGETS = {('send', 4096, 32): 1860, ('write', 4096, 32): 4870, ('read', 4096, 32): 6090,
+                ('write', 1024, 32): 9420, ('read', 1024, 32): 10730}
 
 
 def rdma_cases(lines):

@@ -116,7 +116,7 @@ bool sim_buf_get(struct sim_node *node, struct sim_buf *buf, enum sim_kind kind,
 void sim_buf_put(struct sim_buf *buf); /* its key is quiet */
 /* A buffer under a key that is not bound yet: value is what it will have. */
 bool sim_buf_prepare(struct sim_node *node, struct sim_buf *buf, uint32_t len_bytes);
-/* It lies in that window in part. */
+/* It lies in that window as a whole. */
 bool sim_buf_in_window(const struct sim_buf *buf, const struct pcie_ep_window *window);
 
 /* A pattern stands for the bytes of a message: byte i of pattern p. */
@@ -173,6 +173,8 @@ struct sim_wr {
     uint8_t flags;
     uint8_t status; /* when is_done */
     bool is_done;
+    bool is_linked;        /* shares memory with the one behind or before it */
+    bool keeps_local;      /* which the one behind it has */
     bool must_fail;        /* with one of `allowed` */
     uint32_t recv_allowed; /* 1 << status: that its receive may have beside SUCCESS and FLUSH */
     bool is_landed;        /* WRITE: seen at the peer */

@@ -138,6 +138,9 @@ static void wr_end(struct sim_qp *qp, struct sim_wr *wr, uint8_t status)
         SIM_CHECK(!wr->local[0].key->key->is_bound, "%s: a key is bound after LOCAL_INV",
                   sim_qp_name(qp));
     }
+    if (wr->keeps_local) {
+        wr->local_count = 0;
+    }
     if (succeeded && wr->local_count == 1 && wr->local[0].is_prepared && sim_chance(60) &&
         wr->opcode != RDMA_WR_LOCAL_INV && qp->to_invalidate.node == NULL &&
         qp->wr_count < qp->wr_target && !qp->is_dying) {

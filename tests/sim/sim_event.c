@@ -82,7 +82,7 @@ static void mutate(struct sim_qp *qp)
 {
     struct sim_wr *wr = any_wr(qp);
 
-    if (wr == NULL || wr->other != wr->pattern || wr->opcode > RDMA_WR_RDMA_READ) {
+    if (wr == NULL || wr->is_linked || wr->other != wr->pattern || wr->opcode > RDMA_WR_RDMA_READ) {
         return;
     }
     bool is_read = wr->opcode == RDMA_WR_RDMA_READ;

@@ -249,9 +249,8 @@ bool sim_buf_prepare(struct sim_node *node, struct sim_buf *buf, uint32_t len_by
 
 bool sim_buf_in_window(const struct sim_buf *buf, const struct pcie_ep_window *window)
 {
-    return buf->node != NULL && buf->kind == SIM_HOST &&
-           buf->addr < window->host_addr + window->len_bytes &&
-           buf->addr + buf->len_bytes > window->host_addr;
+    return buf->node != NULL && buf->kind == SIM_HOST && buf->addr >= window->host_addr &&
+           buf->addr + buf->len_bytes <= window->host_addr + window->len_bytes;
 }
 
 void sim_buf_put(struct sim_buf *buf)

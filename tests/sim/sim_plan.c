@@ -33,7 +33,10 @@ static void draw_faults(struct sim_plan *plan)
     faults->duplicate_ppm = some_ppm(max * 3);
     faults->reorder_ppm = some_ppm(max);
     faults->reorder_ns = sim_range(NS_PER_US, sim_chance(80) ? 100 * NS_PER_US : 5 * NS_PER_MS);
-    faults->corrupt_ppm = some_ppm(max);
+    /* ARP has no checksum: a damaged answer makes a neighbour unreachable for a while. */
+    if (plan->class == SIM_HEAVY || plan->is_ipv6) {
+        faults->corrupt_ppm = some_ppm(max);
+    }
     plan->faults_early = plan->class == SIM_HEAVY && sim_chance(20);
 }
 
@@ -47,7 +50,8 @@ static void draw_device(struct sim_plan *plan)
     wire->mtu_bytes = plan->port_mtu;
     wire->tx_ring_count = sim_chance(30) ? (uint32_t)sim_range(2, 32) : 256;
     wire->rx_ring_count = is_small ? (uint32_t)sim_range(8, 64) : 0;
-    wire->read_delay_ns = sim_chance(50) ? 0 : sim_below(20 * NS_PER_US);
+    wire->read_delay_ns =
+        sim_chance(40) ? 0 : sim_below(sim_chance(70) ? 20 * NS_PER_US : 200 * NS_PER_US);
     wire->reap_delay_ns = sim_chance(50) ? 0 : sim_below(60 * NS_PER_US);
 }
 

@@ -320,8 +320,9 @@ static void wr_plain(struct sim_qp *qp, struct sim_wr *wr, uint8_t opcode)
     wr->flags = (uint8_t)(qp->signal_all || sim_chance(60) ? RDMA_SEND_SIGNALED : 0);
 }
 
-/* BIND, and a WRITE or READ whose memory here is under that key. */
-static uint32_t draw_bind(struct sim_qp *qp, struct sim_wr *wrs)
+/* BIND, and a WRITE or READ whose memory here is under that key; perhaps a fenced LOCAL_INV, which
+ * waits for it. */
+static uint32_t draw_bind(struct sim_qp *qp, struct sim_wr *wrs, bool with_invalidate)
 {
     struct sim_wr *wr = &wrs[1];
     bool is_read = sim_chance(50);
@@ -342,6 +343,48 @@ static uint32_t draw_bind(struct sim_qp *qp, struct sim_wr *wrs)
     wr->pattern = sim_random();
     wr->other = wr->pattern;
     sim_fill(is_read ? &wr->remote : wr->local, 1, wr->pattern);
+    if (!with_invalidate) {
+        return 2;
+    }
+    wr_plain(qp, &wrs[2], RDMA_WR_LOCAL_INV);
+    wrs[2].flags |= RDMA_SEND_FENCE;
+    wrs[2].local[0] = wr->local[0];
+    wrs[2].local_count = 1;
+    wrs[2].imm = wr->local[0].value;
+    wr->keeps_local = true;
+    return 3;
+}
+
+/* A READ, and a fenced WRITE of what it brings. */
+static uint32_t draw_read_and_write(struct sim_qp *qp, struct sim_wr *wrs)
+{
+    uint32_t len_bytes = draw_len(qp, sim.plan.msg_bytes_max / 2);
+    struct sim_buf local[SIM_SGES];
+    uint32_t count = local_get(qp->node, local, len_bytes, RDMA_ACCESS_LOCAL_WRITE, false);
+
+    if (count == UINT32_MAX) {
+        return 0;
+    }
+    uint64_t pattern = sim_random();
+    for (uint32_t i = 0; i < 2; i++) {
+        wr_plain(qp, &wrs[i], i == 0 ? RDMA_WR_RDMA_READ : RDMA_WR_RDMA_WRITE);
+        wrs[i].len_bytes = len_bytes;
+        wrs[i].pattern = pattern;
+        wrs[i].other = pattern;
+        wrs[i].is_linked = true;
+        wrs[i].local_count = count;
+        memcpy(wrs[i].local, local, sizeof(local));
+        if (!remote_get(qp, &wrs[i])) {
+            bufs_put(local, count);
+            if (i == 1) {
+                bufs_put(&wrs[0].remote, 1);
+            }
+            return 0;
+        }
+    }
+    wrs[0].keeps_local = true;
+    wrs[1].flags |= RDMA_SEND_FENCE;
+    sim_fill(&wrs[0].remote, 1, pattern);
     return 2;
 }
 
@@ -375,15 +418,19 @@ static uint32_t draw_chain(struct sim_qp *qp, uint32_t outstanding)
     if (left >= 1 && outstanding < qp->ring && qp->to_invalidate.node != NULL) {
         return draw_invalidate(qp, wrs);
     }
-    if (left >= 2 && outstanding + 2 <= qp->ring && sim_chance(sim.plan.local_percent)) {
-        return draw_bind(qp, wrs);
+    if (left >= 3 && outstanding + 3 <= qp->ring && sim_chance(sim.plan.local_percent)) {
+        return draw_bind(qp, wrs, sim_chance(50));
+    }
+    if (left >= 2 && outstanding + 2 <= qp->ring && sim_chance(5)) {
+        return draw_read_and_write(qp, wrs);
     }
     if (left >= 1 && outstanding < qp->ring && is_poison && sim_chance(10)) {
         return draw_invalidate(qp, wrs);
     }
-    while (count < want && outstanding + count <= qp->ring && wr_draw(qp, &wrs[count], is_poison)) {
+    while (count < want && outstanding + count <= qp->ring &&
+           wr_draw(qp, &wrs[count], is_poison && count + 1 == want)) {
         count++;
-        if (wrs[count - 1].takes_recv || is_poison) {
+        if (wrs[count - 1].takes_recv) {
             break; /* has_recv() counts those that were posted */
         }
     }

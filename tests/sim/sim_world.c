@@ -408,6 +408,18 @@ static void close_node(struct sim_node *node)
     SIM_CHECK(net_if_is_quiet(node->nif), "node %u: the interface is not quiet", node->index);
 }
 
+/* All that was posted has come back, some of it flushed. */
+static void flushed_check(const struct sim_qp *qp)
+{
+    SIM_CHECK(qp->wr_done == qp->wr_count, "%s: %u of %u work requests were flushed or ended",
+              sim_qp_name(qp), qp->wr_done, qp->wr_count);
+    SIM_CHECK(qp->rq->srq != NULL || qp->rq->done == qp->rq->count,
+              "%s: %u of %u receives were flushed or ended", sim_qp_name(qp), qp->rq->done,
+              qp->rq->count);
+    SIM_CHECK(qp->rq->srq == NULL || (qp->events & 1u << RDMA_EVENT_LAST_WQE_REACHED) != 0,
+              "%s: in ERR, but not told that no more receives are taken", sim_qp_name(qp));
+}
+
 /* Both sides are emptied: some by way of ERR, whose flushes are looked at. */
 static void drain(void)
 {
@@ -432,10 +444,9 @@ static void drain(void)
             if (qp->qp != NULL && !qp->is_dying && !qp->has_failed) {
                 sim_silent_ends(qp);
             }
-            SIM_CHECK(!qp->is_flushed || qp->qp == NULL || qp->is_dying ||
-                          qp->wr_done == qp->wr_count,
-                      "%s: %u of %u work requests were flushed or ended", sim_qp_name(qp),
-                      qp->wr_done, qp->wr_count);
+            if (qp->is_flushed && qp->qp != NULL && !qp->is_dying) {
+                flushed_check(qp);
+            }
             for (uint32_t tries = 0; qp->qp != NULL && !sim_qp_destroy(qp); tries++) {
                 SIM_CHECK(tries < 1000, "%s: it does not get destroyed", sim_qp_name(qp));
                 advance(NS_PER_US);

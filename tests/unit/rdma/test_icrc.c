@@ -3,7 +3,7 @@
 #include "rdma/rig.h"
 
 #include <stdio.h>
-#include "rdma/soft_priv.h"
+#include "rdma/soft_packet_priv.h"
 
 #define CAPTURE "tests/data/roce/opcodes.pcap" /* from the top folder, where tests run */
 
