@@ -326,6 +326,25 @@ static void reset_then_connected_anew_is_a_new_connection(void **state)
     expect_no_wc();
 }
 
+/* The peer of the new connection is told of anew. */
+static void reset_then_the_first_packet_is_told_again(void **state)
+{
+    (void)state;
+    struct rdma_qp *qp = rig_qp(&(struct rig_qp_options){.state = RDMA_QP_RTR});
+    for (uint32_t i = 0; i < 3; i++) {
+        peer_send(pkt_rdma(WRITE_ONLY, RQ_PSN, 0, 0, 0, 0));
+        expect_ack(RQ_PSN, 1);
+        expect_event(RDMA_EVENT_COMM_EST);
+        struct rdma_qp_attr attr = rig_qp_attr(NULL);
+        assert_int_equal(rig_qp_to(qp, RDMA_QP_RESET), STATUS_OK);
+        attr.state = RDMA_QP_INIT;
+        assert_int_equal(rdma_qp_modify(qp, &attr, RDMA_QP_STATE | RDMA_QP_ACCESS), STATUS_OK);
+        attr.state = RDMA_QP_RTR;
+        assert_int_equal(rdma_qp_modify(qp, &attr, RTR_MASK), STATUS_OK);
+        rig_turn();
+    }
+}
+
 static void reset_from_error_works(void **state)
 {
     (void)state;
@@ -569,6 +588,7 @@ int main(void)
         RIG_TEST(modify_with_values_at_their_ends_is_taken),
         RIG_TEST(modify_to_rtr_without_a_way_is_not_found),
         RIG_TEST(reset_then_connected_anew_is_a_new_connection),
+        RIG_TEST(reset_then_the_first_packet_is_told_again),
         RIG_TEST(reset_from_error_works),
         RIG_TEST(error_twice_flushes_once),
         RIG_TEST(sqd_with_another_address_sends_there),
