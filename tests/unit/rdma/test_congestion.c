@@ -242,6 +242,23 @@ static void cnp_limit_is_raised_until_it_limits_no_more(void **state)
     assert_true(pump(NS_PER_MS) > 0);
 }
 
+/* After a cut it goes back to the rate before it in five rounds, and not beyond in these. */
+static void cnp_starts_recovery_anew(void **state)
+{
+    (void)state;
+    start();
+    pump(NS_PER_MS);
+    notify(25);
+    pump(4 * NS_PER_MS); /* many rounds */
+    uint32_t before = rate();
+    assert_true(before > 50);
+    notify(1);
+    /* It has been quiet for long: the way is not that congested, the cut is less than half. */
+    assert_in_range(rate(), before * 6 / 10, before * 95 / 100);
+    pump(1200 * NS_PER_US);
+    assert_in_range(rate(), before * 8 / 10, before);
+}
+
 /* READ responses of ours are limited, too, and acknowledgements behind them wait as ever. */
 static void cnp_slows_read_responses_down(void **state)
 {
@@ -319,6 +336,7 @@ int main(void)
         RIG_TEST(cnp_halves_the_rate),
         RIG_TEST(cnp_limit_is_what_is_sent),
         RIG_TEST(cnp_limit_is_raised_until_it_limits_no_more),
+        RIG_TEST(cnp_starts_recovery_anew),
         RIG_TEST(cnp_slows_read_responses_down),
         RIG_TEST(cnp_concerns_its_own_connection),
         RIG_TEST(cnp_in_rtr_is_heeded),

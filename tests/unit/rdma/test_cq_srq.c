@@ -139,6 +139,28 @@ static void cq_overrun_by_one_leaves_the_others(void **state)
     expect_wc_at(cq, 9, RDMA_WC_SUCCESS, __FILE__, __LINE__);
 }
 
+/* The CQ's error is told once, however many queue pairs die of it. */
+static void cq_overrun_is_told_once(void **state)
+{
+    (void)state;
+    struct rdma_cq *cq = rig_cq(1);
+    for (uint32_t round = 0; round < 3; round++) {
+        struct rdma_qp *qp = rig_qp(&(struct rig_qp_options){.send_cq = cq});
+        post_wr(qp, &send_wr(1, RDMA_WR_SEND, 0, 4)->wr);
+        post_wr(qp, &send_wr(2, RDMA_WR_SEND, 0, 4)->wr);
+        peer_drain();
+        struct pkt *ack = pkt_ack(SQ_PSN + 1, ACK_SYNDROME, 2);
+        ack->qpn = qp->num;
+        peer_send(ack);
+        assert_int_equal(qp->state, RDMA_QP_ERR);
+        assert_int_equal(take_events(), round == 0 ? 2 : 1);
+        struct rdma_wc wc;
+        while (rdma_cq_poll(cq, &wc, 1) != 0) {
+        }
+        rig_qp_destroy(qp);
+    }
+}
+
 /* A flush that overruns stops nowhere: the QP can be destroyed. */
 static void cq_overrun_by_a_flush_ends(void **state)
 {
@@ -351,6 +373,7 @@ int main(void)
         RIG_TEST(cq_overrun_by_sends_kills_the_qp),
         RIG_TEST(cq_overrun_by_receives_kills_the_qp),
         RIG_TEST(cq_overrun_by_one_leaves_the_others),
+        RIG_TEST(cq_overrun_is_told_once),
         RIG_TEST(cq_overrun_by_a_flush_ends),
         RIG_TEST(cq_is_purged_when_a_qp_goes),
         RIG_TEST(srq_serves_queue_pairs_in_order),

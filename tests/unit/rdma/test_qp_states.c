@@ -287,12 +287,13 @@ static void reset_then_connected_anew_is_a_new_connection(void **state)
     post(1, RDMA_WR_SEND, 0, 4000);
     post(2, RDMA_WR_RDMA_READ, 0, 4000);
     post(3, RDMA_WR_SEND, 0, 8);
-    post_recv(4, 0, 64);
+    post_recv(4, 0, 4096);
     post_recv(5, 0, 64);
     peer_drain();
     peer_ack(SQ_PSN + 3); /* 1 completes, nobody polls */
     peer_send(pkt(SEND_FIRST, RQ_PSN, 1024));
     peer_send(pkt(SEND_LAST, RQ_PSN + 5, 8)); /* a gap */
+    assert_int_equal(rig.qp->state, RDMA_QP_RTS);
     assert_int_equal(rig_qp_to(rig.qp, RDMA_QP_RESET), STATUS_OK);
     rig_turn();
     peer_drain();
@@ -324,6 +325,25 @@ static void reset_then_connected_anew_is_a_new_connection(void **state)
     rig_advance(10 * RTO_NS);
     expect_silence();
     expect_no_wc();
+}
+
+/* The peer of the new connection is told of anew. */
+static void reset_then_the_first_packet_is_told_again(void **state)
+{
+    (void)state;
+    struct rdma_qp *qp = rig_qp(&(struct rig_qp_options){.state = RDMA_QP_RTR});
+    for (uint32_t i = 0; i < 3; i++) {
+        peer_send(pkt_rdma(WRITE_ONLY, RQ_PSN, 0, 0, 0, 0));
+        expect_ack(RQ_PSN, 1);
+        expect_event(RDMA_EVENT_COMM_EST);
+        struct rdma_qp_attr attr = rig_qp_attr(NULL);
+        assert_int_equal(rig_qp_to(qp, RDMA_QP_RESET), STATUS_OK);
+        attr.state = RDMA_QP_INIT;
+        assert_int_equal(rdma_qp_modify(qp, &attr, RDMA_QP_STATE | RDMA_QP_ACCESS), STATUS_OK);
+        attr.state = RDMA_QP_RTR;
+        assert_int_equal(rdma_qp_modify(qp, &attr, RTR_MASK), STATUS_OK);
+        rig_turn();
+    }
 }
 
 static void reset_from_error_works(void **state)
@@ -514,6 +534,34 @@ static void destroy_in_every_state_leaves_nothing(void **state)
     }
 }
 
+/* An acknowledgement that could not leave and an event that nobody was told of die with it: its
+ * place may be another's at once. */
+static void destroy_with_something_to_say_says_nothing(void **state)
+{
+    (void)state;
+    struct rdma_srq *srq = rig_srq(4, 0);
+    rig_qp(NULL);
+    wire_hold_reap(rig.wire, true);
+    for (uint32_t i = 0; i < 4; i++) { /* no buffer is left */
+        struct rdma_qp *other = rig_qp(&(struct rig_qp_options){.timeout = 255});
+        post_wr(other, &send_wr(i, RDMA_WR_SEND, 0, 64 * 1024)->wr);
+    }
+    struct rdma_qp *qp = rig_qp(&(struct rig_qp_options){.srq = srq});
+    peer_drain();
+    struct pkt *made = pkt_rdma(WRITE_ONLY, RQ_PSN, 0, 0, 0, 0);
+    made->qpn = qp->num;
+    peer_send(made);
+    assert_int_equal(rig_info(qp).msn, 1);
+    assert_int_equal(rig_qp_to(qp, RDMA_QP_ERR), STATUS_OK); /* last WQE reached: not told yet */
+    rig_qp_destroy(qp);
+    qp = rig_qp_create(RDMA_QP_RC, NULL);
+    wire_hold_reap(rig.wire, false);
+    rig_turn();
+    expect_silence();
+    assert_int_equal(rig.event_count, 0);
+    assert_int_equal(rig_info(qp).stats.tx_packets, 0);
+}
+
 static uint32_t visited;
 static void count_visit(struct rdma_qp *qp, void *ctx)
 {
@@ -569,6 +617,7 @@ int main(void)
         RIG_TEST(modify_with_values_at_their_ends_is_taken),
         RIG_TEST(modify_to_rtr_without_a_way_is_not_found),
         RIG_TEST(reset_then_connected_anew_is_a_new_connection),
+        RIG_TEST(reset_then_the_first_packet_is_told_again),
         RIG_TEST(reset_from_error_works),
         RIG_TEST(error_twice_flushes_once),
         RIG_TEST(sqd_with_another_address_sends_there),
@@ -578,6 +627,7 @@ int main(void)
         RIG_TEST(create_after_destroy_has_another_number),
         RIG_TEST(destroy_in_use_says_again),
         RIG_TEST(destroy_in_every_state_leaves_nothing),
+        RIG_TEST(destroy_with_something_to_say_says_nothing),
         RIG_TEST(visit_sees_each_queue_pair),
         RIG_TEST(device_offers_the_largest_path_mtu_that_fits),
         RIG_TEST(device_tells_of_the_link),

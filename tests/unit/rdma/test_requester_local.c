@@ -516,6 +516,12 @@ static void sqd_of_an_idle_queue_is_told_at_once(void **state)
     expect_event(RDMA_EVENT_SQ_DRAINED);
     rig_advance(NS_PER_MS);
     assert_int_equal(rig.event_count, 0);
+    assert_int_equal(rig_qp_to(rig.qp, RDMA_QP_RTS), STATUS_OK);
+    rig_turn();
+    assert_int_equal(rig.event_count, 0);
+    assert_int_equal(rig_qp_to(rig.qp, RDMA_QP_SQD), STATUS_OK);
+    rig_turn();
+    expect_event(RDMA_EVENT_SQ_DRAINED); /* each time */
 }
 
 /* Retries go on in SQD. */

@@ -368,6 +368,38 @@ static void requester_source_port_is_constant(void **state)
     expect_wc(2, RDMA_WC_SUCCESS);
 }
 
+/* 11.2.2.1, A17.3.1: what the address vector says, in requests and answers; the ECN bits are ours.
+ * */
+static void requester_address_vector_is_in_each_packet(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    struct rdma_qp_attr attr = rig_qp_attr(NULL);
+    attr.av.traffic_class = 0x6b;
+    attr.av.hop_limit = 3;
+    attr.av.udp_src_port = 0xc123;
+    assert_int_equal(
+        rdma_qp_modify(rig.qp, &(struct rdma_qp_attr){.state = RDMA_QP_SQD}, RDMA_QP_STATE),
+        STATUS_OK);
+    assert_int_equal(rdma_qp_modify(rig.qp, &attr, RDMA_QP_AV), STATUS_OK);
+    assert_int_equal(rig_qp_to(rig.qp, RDMA_QP_RTS), STATUS_OK);
+    post_recv(1, 0, 8);
+    post(1, RDMA_WR_SEND, 0, 8);
+    peer_send(pkt(SEND_ONLY, RQ_PSN, 8));
+    static struct pkt got;
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(peer_take(&got));
+        assert_int_equal(got.opcode, i == 0 ? SEND_ONLY : ACKNOWLEDGE);
+        assert_int_equal(got.tos, 0x6a);
+        assert_int_equal(got.ttl, 3);
+        assert_int_equal(got.src_port, 0xc123);
+        assert_false(got.is_icrc_wrong);
+    }
+    peer_ack(SQ_PSN);
+    expect_wc(1, RDMA_WC_SUCCESS);
+    take_events();
+}
+
 /* RFC 3168, A17.9: ECN capable when configured. */
 static void requester_packets_are_ecn_capable_when_configured(void **state)
 {
@@ -445,6 +477,7 @@ int main(void)
         RIG_TEST(requester_unsignalled_completes_silently),
         RIG_TEST(requester_signal_all_signals_all),
         RIG_TEST(requester_source_port_is_constant),
+        RIG_TEST(requester_address_vector_is_in_each_packet),
         RIG_TEST(requester_packets_are_ecn_capable_when_configured),
         cmocka_unit_test_setup_teardown(requester_packets_without_ecn_say_so, rig_setup_no_ecn,
                                         rig_teardown),

@@ -302,6 +302,33 @@ static void destroy_says_again_until_the_device_has_read(void **state)
     rig_qp_destroy(qp);
 }
 
+/* A completion waits for its frame when the QP goes, over RESET or for good: nobody looks at it any
+ * more, also when another QP has its place. */
+static void destroy_while_a_completion_waits_leaves_nothing(void **state)
+{
+    (void)state;
+    for (uint32_t round = 0; round < 2; round++) {
+        struct rdma_qp *qp = rig_qp(NULL);
+        wire_hold_reap(rig.wire, true);
+        post(1, RDMA_WR_SEND, 0, 1000);
+        peer_drain();
+        peer_ack(SQ_PSN);
+        expect_no_wc();
+        if (round == 1) {
+            assert_int_equal(rig_qp_to(qp, RDMA_QP_RESET), STATUS_OK);
+            rig_turn();
+        }
+        assert_int_equal(rdma_qp_destroy(qp), STATUS_AGAIN);
+        wire_hold_reap(rig.wire, false);
+        rig_turn();
+        rig_qp_destroy(qp);
+        rig_qp(NULL);
+        rig_advance(NS_PER_MS);
+        expect_no_wc();
+        rig_qp_destroy(rig.qp);
+    }
+}
+
 /* Room at the port runs out and comes back: everything leaves, in order, once. */
 static void requester_without_room_at_the_port_goes_on_later(void **state)
 {
@@ -347,6 +374,7 @@ int main(void)
         RIG_TEST(completion_of_a_copy_does_not_wait),
         RIG_TEST(flush_waits_until_the_device_has_read),
         RIG_TEST(destroy_says_again_until_the_device_has_read),
+        RIG_TEST(destroy_while_a_completion_waits_leaves_nothing),
         RIG_TEST(requester_without_room_at_the_port_goes_on_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

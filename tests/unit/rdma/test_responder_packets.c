@@ -387,6 +387,11 @@ static void responder_impossible_length_is_dropped(void **state)
             expect_silence();
         }
     }
+    for (uint32_t bytes = 5; bytes < 8; bytes++) { /* payload and pad are whole words (9.2.4) */
+        made = pkt(SEND_ONLY, RQ_PSN, bytes);
+        made->pad = 0;
+        expect_dropped(made);
+    }
     made = pkt(ACKNOWLEDGE, SQ_PSN, 4); /* an ACK has no payload */
     expect_dropped(made);
     made = pkt_rdma(READ_REQUEST, RQ_PSN, 4, addr_at(0), rig.mr->rkey, 4); /* nor has this */
