@@ -38,9 +38,8 @@ typedef unsigned long long word64 __attribute__((may_alias));
 #define PREFETCH_READ(p)  __builtin_prefetch((p), 0)
 #define PREFETCH_WRITE(p) __builtin_prefetch((p), 1)
 
-/* Copy or fill a constant number of bytes in place: in a freestanding build memcpy() is a call. */
+/* Copies a constant number of bytes in place: in a freestanding build memcpy() is a call. */
 #define COPY_FIXED(to, from, bytes) ((void)__builtin_memcpy((to), (from), (bytes)))
-#define FILL_FIXED(to, byte, bytes) ((void)__builtin_memset((to), (byte), (bytes)))
 
 /* One step of CRC-32 (IEEE 802.3, reflected) over 8 bytes, 4 or 1, where the core has instructions.
  */

@@ -21,7 +21,7 @@ uint16_t net_sum(const void *data, uint32_t len_bytes)
     /* Less than 2^30 words: no carry out of 64 bits. */
     for (; len_bytes >= 4; len_bytes -= 4, at += 4) {
         uint32_t word;
-        memcpy(&word, at, 4);
+        COPY_FIXED(&word, at, sizeof(word));
         sum += word;
     }
     if (len_bytes > 0) {

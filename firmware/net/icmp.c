@@ -1,5 +1,6 @@
 /*
- * ICMP (RFC 792) and ICMPv6 (RFC 4443): echo. Leaves out: errors, sent or received.
+ * ICMP (RFC 792) and ICMPv6 (RFC 4443): echo. Leaves out: errors, sent or received; echo of more
+ * than NET_BUF_INLINE_BYTES + NET_BIG_BYTES, whatever the MTU.
  */
 #include "net/net_priv.h"
 

@@ -90,10 +90,8 @@ const struct net_if_addr *net_if_addr(const struct net_if *nif, uint32_t index);
  * ours. */
 struct net_rx {
     const uint8_t *l3;      /* IPv4 or IPv6 header, 4-byte aligned */
-    const uint8_t *udp;     /* UDP header, 4-byte aligned */
-    const uint8_t *payload; /* behind it; 4-byte aligned */
+    const uint8_t *payload; /* behind the UDP header; 4-byte aligned */
     uint32_t payload_bytes;
-    uint16_t src_port;
     uint8_t ecn; /* 0..3; 3: congestion experienced (RFC 3168) */
     bool is_ipv6;
 };
@@ -130,7 +128,6 @@ struct net_buf {
     uint32_t
         len_bytes; /* of the frame: net_path_begin() starts it, who adds a segment adds to it */
     uint16_t l3_offset; /* of the IP header in `head` */
-    uint16_t udp_offset;
     bool is_done;
     /* [0] is the head: headers and what is inline. */
     struct mem_seg segs[ETH_TX_SEGS];

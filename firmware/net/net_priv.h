@@ -21,7 +21,6 @@
 #define NET_UDP_PORTS    4
 #define NET_HOP_LIMIT    64
 #define NET_TAG_BYTES    sizeof(struct eth_vlan_tag)
-#define NET_GROUP_HOPS   ND_HOP_LIMIT
 #define NEIGHBOR_NONE    UINT16_MAX
 #define NEIGHBOR_BUCKETS 64
 

@@ -109,14 +109,13 @@ uint8_t *net_path_begin(const struct net_path *path, struct net_buf *buf)
     buf->seg_count = 1;
     buf->len_bytes = headers_bytes;
     buf->l3_offset = (uint16_t)(2 + path->l3_offset);
-    buf->udp_offset = (uint16_t)(2 + headers_bytes - UDP_BYTES);
     return buf->head + 2 + headers_bytes;
 }
 
 void net_path_finish(const struct net_path *path, struct net_buf *buf)
 {
     uint8_t *l3 = ASSUME_ALIGNED(buf->head + buf->l3_offset, 4);
-    struct udp_header *udp = ASSUME_ALIGNED(buf->head + buf->udp_offset, 4);
+    struct udp_header *udp = ASSUME_ALIGNED(buf->head + 2 + path->headers_bytes - UDP_BYTES, 4);
     uint32_t l3_bytes = buf->len_bytes - path->l3_offset;
     uint32_t udp_bytes = buf->len_bytes - path->headers_bytes + (uint32_t)UDP_BYTES;
 

@@ -2,7 +2,6 @@
  * UDP, receive side: RFC 768. A checksum that is there is checked; none is accepted over IPv6 too,
  * as RFC 6935 lets a tunnel do and RoCEv2 does (IBA annex A17.3.1).
  */
-#include "base/shm.h"
 #include "net/net_priv.h"
 
 struct net_addr net_rx_src(const struct net_rx *rx)
@@ -69,10 +68,8 @@ ALWAYS_INLINE void deliver(struct net_if *nif, const uint8_t *l3, const struct u
     }
     struct net_rx rx = {
         .l3 = l3,
-        .udp = (const uint8_t *)udp,
         .payload = (const uint8_t *)(udp + 1),
         .payload_bytes = len_bytes - (uint32_t)sizeof(*udp),
-        .src_port = be16_get(udp->src_port),
         .ecn = ecn,
         .is_ipv6 = is_ipv6,
     };
@@ -102,9 +99,7 @@ void net_udp_rx(struct net_if *nif, const uint8_t *l3, const uint8_t *at, uint32
         NET_COUNT(nif, rx_malformed);
         return;
     }
-    /* Read once: a device may write while we look. */
-    uint32_t len_bytes = shm_load16(&udp->len_bytes);
-    len_bytes = (len_bytes << 8 | len_bytes >> 8) & 0xffff;
+    uint32_t len_bytes = be16_get(udp->len_bytes);
     if (UNLIKELY(len_bytes < sizeof(*udp) || len_bytes > bytes)) {
         NET_COUNT(nif, rx_malformed);
     } else if (LIKELY(be16_get(udp->checksum) == 0)) {

@@ -381,13 +381,6 @@ uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
     return own_bytes(&all) + rdma_cm_soft_memory_bytes(&device, &cm);
 }
 
-static void note_used(struct soft_device *dev)
-{
-    dev->own_pds = dev->pd_pool.count - dev->pd_pool.free_count;
-    dev->own_cqs = dev->cq_pool.count - dev->cq_pool.free_count;
-    dev->own_mrs = dev->region_pool.count - dev->region_pool.free_count;
-}
-
 enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
                            struct rdma_device **out)
 {
@@ -396,7 +389,7 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
     struct carve c = {.memory = memory};
     struct soft_device *dev;
 
-    if (!config_is_valid(config)) {
+    if (!config_is_valid(&all)) {
         return STATUS_INVALID;
     }
     soft_icrc_init();
@@ -430,7 +423,6 @@ enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
         status = rdma_cm_soft_init((uint8_t *)memory + c.used_bytes, &dev->device, &cm);
         dev->has_cm = status == STATUS_OK;
     }
-    note_used(dev);
     return status;
 }
 
@@ -441,18 +433,19 @@ const struct rdma_soft_stats *rdma_soft_stats(const struct rdma_device *device)
     return &((const struct soft_device *)(const void *)device)->stats;
 }
 
-/* But for what the CM keeps. */
-static bool is_full_but(const struct pool *pool, uint32_t own)
+/* But for the one that the CM keeps. */
+static bool is_full_but_cm(const struct pool *pool, bool has_cm)
 {
-    return pool->count - pool->free_count == own;
+    return pool->count - pool->free_count == (has_cm ? 1u : 0u);
 }
 
 bool rdma_soft_is_quiet(const struct rdma_device *device)
 {
     const struct soft_device *dev = (const struct soft_device *)(const void *)device;
 
-    return is_full_but(&dev->pd_pool, dev->own_pds) && is_full_but(&dev->cq_pool, dev->own_cqs) &&
-           is_full_but(&dev->region_pool, dev->own_mrs) && pool_is_full(&dev->qp_pool) &&
+    return is_full_but_cm(&dev->pd_pool, dev->has_cm) &&
+           is_full_but_cm(&dev->cq_pool, dev->has_cm) &&
+           is_full_but_cm(&dev->region_pool, dev->has_cm) && pool_is_full(&dev->qp_pool) &&
            pool_is_full(&dev->key_pool) && pool_is_full(&dev->srq_pool) &&
            pool_is_full(&dev->ah_pool) && dev->qps[0].is_used == dev->has_cm &&
            (!dev->has_cm || rdma_cm_soft_is_quiet(device)) && list_is_empty(&dev->active) &&

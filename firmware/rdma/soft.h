@@ -1,8 +1,9 @@
 /*
  * The provider in software: RoCEv2 (IBA annex A17) reliable connections and QP1 over one IP
- * interface. Requester, responder and completer as tables of states; nothing is copied on the way
- * out (descriptors point at the caller's memory, host memory included), once on the way in, from
- * the packet to its place.
+ * interface. Opcodes and transitions of queue pairs are tables; the responder goes step by step
+ * (SOFT_RESP_LIST) as a chain, which costs less than a table. Nothing is copied on the way out
+ * (descriptors point at the caller's memory, host memory included), once on the way in, from the
+ * packet to its place.
  *
  * Leaves out: UC, atomics, end-to-end credits (the AETH says "no credit count", and a peer's count
  * is not looked at: a receiver that is not ready answers RNR, IBA 9.7.7.2).
@@ -21,7 +22,8 @@
 #define RDMA_SOFT_INLINE_BYTES 64
 /* READs under way of one QP, each way. */
 #define RDMA_SOFT_READS 16
-/* Request packets under way of one QP, at most: what a peer's socket buffer holds for sure. */
+/* Packet numbers under way of one QP, at most: what a peer's socket buffer holds for sure. A READ
+ * counts for its responses: those of as many packets or more go one by one. */
 #define RDMA_SOFT_WINDOW_PACKETS 64
 
 struct rdma_soft_config {
@@ -32,7 +34,7 @@ struct rdma_soft_config {
     uint32_t cq_count;
     uint32_t srq_count;
     uint32_t pd_count;
-    uint32_t mr_count; /* with key_count: at most 65536 */
+    uint32_t mr_count; /* with key_count: at most 65535, the CM's own included */
     uint32_t key_count;
     uint32_t ah_count;
     uint32_t cm_id_count; /* connections and listeners of the CM, time wait included */
@@ -49,19 +51,19 @@ MUST_USE enum status rdma_soft_init(void *memory, const struct rdma_soft_config 
                                     struct rdma_device **out);
 
 /* Since start, of all QPs together, those that are gone too. Any core. */
-#define RDMA_SOFT_STAT_LIST(X)                                          \
-    X(rx_packets, "RoCE packets received")                              \
-    X(rx_icrc, "dropped: ICRC does not match")                          \
-    X(rx_malformed, "dropped: header, length or opcode cannot be")      \
-    X(rx_no_qp, "dropped: no such QP, or not in a state to receive")    \
-    X(rx_wrong_peer, "dropped: another address than the QP's peer")     \
-    X(tx_packets, "RoCE packets sent")                                  \
-    X(tx_stalled, "turns in which the port had no room")                \
-    X(icrc_bytes, "bytes that went through the ICRC, both ways")        \
-    X(placed_bytes, "bytes copied from packets to their place")         \
-    X(copied_bytes, "bytes copied in order to be sent")                 \
-    X(zero_copy_bytes, "bytes sent from where they lay")                \
-    X(key_violations, "accesses refused: key, rights, range or domain") \
+#define RDMA_SOFT_STAT_LIST(X)                                               \
+    X(rx_packets, "RoCE packets received")                                   \
+    X(rx_icrc, "dropped: ICRC does not match")                               \
+    X(rx_malformed, "dropped: header, length or opcode cannot be")           \
+    X(rx_no_qp, "dropped: no such QP, or not in a state to receive")         \
+    X(rx_wrong_peer, "dropped: another address than the QP's peer")          \
+    X(tx_packets, "RoCE packets sent")                                       \
+    X(tx_stalled, "times that the port had no room, or there was no buffer") \
+    X(icrc_bytes, "bytes that went through the ICRC, both ways")             \
+    X(placed_bytes, "bytes copied from packets to their place")              \
+    X(copied_bytes, "bytes copied in order to be sent")                      \
+    X(zero_copy_bytes, "bytes sent from where they lay")                     \
+    X(key_violations, "accesses refused: key, rights, range or domain")      \
     X(events, "asynchronous events")
 
 struct rdma_soft_stats {

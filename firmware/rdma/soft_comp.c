@@ -298,8 +298,7 @@ void soft_complete_packet(struct soft_qp *qp, const struct soft_packet *packet)
     struct soft_requester *req = &qp->req;
     int32_t ahead = roce_psn_diff(packet->psn, req->una_psn);
 
-    if ((qp->qp.state != RDMA_QP_RTS && qp->qp.state != RDMA_QP_SQD) || ahead < 0 ||
-        ahead >= roce_psn_diff(req->max_psn, req->una_psn)) {
+    if (ahead < 0 || ahead >= roce_psn_diff(req->max_psn, req->una_psn)) {
         return; /* old, or about what was never sent (9.7.5.1.3: ghosts) */
     }
     if ((packet->flags & ROCE_OP_ACK) != 0) {

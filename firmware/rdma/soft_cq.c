@@ -3,17 +3,12 @@
  */
 #include "rdma/soft_priv.h"
 
-static uint32_t round_up_to_power(uint32_t count)
-{
-    return count <= 1 ? 1 : 1u << (32 - __builtin_clz(count - 1));
-}
-
 /* --- completion queues ------------------------------------------------------------------------ */
 
 uint64_t soft_cq_memory_bytes(const struct rdma_device *device, uint32_t entry_count)
 {
     (void)device;
-    return (uint64_t)round_up_to_power(entry_count) * sizeof(struct rdma_wc);
+    return (uint64_t)soft_ring_entries(entry_count) * sizeof(struct rdma_wc);
 }
 
 enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr *attr,
@@ -29,7 +24,7 @@ enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr
     }
     *cq = (struct soft_cq){.cq = {.device = device, .ctx = attr->ctx},
                            .wcs = attr->memory,
-                           .mask = round_up_to_power(attr->entry_count) - 1};
+                           .mask = soft_ring_entries(attr->entry_count) - 1};
     cq->event.cq = &cq->cq;
     list_init(&cq->event.link);
     *out = &cq->cq;
@@ -120,7 +115,7 @@ enum status soft_recv_ring_post(struct soft_recv_ring *ring, uint32_t sge_max,
 uint64_t soft_srq_memory_bytes(const struct rdma_device *device, uint32_t wr_count)
 {
     (void)device;
-    return (uint64_t)round_up_to_power(wr_count) * sizeof(struct soft_recv_wqe);
+    return (uint64_t)soft_ring_entries(wr_count) * sizeof(struct soft_recv_wqe);
 }
 
 enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **out)
@@ -137,7 +132,7 @@ enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **
     }
     *srq = (struct soft_srq){
         .srq = {.pd = attr->pd, .ctx = attr->ctx},
-        .ring = {.wqes = attr->memory, .mask = round_up_to_power(attr->wr_count) - 1},
+        .ring = {.wqes = attr->memory, .mask = soft_ring_entries(attr->wr_count) - 1},
         .limit = attr->limit};
     srq->event.srq = &srq->srq;
     list_init(&srq->event.link);

@@ -34,7 +34,6 @@ static const struct transition transitions[] = {
      RDMA_QP_ACCESS | RDMA_QP_MIN_RNR_TIMER | RDMA_QP_TIMEOUT | RDMA_QP_RETRY_CNT |
          RDMA_QP_RNR_RETRY | RDMA_QP_AV,
      0, RDMA_QP_QKEY},
-    {RDMA_QP_SQE, RDMA_QP_RTS, 0, 0, 0, RDMA_QP_QKEY},
 };
 
 /* --- checks ----------------------------------------------------------------------------------- */

@@ -31,7 +31,6 @@ struct soft_qp;
 
 #define SOFT_QP1          1u
 #define SOFT_QPN_MASK     0xffffffu
-#define SOFT_NO_INDEX     UINT32_MAX
 #define SOFT_GRH_BYTES    40u /* in front of what a UD QP receives */
 #define SOFT_PACKETS_TURN 16u /* of one QP before the next has its turn */
 #define SOFT_ACK_EVERY    (RDMA_SOFT_WINDOW_PACKETS / 4) /* request packets between two AckReq */
@@ -271,7 +270,6 @@ struct soft_responder {
     bool is_in_message;
     bool has_wqe;
     uint16_t message_flags; /* ROCE_OP_SEND or _WRITE of the message under way */
-    uint16_t opcode_flags;  /* of the packet at hand */
     bool is_closing;        /* dies of closing_event when READs are answered and the NAK has left */
     uint8_t closing_event;
     uint8_t nak_due;      /* syndrome to be sent with ack_due; 0: a plain ACK */
@@ -319,7 +317,6 @@ struct soft_qp {
     uint64_t tx_seq; /* last frame that points at memory of one of its work requests */
     uint64_t cnp_ns; /* when the last CNP was sent */
     uint32_t index;
-    uint32_t send_count;
     bool is_used;
     bool is_dying; /* destroyed, but for frames under way */
     bool signal_all;
@@ -369,9 +366,6 @@ struct soft_device {
     struct pool pd_pool;
     struct pool ah_pool;
     bool has_cm;
-    uint32_t own_pds; /* of the CM */
-    uint32_t own_cqs;
-    uint32_t own_mrs;
     struct rdma_soft_stats stats;
 };
 
@@ -436,6 +430,18 @@ ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
     }
 }
 
+/* Packets of a message, or of the answer to a READ. */
+ALWAYS_INLINE uint32_t soft_packet_count(const struct soft_qp *qp, uint32_t len_bytes)
+{
+    return len_bytes == 0 ? 1 : (len_bytes - 1) / qp->mtu_bytes + 1;
+}
+
+/* Entries of a ring for `count`. */
+ALWAYS_INLINE uint32_t soft_ring_entries(uint32_t count)
+{
+    return count <= 1 ? 1 : 1u << (32 - __builtin_clz(count - 1));
+}
+
 /* --- what the parts call of each other -------------------------------------------------------- */
 
 /* soft.c */
@@ -444,7 +450,6 @@ void soft_qp_activate(struct soft_qp *qp); /* it has something to send */
 void soft_event_raise(struct soft_device *dev, struct soft_event *event, uint32_t type);
 
 /* soft_mem.c */
-void soft_mem_init(struct soft_device *dev);
 enum status soft_pd_alloc(struct rdma_device *device, uint16_t fn, struct rdma_pd **out);
 enum status soft_pd_free(struct rdma_pd *pd);
 /* Somebody uses the domain, or no more. */
@@ -529,6 +534,8 @@ void soft_complete(struct soft_qp *qp);
 /* soft_resp.c: the responder */
 void soft_respond_packet(struct soft_qp *qp, const struct soft_packet *packet);
 void soft_respond_acks(struct soft_device *dev); /* the batch is over: acknowledge */
+/* No READ waits to be answered any more: an acknowledgement that waited for that is due. */
+void soft_respond_reads_done(struct soft_qp *qp);
 /* Memory that a READ names is out of reach now: the peer hears it at this response. */
 void soft_respond_refuse_read(struct soft_qp *qp, uint32_t psn);
 /* Flushes receives. */

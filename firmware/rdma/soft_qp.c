@@ -7,19 +7,15 @@
 
 #define NUMBER_TRIES 64 /* of many thousands; one that is taken is rare */
 
-static uint32_t ring_entries(uint32_t count)
-{
-    return count <= 1 ? 1 : 1u << (32 - __builtin_clz(count - 1));
-}
-
 uint64_t soft_qp_memory_bytes(const struct rdma_device *device,
                               const struct rdma_qp_init_attr *attr)
 {
-    uint64_t bytes = (uint64_t)ring_entries(attr->send_wr_count) * sizeof(struct soft_send_wqe);
+    uint64_t bytes =
+        (uint64_t)soft_ring_entries(attr->send_wr_count) * sizeof(struct soft_send_wqe);
 
     (void)device;
     if (attr->srq == NULL) {
-        bytes += (uint64_t)ring_entries(attr->recv_wr_count) * sizeof(struct soft_recv_wqe);
+        bytes += (uint64_t)soft_ring_entries(attr->recv_wr_count) * sizeof(struct soft_recv_wqe);
     }
     return bytes;
 }
@@ -99,7 +95,7 @@ enum status soft_qp_create(const struct rdma_qp_init_attr *attr, struct rdma_qp 
         pool_put(&dev->qp_pool, qp);
         return STATUS_NO_SPACE;
     }
-    uint32_t send_entries = ring_entries(attr->send_wr_count);
+    uint32_t send_entries = soft_ring_entries(attr->send_wr_count);
     memset(qp, 0, sizeof(*qp));
     qp->qp = (struct rdma_qp){.pd = attr->pd,
                               .send_cq = attr->send_cq,
@@ -120,7 +116,7 @@ enum status soft_qp_create(const struct rdma_qp_init_attr *attr, struct rdma_qp 
     qp->req.mask = send_entries - 1;
     if (attr->srq == NULL) {
         qp->rq.wqes = (struct soft_recv_wqe *)(void *)(qp->req.wqes + send_entries);
-        qp->rq.mask = ring_entries(attr->recv_wr_count) - 1;
+        qp->rq.mask = soft_ring_entries(attr->recv_wr_count) - 1;
     }
     list_init(&qp->active_link);
     list_init(&qp->ack_link);

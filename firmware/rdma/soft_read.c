@@ -11,11 +11,6 @@ static struct soft_read *read_at(struct soft_qp *qp, uint32_t index)
     return &qp->resp.reads[index % RDMA_SOFT_READS];
 }
 
-static uint32_t response_count(const struct soft_qp *qp, uint32_t len_bytes)
-{
-    return len_bytes == 0 ? 1 : (len_bytes - 1) / qp->mtu_bytes + 1;
-}
-
 bool soft_read_has_room(struct soft_qp *qp)
 {
     const struct soft_responder *resp = &qp->resp;
@@ -30,7 +25,7 @@ bool soft_read_has_room(struct soft_qp *qp)
 enum soft_resp soft_read_note(struct soft_qp *qp, const struct soft_packet *packet)
 {
     struct soft_responder *resp = &qp->resp;
-    uint32_t count = response_count(qp, resp->write_bytes);
+    uint32_t count = soft_packet_count(qp, resp->write_bytes);
     uint32_t last_psn = roce_psn_add(packet->psn, count - 1);
 
     if (resp->read_head - resp->read_next == RDMA_SOFT_READS) {
@@ -85,7 +80,7 @@ enum soft_resp soft_read_repeat(struct soft_qp *qp, const struct soft_packet *pa
         if (is_part_of(qp, read, packet)) {
             uint32_t len_bytes = be32_get(packet->reth->len_bytes);
             read->begin_psn = packet->psn;
-            read->end_psn = roce_psn_add(packet->psn, response_count(qp, len_bytes) - 1);
+            read->end_psn = roce_psn_add(packet->psn, soft_packet_count(qp, len_bytes) - 1);
             read->end_bytes = offset_of(qp, read, packet->psn) + len_bytes;
             read->send_psn = packet->psn;
             read->is_repeat = true;
@@ -149,17 +144,11 @@ static bool send_response(struct soft_qp *qp, struct soft_read *read)
     return true;
 }
 
-uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget)
+static uint32_t respond(struct soft_qp *qp, uint32_t budget)
 {
     struct soft_responder *resp = &qp->resp;
     uint32_t count = 0;
 
-    if (qp->path.state != NET_PATH_READY) {
-        if (qp->path.state != NET_PATH_RESOLVING) {
-            resp->read_next = resp->read_head; /* nowhere to send it: the peer asks again */
-        }
-        return 0;
-    }
     while (soft_read_waits(qp)) {
         struct soft_read *read = read_at(qp, resp->read_next);
         if (!read->is_valid || roce_psn_diff(read->send_psn, read->end_psn) > 0) {
@@ -171,6 +160,24 @@ uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget)
             break;
         }
         count++;
+    }
+    return count;
+}
+
+uint32_t soft_read_respond(struct soft_qp *qp, uint32_t budget)
+{
+    uint32_t count = 0;
+
+    if (!soft_read_waits(qp)) {
+        return 0;
+    }
+    if (LIKELY(qp->path.state == NET_PATH_READY)) {
+        count = respond(qp, budget);
+    } else if (qp->path.state != NET_PATH_RESOLVING) {
+        qp->resp.read_next = qp->resp.read_head; /* nowhere to send it: the peer asks again */
+    }
+    if (!soft_read_waits(qp)) {
+        soft_respond_reads_done(qp);
     }
     return count;
 }

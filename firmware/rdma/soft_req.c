@@ -64,14 +64,12 @@ static bool begin_local(struct soft_qp *qp, struct soft_send_wqe *wqe)
     return true;
 }
 
+/* A READ when none is allowed fails at once: there is nothing that it could wait for. */
 static bool begin_read(struct soft_qp *qp, struct soft_send_wqe *wqe)
 {
     if (qp->attr.max_rd_atomic == 0) {
         fail_locally(qp, wqe, RDMA_WC_LOC_QP_OP_ERR);
         return false;
-    }
-    if (qp->req.reads_out >= qp->attr.max_rd_atomic) {
-        return false; /* the end of one goes on */
     }
     qp->req.reads_out++;
     return true;
@@ -86,10 +84,18 @@ static bool is_fenced(const struct soft_qp *qp, const struct soft_send_wqe *wqe)
     return wqe->opcode == RDMA_WR_LOCAL_INV ? qp->req.una != qp->req.next : qp->req.reads_out > 0;
 }
 
+/* A work request that has not begun must wait: for the state, a fence, or the end of a READ. */
+static bool is_held(const struct soft_qp *qp, const struct soft_send_wqe *wqe)
+{
+    return qp->qp.state != RDMA_QP_RTS || is_fenced(qp, wqe) ||
+           (wqe->opcode == RDMA_WR_RDMA_READ && qp->attr.max_rd_atomic != 0 &&
+            qp->req.reads_out >= qp->attr.max_rd_atomic);
+}
+
 /* Gives the work request its packet numbers. False: it must wait, or it failed. */
 static bool begin(struct soft_qp *qp, struct soft_send_wqe *wqe)
 {
-    if (qp->qp.state != RDMA_QP_RTS || is_fenced(qp, wqe)) {
+    if (is_held(qp, wqe)) {
         return false;
     }
     if (wqe->is_local) {
@@ -102,7 +108,7 @@ static bool begin(struct soft_qp *qp, struct soft_send_wqe *wqe)
     if (wqe->opcode == RDMA_WR_RDMA_READ && !begin_read(qp, wqe)) {
         return false;
     }
-    uint32_t packets = wqe->len_bytes == 0 ? 1 : (wqe->len_bytes - 1) / qp->mtu_bytes + 1;
+    uint32_t packets = soft_packet_count(qp, wqe->len_bytes);
     wqe->first_psn = qp->req.next_psn;
     wqe->last_psn = roce_psn_add(wqe->first_psn, packets - 1);
     qp->req.next_psn = roce_psn_add(wqe->first_psn, packets);
@@ -256,13 +262,18 @@ static bool window_is_open(struct soft_qp *qp)
     return !full;
 }
 
-static bool may_send(struct soft_qp *qp)
+/* Something is posted, and nothing of its own holds the queue back. */
+static bool has_turn(const struct soft_qp *qp)
 {
-    struct soft_requester *req = &qp->req;
+    const struct soft_requester *req = &qp->req;
 
     return req->next != req->head && !req->is_paused && !req->has_local_error &&
-           (qp->qp.state == RDMA_QP_RTS || qp->qp.state == RDMA_QP_SQD) && path_is_ready(qp) &&
-           window_is_open(qp) && soft_rate_allows(qp);
+           (qp->qp.state == RDMA_QP_RTS || qp->qp.state == RDMA_QP_SQD);
+}
+
+static bool may_send(struct soft_qp *qp)
+{
+    return has_turn(qp) && path_is_ready(qp) && window_is_open(qp) && soft_rate_allows(qp);
 }
 
 /* In SQD, when all that had begun is acknowledged (IBA 10.3.1, SQ drained). */
@@ -307,22 +318,17 @@ uint32_t soft_request(struct soft_qp *qp, uint32_t budget)
     return count;
 }
 
+/* What may_send() and begin() would say, without their effects. */
 bool soft_request_waits(const struct soft_qp *qp)
 {
     const struct soft_requester *req = &qp->req;
 
-    if (req->next == req->head || req->is_paused || req->has_local_error ||
-        qp->path.state != NET_PATH_READY || req->window_is_full ||
-        (qp->qp.state != RDMA_QP_RTS && qp->qp.state != RDMA_QP_SQD)) {
+    if (!has_turn(qp) || qp->path.state != NET_PATH_READY || req->window_is_full ||
+        qp->rate_waits) {
         return false;
     }
     const struct soft_send_wqe *wqe = &req->wqes[req->next & req->mask];
-    if (wqe->is_begun) {
-        return !qp->rate_waits;
-    }
-    bool held = qp->qp.state != RDMA_QP_RTS || is_fenced(qp, wqe) ||
-                (wqe->opcode == RDMA_WR_RDMA_READ && req->reads_out >= qp->attr.max_rd_atomic);
-    return !held && !qp->rate_waits;
+    return wqe->is_begun || !is_held(qp, wqe);
 }
 
 /* --- when it goes wrong ----------------------------------------------------------------------- */

@@ -17,6 +17,13 @@ static void owe_ack(struct soft_qp *qp)
     }
 }
 
+void soft_respond_reads_done(struct soft_qp *qp)
+{
+    if (qp->resp.ack_due) {
+        owe_ack(qp);
+    }
+}
+
 /* One NAK until the expected packet comes: the rest of what is under way is dropped in silence
  * (9.7.5.2.8). */
 static enum soft_resp refuse(struct soft_qp *qp, uint8_t syndrome)
@@ -94,6 +101,7 @@ void soft_respond_acks(struct soft_device *dev)
     {
         struct soft_qp *qp = LIST_ENTRY(node, struct soft_qp, ack_link);
         if (soft_read_waits(qp)) {
+            list_remove(&qp->ack_link); /* soft_respond_reads_done() puts it back */
             continue;
         }
         if (qp->resp.ack_due && !send_ack(qp)) {
@@ -370,7 +378,9 @@ static enum soft_resp step_key(struct soft_qp *qp, const struct soft_packet *pac
                              .access =
                                  is_read ? RDMA_ACCESS_REMOTE_READ : RDMA_ACCESS_REMOTE_WRITE};
 
-    if ((packet->flags & ROCE_OP_SEND) != 0 || resp->write_bytes == 0) {
+    /* Where one packet is all of a WRITE, its placement checks the same range. */
+    bool is_whole_write = !is_read && (packet->flags & ROCE_OP_LAST) != 0;
+    if ((packet->flags & ROCE_OP_SEND) != 0 || resp->write_bytes == 0 || is_whole_write) {
         return SOFT_RESP_EXECUTE;
     }
     if ((packet->flags & ROCE_OP_FIRST) != 0 &&

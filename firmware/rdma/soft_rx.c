@@ -5,6 +5,7 @@
 #include "rdma/soft_packet_priv.h"
 
 #include "hal/clock.h"
+#include "spec/ip.h"
 
 /* A QP sends one notification in this time (A17.9.3; the usual parameter of DCQCN). */
 #define CNP_INTERVAL_NS (50 * NS_PER_US)
@@ -40,11 +41,12 @@ static bool is_from_peer(const struct soft_qp *qp, const struct net_rx *rx)
         return false;
     }
     if (rx->is_ipv6) {
-        return memcmp(rx->l3 + 8, dst, 16) == 0;
+        return memcmp(rx->l3 + offsetof(struct ipv6_header, src), dst, 16) == 0;
     }
     uint32_t theirs;
     uint32_t known;
-    COPY_FIXED(&theirs, ASSUME_ALIGNED(rx->l3 + 12, 4), sizeof(theirs));
+    COPY_FIXED(&theirs, ASSUME_ALIGNED(rx->l3 + offsetof(struct ipv4_header, src), 4),
+               sizeof(theirs));
     COPY_FIXED(&known, dst + 12, sizeof(known));
     return theirs == known;
 }
@@ -137,7 +139,7 @@ static void deliver(struct soft_qp *qp, const struct soft_packet *packet)
         look_for_path(qp);
     }
 
-    if (UNLIKELY(packet->rx->ecn == 3) && (flags & ROCE_OP_PAYLOAD) != 0 &&
+    if (UNLIKELY(packet->rx->ecn == IP_ECN_CE) && (flags & ROCE_OP_PAYLOAD) != 0 &&
         qp->qp.type == RDMA_QP_RC) {
         notify(qp);
     }
@@ -174,12 +176,13 @@ void soft_rx(void *ctx, const struct net_rx *rx)
         counter_add(&dev->stats.rx_no_qp, 1);
         return;
     }
-    if (!icrc_is_right(dev, &packet)) {
-        counter_add(&dev->stats.rx_icrc, 1);
-        return;
-    }
+    /* The address costs one comparison, the checksum a look at each byte. */
     if (qp->qp.type == RDMA_QP_RC && !is_from_peer(qp, rx)) {
         counter_add(&dev->stats.rx_wrong_peer, 1);
+        return;
+    }
+    if (!icrc_is_right(dev, &packet)) {
+        counter_add(&dev->stats.rx_icrc, 1);
         return;
     }
     deliver(qp, &packet);

@@ -155,6 +155,7 @@ static enum soft_tx_result payload_any(struct soft_tx *tx, const struct rdma_sge
     if (pointed != 0 && len_bytes > SOFT_COPY_BYTES) {
         to = net_big_get(dev->nif, tx->buf);
         if (to == NULL) {
+            counter_add(&dev->stats.tx_stalled, 1);
             net_buf_put(dev->nif, tx->buf);
             return SOFT_TX_FULL;
         }

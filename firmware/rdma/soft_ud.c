@@ -5,6 +5,8 @@
  */
 #include "rdma/soft_packet_priv.h"
 
+#include "spec/ip.h"
+
 #define QKEY_CONTROLLED 0x80000000u /* the QP's own is meant (10.2.5) */
 #define PORT_HASH_MASK  0x3fffu
 
@@ -26,7 +28,8 @@ enum status soft_path_config(struct soft_device *dev, const struct rdma_av *av, 
         .src_port =
             av->udp_src_port != 0 ? av->udp_src_port : (uint16_t)(ROCE_UDP_SRC_PORT_BASE | hash),
         .dst_port = ROCE_UDP_PORT,
-        .traffic_class = (uint8_t)((av->traffic_class & 0xfc) | (dev->ecn ? 2 : 0)),
+        .traffic_class =
+            (uint8_t)((av->traffic_class & ~IP_ECN_MASK) | (dev->ecn ? IP_ECN_ECT0 : 0)),
         .hop_limit = av->hop_limit,
     };
     return STATUS_OK;

@@ -116,8 +116,7 @@ ASSERT_SIZE(struct roce_imm, 4);
 #define ROCE_UD_SEND_ONLY_IMM    0x65
 #define ROCE_CNP                 0x81
 
-/* What an opcode means; ROCE_OP_KNOWN is set for those above. */
-#define ROCE_OP_KNOWN   (1u << 0)
+/* What an opcode means: not 0 for those above. */
 #define ROCE_OP_REQUEST (1u << 1) /* to a responder; else to a requester */
 #define ROCE_OP_SEND    (1u << 2)
 #define ROCE_OP_WRITE   (1u << 3)

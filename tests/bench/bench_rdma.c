@@ -59,7 +59,6 @@ static struct {
     void (*print)(const char *line);
     uint64_t overhead; /* of counting once */
     uint64_t excluded; /* by ports, since the last look */
-    uint32_t poller_count;
 } r;
 
 static void *take(uint64_t bytes, uint64_t alignment)
@@ -436,11 +435,6 @@ void bench_rdma_report(void *memory, void (*print)(const char *line))
     uint64_t ring_bytes = rdma_qp_memory_bytes(&one);
     for (uint32_t i = 0; i < NODES; i++) {
         rings[i] = take(ring_bytes, 64);
-    }
-    for (uint32_t i = 0; i < SETUP_TURNS && net_if_port(r.nodes[0].nif)->stats.rx_count == 0 &&
-                         r.nodes[0].port.head < 6;
-         i++) {
-        sched_turn(); /* announcements are over */
     }
     snprintf(line, sizeof(line), "rdma memory: queue pair %u, ring for %u + %u work requests %llu",
              (unsigned)rdma_soft_qp_bytes(), DEPTH_MAX, DEPTH_MAX, (unsigned long long)ring_bytes);

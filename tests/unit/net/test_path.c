@@ -115,7 +115,7 @@ static void send(struct told_path *told, uint32_t len, struct frame *frame)
     }
     buf->segs[0].len_bytes += len;
     buf->len_bytes += len;
-    assert_ptr_equal(buf->head + buf->udp_offset + 8, payload);
+    assert_ptr_equal(buf->head + 2 + told->path.headers_bytes, payload);
     net_path_finish(&told->path, buf);
     net_send(rig.nif, buf);
     rig_turn();

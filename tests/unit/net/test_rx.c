@@ -20,7 +20,6 @@ static void take(void *ctx, const struct net_rx *rx)
     got.dst = net_rx_dst(rx);
     assert_true(rx->payload_bytes <= sizeof(got.payload));
     assert_int_equal((uintptr_t)rx->l3 % 4, 0);
-    assert_int_equal((uintptr_t)rx->udp % 4, 0);
     assert_int_equal((uintptr_t)rx->payload % 4, 0);
     memcpy(got.payload, rx->payload, rx->payload_bytes);
 }
@@ -80,7 +79,6 @@ static void udp_datagram_ipv4_comes_up_with_its_addresses(void **state)
     assert_true(comes_up(&frame));
     assert_false(got.rx.is_ipv6);
     assert_int_equal(got.rx.payload_bytes, 100);
-    assert_int_equal(got.rx.src_port, 50000);
     assert_int_equal(got.rx.ecn, 1);
     assert_true(net_addr_equal(&got.src, &rig.peer4));
     assert_true(net_addr_equal(&got.dst, &rig.addr4));

@@ -207,6 +207,7 @@ static void core_without_a_way_to_the_peer_may_sleep(void **state)
     assert_true(may_sleep_ns() != 0);
     peer_send(pkt_rdma(READ_REQUEST, RQ_PSN, 0, addr_at(0), rig.mr->rkey, 8));
     peer_send(pkt(SEND_ONLY, RQ_PSN + 1, 8));
+    assert_true(may_sleep_ns() != 0); /* the acknowledgement waits behind the READ */
     rig_advance(5 * NS_PER_S);
     assert_true(may_sleep_ns() != 0);
     assert_true(rdma_soft_qp_bytes() > 0);
