@@ -71,8 +71,10 @@
 #define LIMIT_PERF_CONNS    16
 #define LIMIT_PERF_SESSIONS 4
 
-/* Pollers of one reactor. */
-#define LIMIT_POLLERS_PER_CORE 16
+/* Pollers of one reactor: all that there can be, for one core may have to do everything. One of
+ * each function; two of the local drives, the console; of each Ethernet port net, RDMA, CM, rping's
+ * client and, where the configuration wants them, the servers of rping and perftest. */
+#define LIMIT_POLLERS_PER_CORE (LIMIT_FUNCTIONS + 3 + 6 * LIMIT_ETH_PORTS)
 
 /* Trace records kept per core, 32 bytes each; a power of two. */
 #define LIMIT_TRACE_RECORDS 1024

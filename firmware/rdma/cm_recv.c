@@ -168,13 +168,14 @@ static bool receive_known(struct cm *cm, const struct arrival *in)
 static void receive_req(struct cm *cm, const struct arrival *in)
 {
     struct cm_request request;
-
-    if (receive_known(cm, in)) {
-        return;
-    }
-    uint16_t reason = cm_mad_read_req(cm, in->mad, in->src, in->dst, &request);
     struct cm_conn *listener = NULL;
+    uint16_t reason = cm_mad_read_req(cm, in->mad, in->src, in->dst, &request);
+
+    /* Only what can be a request shows an older connection to be dead. */
     if (reason == 0) {
+        if (receive_known(cm, in)) {
+            return;
+        }
         listener = cm_listener_find(cm, in->dst, request.port);
         if (listener == NULL) {
             reason = RDMA_CM_REJ_INVALID_SERVICE_ID;

@@ -145,6 +145,39 @@ static void messages_of_others_do_not_touch_a_connection(void **state)
     rdma_cm_destroy(id);
 }
 
+/* 12.9.8.3.1: a request with the QPN of a connection shows that one to be dead, but only when it can
+ * be a request: its sender's address in it, a service and an MTU that we have. */
+static void bad_request_with_the_qpn_of_a_connection_is_only_rejected(void **state)
+{
+    (void)state;
+    struct rdma_cm_id *listener;
+    struct rdma_cm_id *id = rig_passive(&rig, &listener);
+    struct cm_mad reqs[4];
+    static const uint16_t reasons[] = {RDMA_CM_REJ_INVALID_SERVICE_ID, RDMA_CM_REJ_UNSUPPORTED,
+                                       RDMA_CM_REJ_INVALID_MTU, RDMA_CM_REJ_UNSUPPORTED};
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(reqs); i++) {
+        reqs[i] = rig_req(&rig);
+        reqs[i].header.tid = be64_make(RIG_PEER_TID + 1 + i);
+        reqs[i].req.local_comm_id = be32_make(RIG_PEER_ID + 1 + i);
+    }
+    reqs[0].req.service_id = be64_make(0x1234);
+    reqs[1].req.primary_local_gid[15] ^= 1;
+    reqs[2].req.mtu = 7 << 4;
+    reqs[3].req.local_comm_id = be32_make(RIG_PEER_ID); /* found by this, not by the QPN */
+    reqs[3].req.private_data[0] = 1;                    /* a version of the IP header unknown */
+    for (uint32_t i = 0; i < ARRAY_SIZE(reqs); i++) {
+        rig_from_peer(&rig, &reqs[i]);
+        const struct cm_mad *rej = rig_expect_sent(&rig, CM_ATTR_REJ);
+        assert_int_equal(be16_get(rej->rej.reason), reasons[i]);
+        rig_expect_no_event(&rig);
+        assert_int_equal(id->state, RDMA_CM_ESTABLISHED);
+    }
+    assert_int_equal(RIG_STAT(&rig, rx_stale), 0);
+    rdma_cm_destroy(id);
+    rdma_cm_destroy(listener);
+}
+
 /* Messages that mean nothing in a state are counted and change nothing. */
 static void messages_out_of_order_change_nothing(void **state)
 {
@@ -335,6 +368,7 @@ int main(void)
         TEST(datagrams_from_elsewhere_are_dropped),
         TEST(ipv4_after_ipv6_in_the_same_buffer_is_ipv4),
         TEST(messages_of_others_do_not_touch_a_connection),
+        TEST(bad_request_with_the_qpn_of_a_connection_is_only_rejected),
         TEST(messages_out_of_order_change_nothing),
         TEST(strangers_that_cannot_be_found_hold_few_buffers),
         TEST(sends_wait_for_buffers),
