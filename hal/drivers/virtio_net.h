@@ -16,8 +16,8 @@
  * those frames stays its own.
  *
  * Interrupts: MSI-X vector 0 for changes of configuration, vector 1 for received frames. Both are
- * core 0's, which wakes the owner: the core that armed last. A device or board without them: eth_arm() always says true, so that the owner
- * goes on polling.
+ * core 0's, which wakes the owner: the core that armed last. A device or board without them:
+ * eth_arm() always says true, so that the owner goes on polling.
  */
 #ifndef DRIVERS_VIRTIO_NET_H
 #define DRIVERS_VIRTIO_NET_H
