@@ -154,14 +154,16 @@ $(B)/host/ibv_check: $(call objects,native-ibv,$(wildcard tests/native/ibv_*.c) 
 
 # --- pcielink and other host programs -----------------------------------------------------------
 
-PCIELINK_SRCS := $(wildcard boards/qemu-virt/pcielink/*.c) $(wildcard hal/native/vfu/*.c)
+CTL_SRCS      := $(wildcard boards/qemu-virt/ctl/*.c) $(wildcard hal/native/vfu/*.c)
+PCIELINK_SRCS := $(wildcard boards/qemu-virt/pcielink/*.c) $(CTL_SRCS)
+FABRIC_SRCS   := $(wildcard boards/qemu-virt/fabric/*.c) $(CTL_SRCS)
 
 $(B)/host/pcielink: $(call objects,host,$(PCIELINK_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
 # The rack's Ethernet switch.
-$(B)/host/fabric: $(call objects,host,$(wildcard boards/qemu-virt/fabric/*.c))
+$(B)/host/fabric: $(call objects,host,$(FABRIC_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
@@ -182,7 +184,7 @@ $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/ben
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
-                 $(wildcard boards/qemu-virt/pcielink/*.c boards/qemu-virt/fabric/*.c)
+                 $(wildcard $(addprefix boards/qemu-virt/,ctl/*.c pcielink/*.c fabric/*.c))
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What unit tests, fuzzers and simulations share.
 UNIT_LIB_SRCS += tests/sim/wire.c
@@ -249,7 +251,7 @@ $(B)/sim/sim_rdma: $(call objects,sim,$(SIM_SRCS)) $(B)/sim/libsnic.a
 	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
 
 .PHONY: sim
-sim: ## Simulate the RoCEv2 devices: make sim SEEDS=1..10000
+sim: deps ## Simulate the RoCEv2 devices: make sim SEEDS=1..10000
 	@$(MAKE) -j2 $(B)/sim/sim_rdma
 	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
 

@@ -256,7 +256,7 @@ static void make_addr(const char *path, uint8_t addr[ETH_ADDR_BYTES])
     }
 }
 
-/* Port i belongs to core i % core_count. False, with what is wrong. */
+/* False, with what is wrong. */
 static bool open_fabric(const struct options *options, struct board *board)
 {
     static const char *const names[] = {"eth0", "eth1", "eth2", "eth3"};
@@ -267,7 +267,6 @@ static bool open_fabric(const struct options *options, struct board *board)
             .name = names[i],
             .path = options->sockets[i],
             .mtu_bytes = FABRIC_MTU_BYTES,
-            .core = i % board->core_count,
         };
         make_addr(options->sockets[i], params.addr);
         int error = eth_dgram_open(&ports[i], &params);

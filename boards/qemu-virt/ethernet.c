@@ -38,7 +38,7 @@ static enum status port_init(struct board *board, uint32_t index,
     if (memory == NULL) {
         return STATUS_NO_SPACE;
     }
-    return virtio_net_start(net, memory, index % board->core_count);
+    return virtio_net_start(net, memory);
 }
 
 void qemu_virt_ethernet_init(struct board *board)

@@ -7,8 +7,8 @@
 #include "hal/board.h"
 
 /* Adds each virtio network device to board->eths, up to LIMIT_ETH_PORTS; without one there are
- * none. Port i belongs to core i % core_count. Takes the rings and buffers from the end of the
- * pool. Core 0, at start, when PCIe devices are enumerated and interrupts work. */
+ * none. Takes the rings and buffers from the end of the pool. Core 0, at start, when PCIe devices
+ * are enumerated and interrupts work. */
 void qemu_virt_ethernet_init(struct board *board);
 
 #endif

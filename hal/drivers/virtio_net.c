@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/counter.h"
 #include "base/log.h"
+#include "hal/cpu.h"
 
 static struct virtio_net *net_of(struct eth_port *port)
 {
@@ -343,6 +344,10 @@ static bool net_arm(struct eth_port *port, bool armed)
             virtio_net_set_needs_look(net, true); /* nobody else says so */
         }
         return armed;
+    }
+    if (armed) {
+        /* VIRTIO-OWNER: who is to be woken, the full barrier of virtq_arm(), then the looks. */
+        atomic_store_explicit(&net->core, cpu_self(), memory_order_relaxed);
     }
     return virtq_arm(&net->rx, armed) || (armed && virtio_net_needs_look(net));
 }

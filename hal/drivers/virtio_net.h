@@ -15,9 +15,9 @@
  * once a second, the port starts again. If the device does not let itself be reset, the memory of
  * those frames stays its own.
  *
- * Interrupts: MSI-X vector 0 for changes of configuration, vector 1 for received frames; both wake
- * the owner core. A device or board without them: eth_arm() always says true, so that the owner
- * goes on polling.
+ * Interrupts: MSI-X vector 0 for changes of configuration, vector 1 for received frames. Both are
+ * core 0's, which wakes the owner: the core that armed last. A device or board without them:
+ * eth_arm() always says true, so that the owner goes on polling.
  */
 #ifndef DRIVERS_VIRTIO_NET_H
 #define DRIVERS_VIRTIO_NET_H
@@ -81,7 +81,7 @@ struct virtio_net {
 
     uint32_t rx_size; /* entries of the rings */
     uint32_t tx_size;
-    uint32_t core; /* owner */
+    _Atomic uint32_t core; /* that armed last: the owner */
     void *memory;
     uint64_t restart_ns;          /* not before */
     _Atomic uint64_t break_count; /* the device was found broken */
@@ -100,8 +100,8 @@ MUST_USE enum status virtio_net_open(struct virtio_net *net, const struct pcie_r
 uint64_t virtio_net_memory_bytes(const struct virtio_net *net);
 
 /* Gives the port its memory (devices reach it, content undefined, aligned to CACHE_LINE_BYTES; for
- * ever) and its owner, and starts it. Core 0, at start; then the port is the owner's.
+ * ever) and starts it. Core 0, at start; then the port is its owner's.
  * UNSUPPORTED, BAD_DATA, INVALID: the device contradicts itself; it is FAILED. */
-MUST_USE enum status virtio_net_start(struct virtio_net *net, void *memory, uint32_t core);
+MUST_USE enum status virtio_net_start(struct virtio_net *net, void *memory);
 
 #endif

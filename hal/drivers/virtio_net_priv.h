@@ -25,7 +25,7 @@ _Static_assert(sizeof(struct virtio_net_hdr) <= ETH_TX_HEADROOM_BYTES,
 
 ALWAYS_INLINE void virtio_net_set_needs_look(struct virtio_net *net, bool needs_look)
 {
-    /* Set by an interrupt on the owner core, read there: no order needed. */
+    /* The owner's own notes to itself: no order needed (on_config() sets it otherwise). */
     atomic_store_explicit(&net->needs_look, needs_look, memory_order_relaxed);
 }
 

@@ -203,24 +203,27 @@ static void on_config(void *arg)
 {
     struct virtio_net *net = arg;
 
-    virtio_net_set_needs_look(net, true);
-    cpu_wake(net->core);
+    /* VIRTIO-OWNER: say what is to do, then read whom to wake (both sequentially consistent);
+     * partner: net_arm(). */
+    atomic_store(&net->needs_look, true);
+    cpu_wake(atomic_load(&net->core));
 }
 
 static void on_rx(void *arg)
 {
-    const struct virtio_net *net = arg;
+    struct virtio_net *net = arg;
 
-    cpu_wake(net->core);
+    /* The device stored the used index before this: a core that armed without seeing it had stored
+     * its number before its full barrier (VIRTQ-ARM). */
+    cpu_wake(atomic_load(&net->core));
 }
 
-enum status virtio_net_start(struct virtio_net *net, void *memory, uint32_t core)
+enum status virtio_net_start(struct virtio_net *net, void *memory)
 {
     ASSERT(is_aligned((uintptr_t)memory, CACHE_LINE_BYTES));
     (void)lay_out(net, memory);
-    net->core = core;
-    net->has_irq = pcie_rc_msix(net->dev.pci, VECTOR_CONFIG, core, on_config, net) == STATUS_OK &&
-                   pcie_rc_msix(net->dev.pci, VECTOR_RX, core, on_rx, net) == STATUS_OK;
+    net->has_irq = pcie_rc_msix(net->dev.pci, VECTOR_CONFIG, 0, on_config, net) == STATUS_OK &&
+                   pcie_rc_msix(net->dev.pci, VECTOR_RX, 0, on_rx, net) == STATUS_OK;
     if (!net->has_irq) {
         LOG_WARN("virtio_net: %s: no interrupts: its core never sleeps", net->port.name);
     }

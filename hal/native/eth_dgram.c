@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -207,6 +208,8 @@ static bool dgram_arm(struct eth_port *port, bool armed)
         return false;
     }
     struct pollfd there = {.fd = eth->socket, .events = POLLIN};
+    /* ETH-OWNER (release): first the core, then what makes the thread wake it. */
+    atomic_store_explicit(&eth->core, cpu_self(), memory_order_release);
     watch(eth, EPOLLIN);
     eth->is_armed = true;
     return eth->sent != eth->flushed || poll(&there, 1, 0) > 0;
@@ -215,7 +218,7 @@ static bool dgram_arm(struct eth_port *port, bool armed)
 /* What is the interrupt elsewhere. */
 static void *wake_main(void *arg)
 {
-    const struct eth_dgram *eth = arg;
+    struct eth_dgram *eth = arg;
 
     for (;;) {
         struct epoll_event event;
@@ -224,7 +227,8 @@ static void *wake_main(void *arg)
             return NULL;
         }
         if (count == 1) {
-            cpu_wake(eth->core);
+            /* Pairs with ETH-OWNER; between them the kernel. */
+            cpu_wake(atomic_load_explicit(&eth->core, memory_order_acquire));
         }
     }
 }
@@ -314,7 +318,6 @@ int eth_dgram_open(struct eth_dgram *eth, const struct eth_dgram_params *params)
     memcpy(eth->port.addr, params->addr, ETH_ADDR_BYTES);
     eth->port.mtu_bytes = params->mtu_bytes;
     eth->port.link_up = true;
-    eth->core = params->core;
     update_room(eth);
     prepare(eth);
     int error = open_all(eth) ? 0 : errno;

@@ -38,7 +38,6 @@ struct eth_dgram_params {
     const char *peer; /* where frames go; NULL: `path` with ".switch" behind */
     uint8_t addr[ETH_ADDR_BYTES];
     uint16_t mtu_bytes; /* 68..ETH_DGRAM_MTU_MAX */
-    uint32_t core;      /* owner */
 };
 
 struct eth_dgram {
@@ -47,8 +46,8 @@ struct eth_dgram {
     int epoll; /* watches the socket, once for each arming, and `stop` */
     int stop;  /* eventfd */
     bool is_armed;
-    uint32_t core;
-    pthread_t thread; /* waits on `epoll`, wakes the core */
+    _Atomic uint32_t core; /* that armed last: the owner */
+    pthread_t thread;      /* waits on `epoll`, wakes the core */
     struct sockaddr_un own;
     struct sockaddr_un peer;
 
@@ -68,7 +67,8 @@ struct eth_dgram {
     ALIGNED(64) uint8_t buffers[ETH_DGRAM_RX_COUNT][ETH_DGRAM_RX_BUFFER_BYTES];
 };
 
-/* 0, or an errno: EINVAL (MTU), ENAMETOOLONG, what bind() and others say. At start. */
+/* 0, or an errno: EINVAL (MTU), ENAMETOOLONG, what bind() and others say. At start, on any core:
+ * the owner is who arms the port. */
 MUST_USE int eth_dgram_open(struct eth_dgram *eth, const struct eth_dgram_params *params);
 
 /* Ends the thread, removes the socket. Nobody uses the port meanwhile or afterwards. */

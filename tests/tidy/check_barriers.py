@@ -113,6 +113,10 @@ BARRIERS = [
             'the device: used index, then used_event'),
     Barrier('VIRTQ-REFILL', LITMUS, 'litmus_virtq_refill', [SYSTEM_LOAD, STORE],
             'the device: descriptor, then frame'),
+    Barrier('VIRTIO-OWNER', 'hal/drivers/virtio_net.c', 'net_arm', [STORE, SYSTEM_FULL, LOAD],
+            'on_config()'),
+    Barrier('VIRTIO-OWNER partner', 'hal/drivers/virtio_net_start.c', 'on_config',
+            [STORE_RELEASE, LOAD_ACQUIRE], 'net_arm()'),
 ]
 
 FLAGS = ['-std=c11', '-O2', '-fno-inline-functions', '-ffreestanding', '-fno-pic',

@@ -7,7 +7,7 @@
 update, bootloader: base, spec, hal contracts. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
 Host tools, pcielink and fabric share only base and spec with the firmware; pcielink may use hal/native/vfu,
-hal/native its drivers and vfu; hal/native/ibv implements a contract of rdma, and so may include it.
+both the command socket (ctl), which uses it too; hal/native its drivers and vfu; hal/native/ibv implements a contract of rdma, and so may include it.
 Private headers (_priv.h) are for their own folder. Portable code includes no POSIX header.
 """
 import os
@@ -30,8 +30,9 @@ ALLOWED = {
     'native': BOTTOM | {'driver', 'vfu'},
     'ibv': BOTTOM | {'sched', 'net', 'rdma'},
     'vfu': {'base', 'spec'},
-    'pcielink': {'base', 'spec', 'vfu'},
-    'fabric': {'base', 'spec'},
+    'ctl': {'base', 'vfu'},
+    'pcielink': {'base', 'spec', 'vfu', 'ctl'},
+    'fabric': {'base', 'spec', 'ctl'},
     'board': BOTTOM | {'boot', 'arch', 'driver', 'native', 'vfu', 'ibv', 'sched'},
     'host_tools': {'base', 'spec'},
 }
@@ -47,6 +48,7 @@ PREFIXES = [  # the first that fits
     ('hal/native/', 'native'),
     ('boards/qemu-virt/pcielink/', 'pcielink'),
     ('boards/qemu-virt/fabric/', 'fabric'),
+    ('boards/qemu-virt/ctl/', 'ctl'),
     ('boards/', 'board'),
     ('host_tools/', 'host_tools'),
     ('tests/', 'tests'),

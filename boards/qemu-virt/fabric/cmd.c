@@ -358,7 +358,7 @@ static const char *cmd_join(struct command *c)
 static const char *cmd_capture(struct command *c)
 {
     uint32_t index = c->count == 3 ? fabric_find_port(c->f, c->words[1]) : FABRIC_PORTS;
-    char path[FABRIC_PATH_BYTES + FABRIC_LINE_BYTES];
+    char path[FABRIC_PATH_BYTES + CTL_LINE_BYTES];
 
     if (index == FABRIC_PORTS) {
         return "capture PORT FILE|stop";

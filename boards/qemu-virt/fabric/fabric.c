@@ -13,12 +13,25 @@
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
+#define CTL_NAME     "fabric.ctl"
+#define ANSWER_BYTES 65536
+
 static uint64_t clock_ns(clockid_t id)
 {
     struct timespec now;
 
     clock_gettime(id, &now);
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* --- commands --------------------------------------------------------------------------------- */
+
+static void run_line(void *ctx, int fd, char *line)
+{
+    static char answer[ANSWER_BYTES];
+
+    fabric_cmd(ctx, line, answer, sizeof(answer));
+    ctl_say(fd, answer);
 }
 
 /* --- start and end ---------------------------------------------------------------------------- */
@@ -29,13 +42,10 @@ int fabric_open(struct fabric *f, const char *dir, uint64_t seed, const char *co
     memset(f, 0, offsetof(struct fabric, pool)); /* buffers stay untouched until used */
     fabric_pool_init(&f->pool);
     f->dir = dir;
-    f->ctl_fd = -1;
+    ctl_init(&f->ctl);
     f->seed = seed;
     f->now_ns = clock_ns(CLOCK_MONOTONIC);
     fabric_seed(&f->rng, seed);
-    for (uint32_t i = 0; i < FABRIC_CTL_CLIENTS; i++) {
-        f->clients[i].fd = -1;
-    }
     if (name_count == 0 || name_count > FABRIC_PORTS) {
         return -EINVAL;
     }
@@ -52,7 +62,7 @@ int fabric_open(struct fabric *f, const char *dir, uint64_t seed, const char *co
             return result;
         }
     }
-    return fabric_ctl_open(f);
+    return ctl_open(&f->ctl, dir, CTL_NAME, run_line, f);
 }
 
 static void drop_all(struct fabric *f, struct fabric_queue *queue)
@@ -66,7 +76,7 @@ static void drop_all(struct fabric *f, struct fabric_queue *queue)
 
 void fabric_close(struct fabric *f)
 {
-    fabric_ctl_close(f);
+    ctl_close(&f->ctl);
     for (uint32_t i = 0; i < f->port_count; i++) {
         struct fabric_port *port = &f->ports[i];
         for (uint32_t dir = 0; dir < FABRIC_DIRS; dir++) {
@@ -194,7 +204,7 @@ void fabric_receive(struct fabric *f, uint32_t port, struct fabric_frame *frame)
 /* --- loop ------------------------------------------------------------------------------------- */
 
 struct polls {
-    struct pollfd fds[2 * FABRIC_PORTS + 1 + FABRIC_CTL_CLIENTS];
+    struct pollfd fds[2 * FABRIC_PORTS + CTL_FDS];
     uint32_t count;
 };
 
@@ -248,16 +258,6 @@ static void end_turn(struct fabric *f)
     }
 }
 
-static uint32_t free_client(const struct fabric *f)
-{
-    uint32_t i = 0;
-
-    while (i < FABRIC_CTL_CLIENTS && f->clients[i].fd >= 0) {
-        i++;
-    }
-    return i;
-}
-
 void fabric_turn(struct fabric *f, int timeout_ms)
 {
     struct polls polls = {.count = 0};
@@ -266,11 +266,9 @@ void fabric_turn(struct fabric *f, int timeout_ms)
         watch(&polls, f->ports[i].rx_fd, POLLIN);
         watch(&polls, f->ports[i].blocked ? f->ports[i].tx_fd : -1, POLLOUT);
     }
-    bool full = free_client(f) == FABRIC_CTL_CLIENTS; /* others wait until one is through */
-    uint32_t ctl = watch(&polls, full ? -1 : f->ctl_fd, POLLIN);
-    for (uint32_t i = 0; i < FABRIC_CTL_CLIENTS; i++) {
-        watch(&polls, f->clients[i].fd, POLLIN);
-    }
+    uint32_t ctl = polls.count;
+    ctl_watch(&f->ctl, f->now_ns, &polls.fds[ctl]);
+    polls.count += CTL_FDS;
     int ready = wait(f, &polls, timeout_ms);
     for (uint32_t i = 0; ready > 0 && i < f->port_count; i++) {
         if (polls.fds[2 * i].revents != 0) {
@@ -281,12 +279,8 @@ void fabric_turn(struct fabric *f, int timeout_ms)
         }
     }
     end_turn(f);
-    if (ready > 0 && polls.fds[ctl].revents != 0) {
-        fabric_ctl_accept(f);
-    }
-    for (uint32_t i = 0; ready > 0 && i < FABRIC_CTL_CLIENTS; i++) {
-        if (polls.fds[ctl + 1 + i].revents != 0 && f->clients[i].fd >= 0) {
-            fabric_ctl_read(f, &f->clients[i]);
-        }
+    int result = ready > 0 ? ctl_turn(&f->ctl, f->now_ns, &polls.fds[ctl]) : 0;
+    if (result != 0) {
+        fprintf(stderr, "fabric: no command is accepted for now: %s\n", strerror(-result));
     }
 }

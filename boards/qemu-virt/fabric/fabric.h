@@ -21,8 +21,8 @@
  * of `in`, and what it was given, after those of `out`.
  *
  * Parts: main.c (options), fabric.c (loop), port.c (sockets), frame.c (buffers), fdb.c
- * (addresses), fault.c (the steps), change.c (what alters a frame), pcap.c (captures), ctl.c
- * (command socket), cmd.c (commands; their list stands there). One thread.
+ * (addresses), fault.c (the steps), change.c (what alters a frame), pcap.c (captures), cmd.c
+ * (commands of RUN_DIR/fabric.ctl; their list stands there). One thread.
  */
 #ifndef FABRIC_FABRIC_H
 #define FABRIC_FABRIC_H
@@ -31,6 +31,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include "base/compiler.h"
+#include "boards/qemu-virt/ctl/ctl.h"
 
 #define FABRIC_PORTS        16
 #define FABRIC_FRAME_BYTES  9216
@@ -41,8 +42,6 @@
 #define FABRIC_FDB_ENTRIES  256  /* a power of two */
 #define FABRIC_NAME_BYTES   64
 #define FABRIC_PATH_BYTES   108 /* sun_path */
-#define FABRIC_CTL_CLIENTS  4
-#define FABRIC_LINE_BYTES   256
 #define FABRIC_PPM          1000000u
 #define FABRIC_CORRUPT_BITS 64 /* most that one frame has flipped */
 #define FABRIC_REORDER_MAX  64 /* frames that a held one may wait for */
@@ -204,12 +203,6 @@ struct fabric_port {
 
 /* --- all -------------------------------------------------------------------------------------- */
 
-struct fabric_ctl_client {
-    int fd; /* -1: free */
-    uint32_t have;
-    char line[FABRIC_LINE_BYTES];
-};
-
 struct fabric {
     struct fabric_port ports[FABRIC_PORTS];
     uint32_t port_count;
@@ -219,8 +212,7 @@ struct fabric {
     uint64_t now_ns; /* monotonic, of this turn */
     struct fabric_frame
         *batch[FABRIC_BATCH]; /* buffers that wait for the next frames; NULL: none */
-    int ctl_fd;
-    struct fabric_ctl_client clients[FABRIC_CTL_CLIENTS];
+    struct ctl ctl;
     const char *dir;
     bool quit;
     struct fabric_pool pool;
@@ -248,12 +240,6 @@ void fabric_port_flush(struct fabric *f, uint32_t port);
 /* The address of dir/name; false: too long. */
 struct sockaddr_un;
 bool fabric_address(struct sockaddr_un *address, const char *dir, const char *name);
-
-/* ctl.c */
-int fabric_ctl_open(struct fabric *f); /* 0, -errno */
-void fabric_ctl_close(struct fabric *f);
-void fabric_ctl_accept(struct fabric *f);
-void fabric_ctl_read(struct fabric *f, struct fabric_ctl_client *client);
 
 /* cmd.c */
 /* Runs one line and takes it apart; the answer is lines, the last one "ok" or "error: ...". */

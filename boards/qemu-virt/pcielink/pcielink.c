@@ -201,20 +201,25 @@ static bool path_make(char *to, const char *dir, const char *name)
     return snprintf(to, PCIELINK_PATH_BYTES, "%s/%s", dir, name) < PCIELINK_PATH_BYTES;
 }
 
+static int open_ctl(struct pcielink *p)
+{
+    return ctl_open(&p->ctl, p->options.dir, "ctl", pcielink_cmd, p);
+}
+
 int pcielink_open(struct pcielink *p, const struct pcielink_options *options)
 {
     int (*const steps[])(struct pcielink *) = {
         open_block,        pcielink_ram_open, pcielink_vectors_open, open_link,
-        pcielink_nic_open, pcielink_ctl_open, open_server,
+        pcielink_nic_open, open_ctl,          open_server,
     };
 
     memset(p, 0, sizeof(*p));
     p->options = *options;
-    p->nic.conn_fd = p->nic.pid_fd = p->nic.listen_fd = p->ctl.listen_fd = -1;
+    p->nic.conn_fd = p->nic.pid_fd = p->nic.listen_fd = -1;
+    ctl_init(&p->ctl);
     p->ram.fd = p->block_fd = p->server.conn.fd = p->server.listen_fd = -1;
     if (!path_make(p->cntrl_path, options->dir, "cntrl") ||
-        !path_make(p->nic_path, options->dir, "ivshmem.sock") ||
-        !path_make(p->ctl_path, options->dir, "ctl")) {
+        !path_make(p->nic_path, options->dir, "ivshmem.sock")) {
         return -ENAMETOOLONG;
     }
     if (mkdir(options->dir, 0700) != 0 && errno != EEXIST) {
@@ -234,7 +239,7 @@ int pcielink_open(struct pcielink *p, const struct pcielink_options *options)
 
 /* What became readable; in poll order. */
 struct polls {
-    struct pollfd fds[6 + PCIELINK_CTL_CLIENTS + LIMIT_VECTORS];
+    struct pollfd fds[5 + CTL_FDS + LIMIT_VECTORS];
     uint32_t count;
 };
 
@@ -274,11 +279,9 @@ void pcielink_turn(struct pcielink *p, int timeout_ms)
     uint32_t nic = watch(&polls, vfu_accept_poll_fd(&p->nic.accept, p->nic.listen_fd, now_ns));
     uint32_t conn = watch(&polls, p->nic.conn_fd); /* -1 is skipped by poll() */
     uint32_t pid = watch(&polls, p->nic.pid_fd);
-    uint32_t ctl = watch(&polls, vfu_accept_poll_fd(&p->ctl.accept, p->ctl.listen_fd, now_ns));
-    uint32_t clients = polls.count;
-    for (uint32_t i = 0; i < PCIELINK_CTL_CLIENTS; i++) {
-        watch(&polls, p->ctl.clients[i].fd);
-    }
+    uint32_t ctl = polls.count;
+    ctl_watch(&p->ctl, now_ns, &polls.fds[ctl]);
+    polls.count += CTL_FDS;
     uint32_t relays = polls.count;
     for (uint32_t v = 0; p->vectors.relay && v < LIMIT_VECTORS; v++) {
         watch(&polls, p->nic.relay_fd[v]);
@@ -302,13 +305,9 @@ void pcielink_turn(struct pcielink *p, int timeout_ms)
         vfu_server_turn(&p->server);
         vfu_link_poll(&p->link); /* its fences may have eaten a notification */
     }
-    if (polls.fds[ctl].revents != 0) {
-        pcielink_ctl_accept(p);
-    }
-    for (uint32_t i = 0; i < PCIELINK_CTL_CLIENTS; i++) {
-        if (polls.fds[clients + i].revents != 0) {
-            pcielink_ctl_read(p, &p->ctl.clients[i]);
-        }
+    int result = ctl_turn(&p->ctl, pcielink_now_ns(), &polls.fds[ctl]);
+    if (result != 0) {
+        pcielink_log("no command is accepted for now: %s", strerror(-result));
     }
     if (relays < polls.count) {
         handle_relays(p, &polls.fds[relays]);
@@ -318,7 +317,7 @@ void pcielink_turn(struct pcielink *p, int timeout_ms)
 void pcielink_close(struct pcielink *p)
 {
     vfu_server_close(&p->server);
-    pcielink_ctl_close(p);
+    ctl_close(&p->ctl);
     pcielink_nic_close(p);
     pcielink_vectors_close(p);
     pcielink_ram_close(p);

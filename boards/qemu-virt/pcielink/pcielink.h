@@ -6,8 +6,8 @@
  * loop.
  *
  * Parts: main.c (options), pcielink.c (loop), nic.c (the NIC's connection: attach, detach, stop),
- * vectors.c (interrupt vectors as ivshmem peers), ram.c (which windows the NIC can reach), ctl.c
- * (commands of a person).
+ * vectors.c (interrupt vectors as ivshmem peers), ram.c (which windows the NIC can reach), cmd.c
+ * (commands of RUN_DIR/ctl).
  */
 #ifndef PCIELINK_PCIELINK_H
 #define PCIELINK_PCIELINK_H
@@ -16,11 +16,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "base/compiler.h"
+#include "boards/qemu-virt/ctl/ctl.h"
 #include "hal/native/vfu/vfu_server.h"
 
-#define PCIELINK_PATH_BYTES  256
-#define PCIELINK_CTL_CLIENTS 4
-#define PCIELINK_LINE_BYTES  128
+#define PCIELINK_PATH_BYTES 256
 
 /* --- NIC ----------------------------------------------------------------------------------------
  */
@@ -86,18 +85,6 @@ struct pcielink_ram {
 /* --- all
  * ------------------------------------------------------------------------------------------ */
 
-struct pcielink_ctl_client {
-    int fd; /* -1: free */
-    uint32_t have;
-    char line[PCIELINK_LINE_BYTES];
-};
-
-struct pcielink_ctl {
-    int listen_fd;
-    struct vfu_accept accept;
-    struct pcielink_ctl_client clients[PCIELINK_CTL_CLIENTS];
-};
-
 struct pcielink_options {
     const char *dir;
     const char *ram;
@@ -116,12 +103,11 @@ struct pcielink {
     struct pcielink_nic nic;
     struct pcielink_vectors vectors;
     struct pcielink_ram ram;
-    struct pcielink_ctl ctl;
+    struct ctl ctl;
     int block_fd;
     void *block;
     char cntrl_path[PCIELINK_PATH_BYTES];
     char nic_path[PCIELINK_PATH_BYTES];
-    char ctl_path[PCIELINK_PATH_BYTES];
     bool quit;
 };
 
@@ -161,10 +147,7 @@ void pcielink_ram_close(struct pcielink *p);
 int pcielink_ram_map(struct pcielink *p, int fd, uint64_t offset, uint64_t len_bytes,
                      uint64_t *target);
 
-/* ctl.c */
-int pcielink_ctl_open(struct pcielink *p);
-void pcielink_ctl_close(struct pcielink *p);
-void pcielink_ctl_accept(struct pcielink *p);
-void pcielink_ctl_read(struct pcielink *p, struct pcielink_ctl_client *client);
+/* cmd.c: runs one line (struct ctl; `ctx` is the struct pcielink) */
+void pcielink_cmd(void *ctx, int fd, char *line);
 
 #endif

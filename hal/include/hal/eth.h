@@ -104,8 +104,9 @@ ALWAYS_INLINE void eth_rx_done(struct eth_port *port, uint32_t count)
     port->ops->rx_done(port, count);
 }
 
-/* armed: from the return on, a frame that arrives wakes the owner core (hal/cpu.h). True: one is
- * there already, do not sleep. Not armed: no more interrupts wanted; the result is false. */
+/* armed: from the return on, a frame that arrives wakes the calling core, the owner (hal/cpu.h).
+ * True: one is there already, do not sleep. Not armed: no more interrupts wanted; the result is
+ * false. */
 MUST_USE ALWAYS_INLINE bool eth_arm(struct eth_port *port, bool armed)
 {
     return port->ops->arm(port, armed);

@@ -118,7 +118,7 @@ int64_t rig_next(uint32_t station, uint32_t *len)
 
 bool rig_command(const char *line)
 {
-    char copy[FABRIC_LINE_BYTES];
+    char copy[CTL_LINE_BYTES];
 
     snprintf(copy, sizeof(copy), "%s", line);
     fabric_cmd(&fabric, copy, answer, sizeof(answer));

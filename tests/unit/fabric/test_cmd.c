@@ -81,7 +81,7 @@ static void fault_refused_changes_nothing(void **state)
         "lose_next=4294967296",
         "NONE",
     };
-    char line[FABRIC_LINE_BYTES];
+    char line[CTL_LINE_BYTES];
 
     for (uint32_t i = 0; i < ARRAY_SIZE(bad); i++) {
         snprintf(line, sizeof(line), "fault all both dup=5%% %s", bad[i]);

@@ -345,14 +345,14 @@ static void switch_command_socket_answers_and_ends(void **state)
     assert_true(fabric.quit);
     close(fd);
     rig_turn(1);
-    assert_int_equal(fabric.clients[0].fd, -1);
+    assert_int_equal(fabric.ctl.clients[0].fd, -1);
 }
 
 static void switch_command_line_without_end_is_hung_up_on(void **state)
 {
     (void)state;
     struct sockaddr_un address;
-    char line[FABRIC_LINE_BYTES];
+    char line[CTL_LINE_BYTES];
     char byte;
 
     memset(line, 'x', sizeof(line));

@@ -44,12 +44,8 @@ static struct eth_port *b = &rig.b.port;
 
 static int open_end(struct eth_dgram *eth, const char *path, const char *peer)
 {
-    const struct eth_dgram_params params = {.name = "eth0",
-                                            .path = path,
-                                            .peer = peer,
-                                            .addr = {2, 0, 0, 0, 0, 1},
-                                            .mtu_bytes = MTU,
-                                            .core = CORE};
+    const struct eth_dgram_params params = {
+        .name = "eth0", .path = path, .peer = peer, .addr = {2, 0, 0, 0, 0, 1}, .mtu_bytes = MTU};
     return eth_dgram_open(eth, &params);
 }
 
@@ -380,13 +376,10 @@ static void *send_soon(void *arg)
 }
 
 /* The core of `a` sleeps until a thread has sent; the deadline tells a lost wake-up. */
-static void arm_a_frame_wakes_the_sleeping_core(void **state)
+static void expect_frames_wake_this_core(void)
 {
-    (void)state;
     struct eth_rx frames[BATCH];
 
-    open_a();
-    open_b();
     for (uint32_t round = 0; round < 5; round++) {
         pthread_t thread;
         uint32_t count;
@@ -406,6 +399,24 @@ static void arm_a_frame_wakes_the_sleeping_core(void **state)
         pthread_join(thread, NULL);
         expect_reaped(b, 0, 1);
     }
+}
+
+static void arm_a_frame_wakes_the_sleeping_core(void **state)
+{
+    (void)state;
+    open_a();
+    open_b();
+    expect_frames_wake_this_core();
+}
+
+/* A port belongs to the core that arms it, wherever it was opened. */
+static void arm_on_another_core_than_open_wakes_that_core(void **state)
+{
+    (void)state;
+    open_a();
+    open_b();
+    native_cpu_become(0);
+    expect_frames_wake_this_core();
 }
 
 /* Sent between the last look and the arming, or before the sleep: never lost. */
@@ -464,6 +475,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(rx_runts_and_giants_are_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(open_bad_parameters_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(arm_a_frame_wakes_the_sleeping_core, setup, teardown),
+        cmocka_unit_test_setup_teardown(arm_on_another_core_than_open_wakes_that_core, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(arm_with_a_frame_there_says_so_and_wakes, setup, teardown),
         cmocka_unit_test_setup_teardown(disarmed_frames_do_not_wake, setup, teardown),
     };

@@ -397,6 +397,7 @@ static void descriptors_used_up_pauses_listening_and_goes_on(void **state)
     struct fixture *f = *state;
     struct rlimit limit;
     struct rlimit none = {.rlim_cur = 3};
+    struct pollfd fds[CTL_FDS];
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     none.rlim_max = limit.rlim_max;
@@ -406,7 +407,12 @@ static void descriptors_used_up_pauses_listening_and_goes_on(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     vfu_server_turn(&f->p.server);
     pcielink_nic_accept(&f->p);
-    pcielink_ctl_accept(&f->p);
+    ctl_watch(&f->p.ctl, pcielink_now_ns(), fds);
+    fds[0].revents = POLLIN;
+    assert_int_equal(ctl_turn(&f->p.ctl, pcielink_now_ns(), fds), -EMFILE);
+    assert_int_equal(ctl_turn(&f->p.ctl, pcielink_now_ns(), fds), 0); /* told once */
+    ctl_watch(&f->p.ctl, pcielink_now_ns(), fds);
+    assert_int_equal(fds[0].fd, -1);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     uint64_t start_ns = pcielink_now_ns();
     pcielink_turn(&f->p, 100); /* nobody is ready: it sleeps */
@@ -625,17 +631,18 @@ static void commands_endless_line_and_many_clients_survived(void **state)
 {
     struct fixture *f = *state;
     char line[300];
-    int fds[PCIELINK_CTL_CLIENTS + 3];
+    int fds[CTL_CLIENTS + 3];
 
     memset(line, 'x', sizeof(line));
-    for (uint32_t i = 0; i < PCIELINK_CTL_CLIENTS + 3; i++) {
+    for (uint32_t i = 0; i < CTL_CLIENTS + 3; i++) {
         fds[i] = connect_to(f->dir, "ctl");
         turns(f, 2);
     }
     assert_true(send(fds[0], line, sizeof(line), MSG_NOSIGNAL) > 0);
     turns(f, 5);
-    assert_int_equal(f->p.ctl.clients[0].fd, -1);
-    for (uint32_t i = 0; i < PCIELINK_CTL_CLIENTS + 3; i++) {
+    assert_true(recv(fds[0], line, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET);
+    assert_non_null(strstr(command(f, fds[CTL_CLIENTS], "status\n"), "ok\n")); /* the next */
+    for (uint32_t i = 0; i < CTL_CLIENTS + 3; i++) {
         close(fds[i]);
     }
     turns(f, 5);

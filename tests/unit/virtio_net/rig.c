@@ -187,7 +187,7 @@ enum status fake_rc_msix(const struct fake_rc_device *device, uint16_t vector, u
                          void (*handler)(void *arg), void *arg)
 {
     assert_non_null(device);
-    assert_int_equal(core, CORE);
+    assert_int_equal(core, 0);
     if (vector >= rig_model.msix_limit) {
         return STATUS_UNSUPPORTED;
     }
@@ -354,7 +354,7 @@ enum status rig_start_port(void)
     rig_net_memory = aligned_alloc(CACHE_LINE_BYTES, align_up(bytes, CACHE_LINE_BYTES));
     assert_non_null(rig_net_memory);
     memset(rig_net_memory, 0xa5, bytes); /* undefined */
-    return virtio_net_start(&rig_net, rig_net_memory, CORE);
+    return virtio_net_start(&rig_net, rig_net_memory);
 }
 
 int rig_setup_up(void **state)
@@ -382,6 +382,7 @@ int rig_teardown(void **state)
         }
         free(rig_net_memory);
     }
+    native_cpu_become(0);
     native_clock_use_real();
     return 0;
 }

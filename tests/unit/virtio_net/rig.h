@@ -26,7 +26,7 @@ struct fake_rc_device;
 #define BAR_BYTES 0x4000u
 #define NOTIFY    0x3000u
 #define CONFIG_AT 0x2000u
-#define CORE      2u
+#define CORE      2u /* that arms the port */
 #define BIT_MRG   BIT64(15)
 #define OFFERED                                                                      \
     (VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_NET_F_MAC | VIRTIO_NET_F_MTU | \

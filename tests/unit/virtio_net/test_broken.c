@@ -108,6 +108,8 @@ static void needs_reset_frames_come_back_when_it_has_happened(void **state)
         assert_int_equal(rig_send(i, 60, 3), STATUS_OK);
     }
     eth_tx_flush(rig_port);
+    native_cpu_become(CORE);
+    assert_false(eth_arm(rig_port, true));
     rig_model.reset_reads = 3;
     rig_model.status |= VIRTIO_STATUS_NEEDS_RESET;
     assert_int_equal(eth_rx(rig_port, frames, 1), 0);

@@ -296,11 +296,31 @@ static void arm_asks_for_the_next_frame_and_looks_again(void **state)
         assert_int_equal(eth_rx(rig_port, frames, 4), 1);
         eth_rx_done(rig_port, 1);
     }
-    rig_model.woken = 0;
-    rig_model.handlers[1](rig_model.args[1]);
-    assert_int_equal(rig_model.woken, 1u << CORE);
     assert_int_equal(rig_avail(rig_rxq())->flags, 0); /* 2.7.7.1: with EVENT_IDX always */
     assert_int_equal(rig_avail(rig_txq())->flags, 0);
+}
+
+/* The port was opened and started on core 0: its owner is who arms it. */
+static void arm_on_a_core_makes_interrupts_wake_it(void **state)
+{
+    (void)state;
+    static const uint32_t cores[] = {CORE, 1, 0};
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(cores); i++) {
+        native_cpu_become(cores[i]);
+        assert_false(eth_arm(rig_port, true));
+        for (uint32_t vector = 0; vector < 2; vector++) {
+            native_cpu_become(0); /* takes the interrupts */
+            rig_model.woken = 0;
+            rig_model.handlers[vector](rig_model.args[vector]);
+            assert_int_equal(rig_model.woken, 1u << cores[i]);
+        }
+        native_cpu_become(cores[i]);
+        assert_true(eth_arm(rig_port, true)); /* the configuration is to be looked at */
+        assert_false(eth_arm(rig_port, false));
+        assert_int_equal(eth_rx(rig_port, NULL, 0), 0);
+        eth_rx_done(rig_port, 0);
+    }
 }
 
 static void arm_without_interrupts_always_says_true(void **state)
@@ -361,6 +381,7 @@ int main(void)
         RIG_UP(rx_all_buffers_used_then_given_back_with_one_kick),
         RIG_UP(rx_length_out_of_range_is_dropped_and_buffer_reused),
         RIG_UP(arm_asks_for_the_next_frame_and_looks_again),
+        RIG_UP(arm_on_a_core_makes_interrupts_wake_it),
         RIG_PLAIN(arm_without_interrupts_always_says_true),
         RIG_PLAIN(without_event_idx_the_flags_suppress),
     };
