@@ -10,6 +10,7 @@
  */
 #include "tests/unit/rdma/peer.c"
 #include "tests/unit/rdma/rig.c"
+#include "tests/unit/rdma/rig_packets.c"
 
 #include <sanitizer/asan_interface.h>
 #include <stdio.h>

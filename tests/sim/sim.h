@@ -182,6 +182,16 @@ struct sim_wr {
     bool is_received;
 };
 
+static inline bool sim_wr_is_send(const struct sim_wr *wr)
+{
+    return wr->opcode <= RDMA_WR_SEND_WITH_INV;
+}
+
+static inline bool sim_wr_is_write(const struct sim_wr *wr)
+{
+    return wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+}
+
 struct sim_qp {
     struct rdma_qp *qp; /* NULL: destroyed */
     void *memory;
@@ -224,7 +234,6 @@ enum sim_doom {
     SIM_DOOM_WINDOW,
     SIM_DOOM_CUT,
     SIM_DOOM_RETRY, /* retries ran out, as they may */
-    SIM_DOOM_RNR,
     SIM_DOOM_END,
 };
 
@@ -276,13 +285,11 @@ struct sim {
     uint64_t next_id;
     uint64_t act_ns;
     uint64_t poll_ns;
-    uint64_t progress_ns; /* when a completion came last */
-    uint64_t completions;
+    uint64_t progress_ns;   /* when a completion came last */
     uint64_t held_until_ns; /* reaping stands still */
     bool is_held;
     bool has_mutated;   /* memory that was being sent */
     bool was_disturbed; /* SIM_CLEAN is no reason to expect no retries */
-    uint64_t event_counts[16];
 };
 extern struct sim sim;
 

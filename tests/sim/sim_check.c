@@ -13,11 +13,6 @@ static uint32_t bit(enum rdma_wc_status status)
     return 1u << status;
 }
 
-static bool is_send(const struct sim_wr *wr)
-{
-    return wr->opcode <= RDMA_WR_SEND_WITH_INV;
-}
-
 /* --- buffers come back ------------------------------------------------------------------------ */
 
 static void linger(const struct sim_buf *buf, struct sim_qp *qp, const struct sim_wr *wr,
@@ -54,7 +49,7 @@ static void lingers_look(const struct sim_qp *gone)
 static void remote_release(struct sim_wr *wr, struct sim_qp *owner, bool succeeded)
 {
     struct sim_buf *buf = &wr->remote;
-    bool is_target = wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+    bool is_target = sim_wr_is_write(wr);
 
     if (buf->node == NULL) {
         return;
@@ -76,7 +71,7 @@ static void remote_release(struct sim_wr *wr, struct sim_qp *owner, bool succeed
 
 void sim_remote_revoke(struct sim_wr *wr)
 {
-    bool is_target = wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+    bool is_target = sim_wr_is_write(wr);
 
     rdma_key_invalidate(wr->remote.key->key);
     linger(&wr->remote, NULL, wr, is_target);
@@ -102,14 +97,12 @@ static void local_release(struct sim_buf *bufs, uint32_t count)
 
 /* --- the end of a work request ---------------------------------------------------------------- */
 
-static void landed(struct sim_qp *qp, struct sim_wr *wr)
+static void landed(struct sim_wr *wr)
 {
-    if ((wr->opcode == RDMA_WR_RDMA_WRITE || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM) &&
-        !wr->is_landed && wr->remote.node != NULL) {
+    if (sim_wr_is_write(wr) && !wr->is_landed && wr->remote.node != NULL) {
         sim_expect(&wr->remote, 1, wr->pattern, wr->other, wr->len_bytes, "data written");
         wr->is_landed = true;
     }
-    (void)qp;
 }
 
 static void wr_end(struct sim_qp *qp, struct sim_wr *wr, uint8_t status)
@@ -122,9 +115,8 @@ static void wr_end(struct sim_qp *qp, struct sim_wr *wr, uint8_t status)
     wr->is_done = true;
     wr->status = status;
     sim.progress_ns = clock_now_ns();
-    sim.completions++;
     if (succeeded) {
-        landed(qp, wr);
+        landed(wr);
     }
     if (wr->opcode == RDMA_WR_RDMA_READ) {
         if (succeeded) {
@@ -340,7 +332,7 @@ static void recv_wc(struct sim_qp *qp, const struct rdma_wc *wc)
         wr->is_received = true;
         qp->rq->wanted -= qp->pair->doom == 0;
         for (uint32_t i = 0; i <= qp->recv_seen; i++) { /* what was sent before has arrived */
-            landed(qp->peer, &qp->peer->wrs[i]);
+            landed(&qp->peer->wrs[i]);
         }
         qp->recv_seen++;
         if (wr->is_done && wr->opcode == RDMA_WR_SEND_WITH_INV) {
@@ -409,7 +401,7 @@ static void recvs_gone(struct sim_qp *qp)
     for (uint32_t i = qp->own_rq.done; i < qp->own_rq.count; i++) {
         struct sim_recv *recv = &qp->own_rq.recvs[i];
         const struct sim_wr *wr = message_next(qp);
-        bool has_data = wr != NULL && is_send(wr);
+        bool has_data = wr != NULL && sim_wr_is_send(wr);
         sim_settle(recv->bufs, recv->buf_count, has_data ? wr->pattern : 0,
                    has_data ? wr->other : 0, "a receive of a destroyed queue pair");
         local_release(recv->bufs, recv->buf_count);
@@ -426,7 +418,7 @@ static void shared_recvs_gone(struct sim_qp *qp)
     const struct sim_wr *wr;
 
     for (; (wr = message_next(qp)) != NULL; qp->recv_seen++) {
-        for (uint32_t i = 0; is_send(wr) && i < qp->rq->count; i++) {
+        for (uint32_t i = 0; sim_wr_is_send(wr) && i < qp->rq->count; i++) {
             struct sim_recv *recv = &qp->rq->recvs[i];
             if (!recv->is_done) {
                 sim_absorb(recv->bufs, recv->buf_count, wr->pattern, wr->other);

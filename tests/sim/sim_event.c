@@ -273,7 +273,6 @@ void sim_event_fn(void *ctx, const struct rdma_event *event)
     const struct sim_node *node = ctx;
 
     sim_trace("node %u: event %u", node->index, event->type);
-    sim.event_counts[event->type]++;
     if (event->qp == NULL) {
         SIM_CHECK(event->type == RDMA_EVENT_SRQ_LIMIT, "node %u: event %u", node->index,
                   event->type);

@@ -123,14 +123,9 @@ static uint8_t draw_opcode(void)
     return opcodes[sim_below(ARRAY_SIZE(opcodes))];
 }
 
-static bool is_send(const struct sim_wr *wr)
+static bool takes_recv(const struct sim_wr *wr)
 {
-    return wr->opcode <= RDMA_WR_SEND_WITH_INV;
-}
-
-static bool takes_recv(uint8_t opcode)
-{
-    return opcode <= RDMA_WR_SEND_WITH_INV || opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
+    return sim_wr_is_send(wr) || wr->opcode == RDMA_WR_RDMA_WRITE_WITH_IMM;
 }
 
 /* There is a receive for it, or it may come later. */
@@ -156,7 +151,7 @@ static bool remote_get(struct sim_qp *qp, struct sim_wr *wr)
             bufs_put(&wr->remote, 1);
             return false;
         }
-    } else if (!is_send(wr)) {
+    } else if (!sim_wr_is_send(wr)) {
         uint32_t access = wr->opcode == RDMA_WR_RDMA_READ
                               ? RDMA_ACCESS_REMOTE_READ
                               : RDMA_ACCESS_REMOTE_WRITE | RDMA_ACCESS_LOCAL_WRITE;
@@ -169,12 +164,12 @@ static bool remote_get(struct sim_qp *qp, struct sim_wr *wr)
 
 static bool poison_remote(struct sim_wr *wr)
 {
-    if (wr->remote.node == NULL || (!is_send(wr) && wr->len_bytes == 0)) {
+    if (wr->remote.node == NULL || (!sim_wr_is_send(wr) && wr->len_bytes == 0)) {
         return false;
     }
     wr->allowed = 1u << RDMA_WC_REM_ACCESS_ERR;
     wr->remote.is_frozen = true;
-    if (is_send(wr)) {
+    if (sim_wr_is_send(wr)) {
         wr->imm ^= 0x10000; /* a key that is none */
         wr->recv_allowed |= 1u << RDMA_WC_LOC_ACCESS_ERR;
     } else if (wr->remote.key != NULL && sim_chance(50)) {
@@ -200,7 +195,7 @@ static bool poison_local(struct sim_wr *wr)
 
 static void poison(struct sim_qp *qp, struct sim_wr *wr)
 {
-    if (wr->len_bytes > qp->peer->rq->buf_bytes && is_send(wr)) {
+    if (wr->len_bytes > qp->peer->rq->buf_bytes && sim_wr_is_send(wr)) {
         wr->allowed = 1u << RDMA_WC_REM_INV_REQ_ERR;
         wr->recv_allowed |= 1u << RDMA_WC_LOC_LEN_ERR;
         wr->must_fail = true;
@@ -219,12 +214,13 @@ static bool wr_draw(struct sim_qp *qp, struct sim_wr *wr, bool is_poison)
     memset(wr, 0, sizeof(*wr));
     wr->opcode = draw_opcode();
     is_read = wr->opcode == RDMA_WR_RDMA_READ;
-    wr->takes_recv = takes_recv(wr->opcode);
+    wr->takes_recv = takes_recv(wr);
     if (wr->takes_recv && !has_recv(qp)) {
         return false;
     }
-    wr->len_bytes = draw_len(qp, is_send(wr) ? qp->peer->rq->buf_bytes : sim.plan.msg_bytes_max);
-    if (is_poison && is_send(wr) && sim_chance(50)) {
+    wr->len_bytes =
+        draw_len(qp, sim_wr_is_send(wr) ? qp->peer->rq->buf_bytes : sim.plan.msg_bytes_max);
+    if (is_poison && sim_wr_is_send(wr) && sim_chance(50)) {
         wr->len_bytes = qp->peer->rq->buf_bytes + (uint32_t)sim_range(1, 2 * qp->pair->mtu_bytes);
     }
     wr->imm = (uint32_t)sim_random();
@@ -280,7 +276,7 @@ static void wr_make(struct rdma_send_wr *to, const struct sim_wr *wr, struct rdm
     }
     to->rdma.remote_addr = wr->remote.addr;
     to->rdma.rkey = wr->remote.value;
-    if (!is_send(wr) && wr->len_bytes == 0 && sim_chance(50)) { /* of no meaning */
+    if (!sim_wr_is_send(wr) && wr->len_bytes == 0 && sim_chance(50)) { /* of no meaning */
         to->rdma.remote_addr = sim_random();
         to->rdma.rkey = (uint32_t)sim_random();
     }

@@ -17,7 +17,6 @@
 #define TURNS_MAX      5000u
 #define STEPS_MAX      1000000u
 #define LIVE_NS        (UINT64_C(200) * NS_PER_S) /* without a completion: it hangs */
-#define RESOLVE_NS     (UINT64_C(5) * NS_PER_S)
 #define CQES           2048u
 #define HOST_BASE_MASK UINT64_C(0xffffff0000)
 
@@ -334,6 +333,19 @@ static void act(void)
     sim_pairs_tend();
 }
 
+static void hang_check(void)
+{
+    if (clock_now_ns() - sim.progress_ns <= LIVE_NS) {
+        return;
+    }
+    for (uint32_t i = 0; i < 2 * sim.plan.pair_count; i++) {
+        const struct sim_qp *qp = &sim.pairs[i / 2].qps[i % 2];
+        SIM_CHECK(qp->pair->doom != 0 || sim_qp_is_done(qp),
+                  "%s: it hangs: %u of %u work requests have ended, %u were posted",
+                  sim_qp_name(qp), qp->wr_done, qp->wr_target, qp->wr_count);
+    }
+}
+
 static void live(void)
 {
     uint64_t steps = 0;
@@ -353,16 +365,7 @@ static void live(void)
         sim_settle_turns();
         step(min_u64(sim.act_ns, sim.poll_ns));
         SIM_CHECK(++steps < STEPS_MAX, "more steps than plausible");
-        if (clock_now_ns() - sim.progress_ns > LIVE_NS) {
-            for (uint32_t i = 0; i < sim.plan.pair_count; i++) {
-                for (uint32_t side = 0; side < 2; side++) {
-                    struct sim_qp *qp = &sim.pairs[i].qps[side];
-                    SIM_CHECK(sim.pairs[i].doom != 0 || sim_qp_is_done(qp),
-                              "%s: it hangs: %u of %u work requests have ended, %u were posted",
-                              sim_qp_name(qp), qp->wr_done, qp->wr_target, qp->wr_count);
-                }
-            }
-        }
+        hang_check();
     }
 }
 

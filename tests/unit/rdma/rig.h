@@ -32,6 +32,9 @@
 #define RIG_MTU          4200
 #define RIG_TICK_NS      UINT64_C(65536) /* timers fire at most so late (sched/sched.h) */
 
+/* Every right. */
+#define ALL (RDMA_ACCESS_LOCAL_WRITE | RDMA_ACCESS_REMOTE_WRITE | RDMA_ACCESS_REMOTE_READ)
+
 /* Of the connection that rig_qp() makes. */
 #define PEER_QPN  0x4321u
 #define SQ_PSN    0x001000u /* of the first packet that we send */
@@ -196,5 +199,15 @@ void expect_silence_at(const char *file, int line);
 /* The oldest packet, whatever it is; false: none. */
 bool peer_take(struct pkt *pkt);
 uint32_t peer_drain(void);
+
+/* --- who may reach what ----------------------------------------------------------------------- */
+
+/* The peer's attempt is refused: NAK Remote Access Error, the QP is dead. rig.qp is a new one then.
+ */
+void expect_refused(const struct pkt *made);
+/* A WRITE at psn and a READ at psn + 1 work. */
+void expect_reachable(uint32_t psn, uint64_t va, uint32_t rkey, uint32_t len, uint32_t msn);
+const struct pkt *a_write(uint64_t va, uint32_t rkey, uint32_t len); /* at RQ_PSN */
+const struct pkt *a_read(uint64_t va, uint32_t rkey, uint32_t len);
 
 #endif

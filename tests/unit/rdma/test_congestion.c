@@ -259,6 +259,17 @@ static void cnp_starts_recovery_anew(void **state)
     assert_in_range(rate(), before * 8 / 10, before);
 }
 
+static uint32_t responses_taken(void)
+{
+    static struct pkt got;
+    uint32_t count = 0;
+
+    while (peer_take(&got)) {
+        count += got.opcode <= READ_ONLY && got.opcode >= READ_FIRST;
+    }
+    return count;
+}
+
 /* READ responses of ours are limited, too, and acknowledgements behind them wait as ever. */
 static void cnp_slows_read_responses_down(void **state)
 {
@@ -272,12 +283,10 @@ static void cnp_slows_read_responses_down(void **state)
     }
     struct rdma_qp *qp = rig.qp;
     peer_send(pkt_rdma(READ_REQUEST, RQ_PSN, 0, addr_at(0), rig.mr->rkey, 64 * 1024));
-    uint32_t at_once = 0;
-    struct pkt got;
-    while (peer_take(&got)) {
-        at_once += got.opcode <= READ_ONLY && got.opcode >= READ_FIRST;
-    }
+    uint32_t at_once = responses_taken();
     assert_true(at_once <= 2); /* 0.86 ms for each at 10 Mbit/s */
+    rig_advance(NS_PER_S);
+    assert_int_equal(at_once + responses_taken(), 64); /* the rest comes in time */
     assert_int_equal(qp->state, RDMA_QP_RTS);
 }
 
@@ -310,6 +319,34 @@ static void cnp_in_rtr_is_heeded(void **state)
     take_events();
 }
 
+/* Acknowledgements are not limited, so they must not use up the limit. */
+static void acknowledgements_do_not_use_up_a_limited_rate(void **state)
+{
+    (void)state;
+    struct rdma_qp *qp = rig_qp(NULL);
+
+    for (uint32_t i = 0; i < 40; i++) { /* to the slowest */
+        peer_send(a_cnp());
+        rig_advance(60 * NS_PER_US);
+    }
+    assert_true(rig_info(qp).rate_mbps > 0);
+    for (uint32_t i = 0; i < 2000; i++) {
+        if (i % 100 == 0) {
+            for (uint32_t k = 0; k < 100; k++) {
+                post_recv(100 + k, 0, 16);
+            }
+        }
+        peer_send(pkt(SEND_ONLY, RQ_PSN + i, 1));
+        expect_recv_wc(100 + i % 100, RDMA_WC_SUCCESS);
+    }
+    peer_drain();
+    post(1, RDMA_WR_SEND, 0, 10);
+    rig_advance(2 * NS_PER_MS);
+    expect(SEND_ONLY, SQ_PSN);
+    peer_ack(SQ_PSN);
+    expect_wc(1, RDMA_WC_SUCCESS);
+}
+
 /* The limiter dies with the connection. */
 static void reset_forgets_the_limit(void **state)
 {
@@ -340,6 +377,7 @@ int main(void)
         RIG_TEST(cnp_slows_read_responses_down),
         RIG_TEST(cnp_concerns_its_own_connection),
         RIG_TEST(cnp_in_rtr_is_heeded),
+        RIG_TEST(acknowledgements_do_not_use_up_a_limited_rate),
         RIG_TEST(reset_forgets_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

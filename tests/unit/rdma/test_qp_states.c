@@ -583,27 +583,6 @@ static void visit_sees_each_queue_pair(void **state)
     assert_int_equal(visited, 3);
 }
 
-/* What the port cannot carry is not offered (IBA A17: the path MTU and the headers must fit). */
-static void device_offers_the_largest_path_mtu_that_fits(void **state)
-{
-    (void)state;
-    assert_int_equal(rig.dev->attr.path_mtu_max, RDMA_MTU_4096);
-    assert_int_equal(rig.dev->attr.rd_atomic_max, RDMA_SOFT_READS);
-}
-
-/* 11.6.3.1 */
-static void device_tells_of_the_link(void **state)
-{
-    (void)state;
-    wire_port(rig.wire, 0)->link_up = false;
-    rig_turn();
-    expect_event(RDMA_EVENT_PORT_ERR);
-    wire_port(rig.wire, 0)->link_up = true;
-    rig_turn();
-    expect_event(RDMA_EVENT_PORT_ACTIVE);
-    rig_advance(4 * NS_PER_S); /* announcements */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -629,8 +608,6 @@ int main(void)
         RIG_TEST(destroy_in_every_state_leaves_nothing),
         RIG_TEST(destroy_with_something_to_say_says_nothing),
         RIG_TEST(visit_sees_each_queue_pair),
-        RIG_TEST(device_offers_the_largest_path_mtu_that_fits),
-        RIG_TEST(device_tells_of_the_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

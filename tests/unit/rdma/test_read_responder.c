@@ -116,6 +116,23 @@ static void read_then_a_fault_is_answered_first(void **state)
 
 /* 9.7.7.1: each response carries the MSN of its own request, not that of others noted meanwhile:
  * the peer would take these for complete. */
+/* 9.7.5.1: the NAK of a WRITE waits for the READ before it. */
+static void fatal_nak_comes_behind_the_read_before_it(void **state)
+{
+    (void)state;
+    struct rdma_qp *qp = rig_qp(NULL);
+
+    fill(0, 4096, 3);
+    peer_queue(pkt_rdma(READ_REQUEST, RQ_PSN, 0, addr_at(0), rig.mr->rkey, 2000));
+    peer_queue(pkt_rdma(WRITE_ONLY, RQ_PSN + 2, 10, addr_at(0), rig.mr->rkey ^ 0x10000, 10));
+    rig_turn();
+    expect_data(READ_FIRST, RQ_PSN, 1024, 3, 0);
+    expect_data(READ_LAST, RQ_PSN + 1, 976, 3, 1024);
+    expect_nak(RQ_PSN + 2, NAK_ACCESS, 1);
+    expect_event(RDMA_EVENT_QP_ACCESS_ERR);
+    assert_int_equal(qp->state, RDMA_QP_ERR);
+}
+
 static void read_responses_carry_their_own_msn(void **state)
 {
     (void)state;
@@ -400,6 +417,7 @@ int main(void)
         RIG_TEST(read_of_nothing_needs_no_key),
         RIG_TEST(read_among_sends_is_answered_in_order),
         RIG_TEST(read_then_a_fault_is_answered_first),
+        RIG_TEST(fatal_nak_comes_behind_the_read_before_it),
         RIG_TEST(read_responses_carry_their_own_msn),
         RIG_TEST(read_within_max_dest_rd_atomic_is_taken),
         RIG_TEST(read_beyond_max_dest_rd_atomic_is_an_invalid_request),

@@ -86,6 +86,31 @@ static void ack_out_of_order_is_ignored(void **state)
     expect_wcs(3, 4);
 }
 
+/* B's region goes while A is sent again; then both turn out to have arrived. */
+static void acknowledgement_passes_what_failed_when_sent_again(void **state)
+{
+    (void)state;
+    struct rdma_qp *qp = rig_qp(NULL);
+    struct rdma_mr *mr = rig_mr(rig.pd, 0, 4096, 0);
+    struct send *b = send_wr(2, RDMA_WR_SEND, 0, 512);
+
+    post(1, RDMA_WR_SEND, 0, 512);
+    b->sges[0].lkey = mr->lkey;
+    post_wr(qp, &b->wr);
+    peer_drain();
+    rig_mr_dereg(mr);
+    rig_advance(RTO_NS + 2 * RIG_TICK_NS); /* A goes out again, B cannot */
+    peer_drain();
+    peer_ack(SQ_PSN + 1);
+    expect_wc(1, RDMA_WC_SUCCESS);
+    expect_wc(2, RDMA_WC_SUCCESS);
+    assert_int_equal(qp->state, RDMA_QP_RTS);
+    post(3, RDMA_WR_SEND, 0, 10);
+    expect(SEND_ONLY, SQ_PSN + 2);
+    peer_ack(SQ_PSN + 2);
+    expect_wc(3, RDMA_WC_SUCCESS);
+}
+
 /* 9.7.5.1.3: an acknowledgement for what was never sent is dropped. */
 static void ack_of_what_was_never_sent_is_ignored(void **state)
 {
@@ -444,6 +469,7 @@ int main(void)
         RIG_TEST(ack_covers_all_before_it),
         RIG_TEST(ack_in_the_middle_of_a_message_completes_nothing),
         RIG_TEST(ack_out_of_order_is_ignored),
+        RIG_TEST(acknowledgement_passes_what_failed_when_sent_again),
         RIG_TEST(ack_of_what_was_never_sent_is_ignored),
         RIG_TEST(ack_stops_at_what_has_not_begun),
         RIG_TEST(ack_with_credits_is_an_ack),

@@ -2,6 +2,47 @@
  * (IBA 10.7.2.2, 10.8.3.3, 10.8.6, 11.6.2). */
 #include "rdma/rig.h"
 
+/* --- keys and their work requests ------------------------------------------------------------- */
+
+static struct mem_seg seg;
+
+/* 4 KiB for a key; one at a time. */
+static const struct mem_ref *memory_at(uint32_t offset)
+{
+    static struct mem_ref ref;
+
+    seg = (struct mem_seg){.bus_addr = addr_at(offset), .len_bytes = 4096};
+    ref = (struct mem_ref){.segs = &seg, .len_bytes = 4096, .seg_count = 1};
+    return &ref;
+}
+
+static struct rdma_key *bound_key(uint64_t iova)
+{
+    struct rdma_key *key = rig_key(rig.pd);
+    assert_int_equal(rdma_key_bind(key, memory_at(0), iova, RDMA_ACCESS_LOCAL_WRITE), STATUS_OK);
+    return key;
+}
+
+static struct send *inv_wr(uint64_t id, uint32_t value)
+{
+    struct send *inv = send_wr(id, RDMA_WR_LOCAL_INV, 0, 0);
+    inv->wr.sge_count = 0;
+    inv->wr.imm = value;
+    return inv;
+}
+
+/* At address 0, with all rights. */
+static struct send *bind_wr(uint64_t id, struct rdma_key *key, const struct mem_ref *ref)
+{
+    struct send *bind = send_wr(id, RDMA_WR_BIND, 0, 0);
+    bind->wr.sge_count = 0;
+    bind->wr.bind.key = key;
+    bind->wr.bind.ref = ref;
+    bind->wr.bind.iova = 0;
+    bind->wr.bind.access = ALL;
+    return bind;
+}
+
 /* --- local errors ----------------------------------------------------------------------------- */
 
 /* The work request has `status`, those before it succeed in order, those behind are flushed. */
@@ -122,10 +163,8 @@ static void local_error_invalidation_of_no_key_ends_in_order(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct send *send = send_wr(0, RDMA_WR_LOCAL_INV, 0, 0);
-    send->wr.sge_count = 0;
-    send->wr.imm = rig.mr->lkey; /* a region's is none */
-    expect_local_error(send, RDMA_WC_LOC_QP_OP_ERR);
+    /* a region's is none */
+    expect_local_error(inv_wr(0, rig.mr->lkey), RDMA_WC_LOC_QP_OP_ERR);
 }
 
 /* What stands before the bad one is lost on the way: it is sent again and succeeds as if the bad
@@ -323,15 +362,10 @@ static void local_inv_is_done_in_its_turn(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct mem_seg seg = {.bus_addr = addr_at(0), .len_bytes = 4096};
-    struct mem_ref ref = {.segs = &seg, .len_bytes = 4096, .seg_count = 1};
-    struct rdma_key *key = rig_key(rig.pd);
-    assert_int_equal(rdma_key_bind(key, &ref, 0x1000, RDMA_ACCESS_LOCAL_WRITE), STATUS_OK);
+    struct rdma_key *key = bound_key(0x1000);
     struct send *send = send_wr(1, RDMA_WR_SEND, 0, 1000);
     send->sges[0] = (struct rdma_sge){.addr = 0x1000, .len_bytes = 1000, .lkey = key->value};
-    struct send *inv = send_wr(2, RDMA_WR_LOCAL_INV, 0, 0);
-    inv->wr.sge_count = 0;
-    inv->wr.imm = key->value;
+    struct send *inv = inv_wr(2, key->value);
     send->wr.next = &inv->wr;
     post_wr(rig.qp, &send->wr);
     expect(SEND_ONLY, SQ_PSN);
@@ -347,13 +381,8 @@ static void local_inv_alone_completes_at_once(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct mem_seg seg = {.bus_addr = addr_at(0), .len_bytes = 4096};
-    struct mem_ref ref = {.segs = &seg, .len_bytes = 4096, .seg_count = 1};
-    struct rdma_key *key = rig_key(rig.pd);
-    assert_int_equal(rdma_key_bind(key, &ref, 0x1000, RDMA_ACCESS_LOCAL_WRITE), STATUS_OK);
-    struct send *inv = send_wr(2, RDMA_WR_LOCAL_INV, 0, 0);
-    inv->wr.sge_count = 0;
-    inv->wr.imm = key->value;
+    struct rdma_key *key = bound_key(0x1000);
+    struct send *inv = inv_wr(2, key->value);
     post_wr(rig.qp, &inv->wr);
     expect_wc(2, RDMA_WC_SUCCESS);
     expect_silence();
@@ -365,18 +394,11 @@ static void bind_is_done_in_its_turn_with_the_prepared_value(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct mem_seg seg = {.bus_addr = addr_at(8192), .len_bytes = 4096};
-    struct mem_ref ref = {.segs = &seg, .len_bytes = 4096, .seg_count = 1};
     struct rdma_key *key = rig_key(rig.pd);
     uint32_t value = rdma_key_prepare(key);
     assert_int_equal(rdma_key_prepare(key), value);
-    struct send *bind = send_wr(1, RDMA_WR_BIND, 0, 0);
-    bind->wr.sge_count = 0;
-    bind->wr.bind.key = key;
-    bind->wr.bind.ref = &ref;
+    struct send *bind = bind_wr(1, key, memory_at(8192));
     bind->wr.bind.iova = 0x70000;
-    bind->wr.bind.access =
-        RDMA_ACCESS_LOCAL_WRITE | RDMA_ACCESS_REMOTE_WRITE | RDMA_ACCESS_REMOTE_READ;
     struct send *send = send_wr(2, RDMA_WR_SEND, 0, 8);
     bind->wr.next = &send->wr;
     post_wr(rig.qp, &bind->wr);
@@ -395,32 +417,16 @@ static void bind_of_a_bound_key_is_a_bind_error(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct mem_seg seg = {.bus_addr = addr_at(8192), .len_bytes = 4096};
-    struct mem_ref ref = {.segs = &seg, .len_bytes = 4096, .seg_count = 1};
-    struct rdma_key *key = rig_key(rig.pd);
-    assert_int_equal(rdma_key_bind(key, &ref, 0, RDMA_ACCESS_LOCAL_WRITE), STATUS_OK);
-    struct send *bind = send_wr(0, RDMA_WR_BIND, 0, 0);
-    bind->wr.sge_count = 0;
-    bind->wr.bind.key = key;
-    bind->wr.bind.ref = &ref;
-    bind->wr.bind.iova = 0;
-    bind->wr.bind.access = RDMA_ACCESS_LOCAL_WRITE;
-    expect_local_error(bind, RDMA_WC_MW_BIND_ERR);
+    struct rdma_key *key = bound_key(0);
+    expect_local_error(bind_wr(0, key, memory_at(0)), RDMA_WC_MW_BIND_ERR);
 }
 
 static void bind_of_another_domains_key_is_a_bind_error(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct mem_seg seg = {.bus_addr = addr_at(8192), .len_bytes = 4096};
-    struct mem_ref ref = {.segs = &seg, .len_bytes = 4096, .seg_count = 1};
-    struct send *bind = send_wr(0, RDMA_WR_BIND, 0, 0);
-    bind->wr.sge_count = 0;
-    bind->wr.bind.key = rig_key(rig_pd());
-    bind->wr.bind.ref = &ref;
-    bind->wr.bind.iova = 0;
-    bind->wr.bind.access = RDMA_ACCESS_LOCAL_WRITE;
-    expect_local_error(bind, RDMA_WC_MW_BIND_ERR);
+    struct rdma_key *key = rig_key(rig_pd());
+    expect_local_error(bind_wr(0, key, memory_at(0)), RDMA_WC_MW_BIND_ERR);
 }
 
 /* A fence holds an invalidation until READs that use the key have ended (10.8.3.3, table 79). */
@@ -428,15 +434,10 @@ static void local_inv_with_fence_waits_for_reads(void **state)
 {
     (void)state;
     rig_qp(NULL);
-    struct mem_seg seg = {.bus_addr = addr_at(0), .len_bytes = 4096};
-    struct mem_ref ref = {.segs = &seg, .len_bytes = 4096, .seg_count = 1};
-    struct rdma_key *key = rig_key(rig.pd);
-    assert_int_equal(rdma_key_bind(key, &ref, 0, RDMA_ACCESS_LOCAL_WRITE), STATUS_OK);
+    struct rdma_key *key = bound_key(0);
     struct send *read = send_wr(1, RDMA_WR_RDMA_READ, 0, 8);
     read->sges[0] = (struct rdma_sge){.addr = 16, .len_bytes = 8, .lkey = key->value};
-    struct send *inv = send_wr(2, RDMA_WR_LOCAL_INV, 0, 0);
-    inv->wr.sge_count = 0;
-    inv->wr.imm = key->value;
+    struct send *inv = inv_wr(2, key->value);
     inv->wr.flags |= RDMA_SEND_FENCE;
     read->wr.next = &inv->wr;
     post_wr(rig.qp, &read->wr);
@@ -447,6 +448,48 @@ static void local_inv_with_fence_waits_for_reads(void **state)
     expect_wc(2, RDMA_WC_SUCCESS);
     assert_false(key->is_bound);
     assert_filled(16, 8, 0);
+}
+
+/* The memory was given back before the bind had its turn: the key stays closed. */
+static void bind_that_waits_is_void_after_its_key_was_invalidated(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    struct rdma_key *key = rig_key(rig.pd);
+    uint32_t value = rdma_key_prepare(key);
+
+    post(1, RDMA_WR_SEND, 0, 10);
+    expect(SEND_ONLY, SQ_PSN);
+    peer_nak(SQ_PSN, RNR_SYNDROME | 31); /* half a second */
+    post_wr(rig.qp, &bind_wr(9, key, memory_at(0))->wr);
+    rdma_key_invalidate(key);
+    assert_true(rdma_key_is_quiet(key));
+    memset(&seg, 0xff, sizeof(seg)); /* whoever follows it goes astray */
+    rig_advance(NS_PER_S / 2 + NS_PER_MS);
+    expect(SEND_ONLY, SQ_PSN);
+    peer_ack(SQ_PSN);
+    expect_wc(1, RDMA_WC_SUCCESS);
+    expect_wc(9, RDMA_WC_MW_BIND_ERR);
+    assert_false(key->is_bound);
+    assert_int_not_equal(rdma_key_prepare(key), value);
+    take_events();
+}
+
+/* Bind, invalidate by work request, bind again: that is no cancel. */
+static void bind_again_behind_an_invalidation_is_good(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    struct rdma_key *key = rig_key(rig.pd);
+
+    post_wr(rig.qp, &bind_wr(9, key, memory_at(0))->wr);
+    expect_wc(9, RDMA_WC_SUCCESS);
+    post_wr(rig.qp, &inv_wr(10, key->value)->wr);
+    expect_wc(10, RDMA_WC_SUCCESS);
+    post_wr(rig.qp, &bind_wr(9, key, memory_at(0))->wr);
+    expect_wc(9, RDMA_WC_SUCCESS);
+    assert_true(key->is_bound);
+    rdma_key_invalidate(key);
 }
 
 /* --- flush and drain -------------------------------------------------------------------------- */
@@ -567,6 +610,8 @@ int main(void)
         RIG_TEST(bind_of_a_bound_key_is_a_bind_error),
         RIG_TEST(bind_of_another_domains_key_is_a_bind_error),
         RIG_TEST(local_inv_with_fence_waits_for_reads),
+        RIG_TEST(bind_that_waits_is_void_after_its_key_was_invalidated),
+        RIG_TEST(bind_again_behind_an_invalidation_is_good),
         RIG_TEST(flush_completes_everything_in_order),
         RIG_TEST(sqd_drains_what_has_begun),
         RIG_TEST(sqd_of_an_idle_queue_is_told_at_once),

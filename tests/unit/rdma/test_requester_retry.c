@@ -235,6 +235,22 @@ static void requester_waits_for_the_neighbour(void **state)
     expect_wc(1, RDMA_WC_SUCCESS);
 }
 
+/* Without a time-out of its own a QP still asks for its neighbour again. */
+static void requester_without_time_out_looks_for_its_neighbor_again(void **state)
+{
+    (void)state;
+    rig.is_deaf = true;
+    rig_qp(&(struct rig_qp_options){.timeout = 255});
+    post(1, RDMA_WR_SEND, 0, 10);
+    rig_advance(10 * NS_PER_S);
+    expect_silence();
+    rig.is_deaf = false;
+    rig_advance(5 * NS_PER_S);
+    expect(SEND_ONLY, SQ_PSN);
+    peer_ack(SQ_PSN);
+    expect_wc(1, RDMA_WC_SUCCESS);
+}
+
 /* --- memory under way ------------------------------------------------------------------------- */
 
 /* The device has not let go of the frame that points at the memory: no completion yet. */
@@ -370,6 +386,7 @@ int main(void)
         RIG_TEST(timeout_without_a_way_to_the_peer_gives_up),
         RIG_TEST(timeout_asks_for_the_neighbour_anew),
         RIG_TEST(requester_waits_for_the_neighbour),
+        RIG_TEST(requester_without_time_out_looks_for_its_neighbor_again),
         RIG_TEST(completion_waits_until_the_device_has_read),
         RIG_TEST(completion_of_a_copy_does_not_wait),
         RIG_TEST(flush_waits_until_the_device_has_read),

@@ -436,6 +436,21 @@ static void responder_in_rtr_tells_that_the_peer_is_there(void **state)
     assert_int_equal(take_events(), 0);
 }
 
+/* What the peer could not have been asked does not show that it is there. */
+static void packet_of_any_psn_does_not_establish(void **state)
+{
+    (void)state;
+    rig_qp(&(struct rig_qp_options){.state = RDMA_QP_RTR});
+    peer_send(pkt(SEND_ONLY, RQ_PSN + 77, 10));
+    peer_drain();
+    assert_int_equal(take_events(), 0);
+    post_recv(1, 0, 100);
+    peer_send(pkt(SEND_ONLY, RQ_PSN, 10));
+    peer_drain();
+    expect_recv_wc(1, RDMA_WC_SUCCESS);
+    expect_event(RDMA_EVENT_COMM_EST);
+}
+
 /* --- the way back ----------------------------------------------------------------------------- */
 
 /* Nobody answered ARP when the QP was connected; now the peer speaks, so it is there: it must be
@@ -477,6 +492,7 @@ int main(void)
         RIG_TEST(responder_impossible_length_is_dropped),
         RIG_TEST(responder_in_each_state_answers_or_is_silent),
         RIG_TEST(responder_in_rtr_tells_that_the_peer_is_there),
+        RIG_TEST(packet_of_any_psn_does_not_establish),
         RIG_TEST(responder_finds_the_way_back_after_it_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
