@@ -71,10 +71,21 @@
 #define LIMIT_PERF_CONNS    16
 #define LIMIT_PERF_SESSIONS 4
 
+/* NVMe over Fabrics, as host: associations (a function with a subsystem); queues of one core, the
+ * admin queues among them; entries of an I/O queue; remote namespaces in use. */
+#define LIMIT_NVMF_CTRLS         64
+#define LIMIT_NVMF_QUEUES        (LIMIT_NVMF_CTRLS * 2)
+#define LIMIT_NVMF_QUEUE_ENTRIES 256
+#define LIMIT_NVMF_NAMESPACES    1024
+
+/* Volumes of all functions together, and ways to one. */
+#define LIMIT_VOLUMES      1024
+#define LIMIT_VOLUME_PATHS 4
+
 /* Pollers of one reactor: all that there can be, for one core may have to do everything. One of
  * each function; two of the local drives, the console; of each Ethernet port net, RDMA, CM, rping's
  * client and, where the configuration wants them, the servers of rping and perftest. */
-#define LIMIT_POLLERS_PER_CORE (LIMIT_FUNCTIONS + 3 + 6 * LIMIT_ETH_PORTS)
+#define LIMIT_POLLERS_PER_CORE (LIMIT_FUNCTIONS + 4 + 6 * LIMIT_ETH_PORTS)
 
 /* Trace records kept per core, 32 bytes each; a power of two. */
 #define LIMIT_TRACE_RECORDS 1024

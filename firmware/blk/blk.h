@@ -11,7 +11,7 @@
  *  - `cmd` is a copy whose NSID and DPTR the device must ignore; opcode, LBA fields and flags are
  * checked against the geometry by the submitter;
  *  - `data` stays valid until the completion, also after a cancel;
- *  - status is an NVMe status with DNR as the device means it.
+ *  - status is an NVMe status with DNR as the device means it; is_path_error and quiet_ns say what the status cannot: whether it may be tried again, and when.
  */
 #ifndef BLK_BLK_H
 #define BLK_BLK_H
@@ -43,13 +43,22 @@ struct blk_req {
 
     /* Result, valid in done(). */
     nvme_status_t status;
-    uint16_t reserved;
+    bool is_path_error; /* the way to the device failed, not the command: another way, or the same
+                           later, may succeed. What was sent may have been executed all the same */
+    uint8_t reserved;
     uint32_t dw0;
     uint32_t dw1;
+    /* With is_path_error, or after a cancel: until then (clock_now_ns()) a command that changes
+     * state may still take effect at the device. 0: it has no effect any more that its status does
+     * not tell. UINT64_MAX: nobody can tell when. */
+    uint64_t quiet_ns;
 
     /* The device's, from submit to completion. */
     struct list link;
     uint64_t priv[4];
+    /* One layer between submitter and device (vol) keeps what it needs here, likewise. */
+    blk_done_fn *outer_done;
+    uint64_t outer_priv[3];
 };
 
 /* What a device can do; bits of blk_geometry.features. */
@@ -60,16 +69,34 @@ struct blk_req {
 #define BLK_FEATURE_VERIFY       (1u << 4)
 #define BLK_FEATURE_FUA          (1u << 5)
 #define BLK_FEATURE_READ_ONLY    (1u << 6)
+#define BLK_FEATURE_RESERVATIONS (1u << 7)
+
+/* Atomic and preferred sizes (NVMe 1.4, 5.15.2.2 and 6.4, 8.25), in blocks; 0: not reported. */
+struct blk_limits {
+    uint32_t atomic_write;            /* NAWUN, else AWUN */
+    uint32_t atomic_write_power_fail; /* NAWUPF, else AWUPF */
+    uint32_t atomic_compare_write;    /* NACWU, else ACWU */
+    uint32_t atomic_boundary;         /* NABSN; NABO is 0 or there is none */
+    uint32_t atomic_boundary_power_fail;
+    uint32_t optimal_boundary;      /* NOIOB */
+    uint32_t preferred_write;       /* NPWG */
+    uint32_t preferred_write_align; /* NPWA */
+    uint32_t preferred_dealloc;     /* NPDG */
+    uint32_t preferred_dealloc_align;
+    uint32_t optimal_write; /* NOWS */
+};
 
 struct blk_geometry {
     uint64_t lba_count;
     uint32_t features;           /* BLK_FEATURE_* */
     uint32_t max_transfer_bytes; /* 0: no limit of its own */
-    uint8_t lba_shift;           /* 9 or 12 */
-    bool known;                  /* false: not connected yet; nothing else is valid */
-    uint8_t nguid[16];           /* all zero: none */
-    uint8_t eui64[8];            /* all zero: none */
-    uint8_t uuid[16];            /* all zero: none */
+    struct blk_limits limits;
+    uint8_t reservation_types; /* RESCAP (figure 245), with BLK_FEATURE_RESERVATIONS */
+    uint8_t lba_shift;         /* 9 or 12 */
+    bool known;                /* false: not connected yet; nothing else is valid */
+    uint8_t nguid[16];         /* all zero: none */
+    uint8_t eui64[8];          /* all zero: none */
+    uint8_t uuid[16];          /* all zero: none */
 };
 
 struct blk_ops {
@@ -104,6 +131,8 @@ struct blk_dev {
 
 ALWAYS_INLINE void blk_submit(struct blk_dev *dev, struct blk_req *req)
 {
+    req->is_path_error = false;
+    req->quiet_ns = 0;
     dev->ops->submit(dev, req);
 }
 
