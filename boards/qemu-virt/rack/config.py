@@ -38,11 +38,18 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
     idle: str = "adaptive"
     firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")
     nic_args: str = ""             # more key=value words for the firmware
-    # Ethernet: 192.0.2.0/24 and fd00::/64; the NIC is 1 in both, the peers are 2, 3, ...
+    # Ethernet: 192.0.2.0/24 and fd00::/64; the NIC is 1 in both, the peers are 2, 3, ..., the
+    # targets 101, 102, ..., the host 201
     fabric: bool = False           # the switch; the NIC and the peers have a port each
     peers: int = 1                 # Linux VMs on the switch
     peer_cores: int = 1
     peer_ram_bytes: int = 512 * MIB
+    targets: int = 0               # Linux VMs on the switch that serve NVMe-oF (target.py)
+    target_cores: int = 1
+    target_ram_bytes: int = 512 * MIB
+    target_drives: list = field(default_factory=lambda: [256 * MIB])  # sizes, or images to copy
+    target_lba_bytes: int = 512
+    host_on_fabric: bool = False   # the host VM has an Ethernet port, too
     mtu: int = 1500                # of IP; RoCE's path MTU is 1024 then, 4096 with 4200
     vlan: int = 0                  # tag of all that carries IP; 0: none
     fabric_seed: int = 1           # of the switch's faults
@@ -63,15 +70,15 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
         words.append(self.nic_args)
         return " ".join(word for word in words if word)
 
-    def peer_ip(self, number):
-        """Of the first peer (1) and so on."""
-        return f"192.0.2.{1 + number}"
+    def station_ip(self, number):
+        """Of the station with that last byte."""
+        return f"192.0.2.{number}"
 
-    def peer_ip6(self, number):
-        return f"fd00::{1 + number:x}"
+    def station_ip6(self, number):
+        return f"fd00::{number:x}"
 
-    def peer_mac(self, number):
-        return f"52:54:00:00:00:{1 + number:02x}"
+    def station_mac(self, number):
+        return f"52:54:00:00:00:{number:02x}"
 
     def drives_bytes(self):
         return [self.nic_drive_bytes] * self.nic_drives

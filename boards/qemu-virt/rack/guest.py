@@ -48,6 +48,9 @@ class Guest:
         """Arguments for QEMU: the machine and its memory."""
         return ["-M", "q35", "-m", f"{self.ram_bytes}B"]
 
+    def set_up(self):
+        """What is done after each boot, once it takes commands."""
+
     def start(self):
         """Starts the VM; the guest boots meanwhile."""
         for kind in ("console", "agent", "monitor", "files"):
