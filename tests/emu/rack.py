@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(TOP, "boards", "qemu-virt"))
 
 # pylint: disable=wrong-import-position
 import rack_admin
+import rack_boot
 import rack_doorbells
 import rack_fabric
 import rack_ibv
@@ -23,12 +24,18 @@ import rack_life
 import rack_reset
 import rack_roce
 from rack import RackConfig
+from rack.images import BOOT_DISK
 from rack.testing import Suite, main
 from rack_common import HOST_ARGS, NAMESPACES, NATIVE_NAMESPACES
 
 
 def config(**changes):
     return RackConfig(namespaces=NAMESPACES, host_args=HOST_ARGS, **changes)
+
+
+def boot(firmware):
+    """The host has nothing but the NIC's drive."""
+    return RackConfig(host_boot=firmware, nic_drive_image=BOOT_DISK)
 
 
 def roce(**changes):
@@ -62,6 +69,9 @@ SUITES = [
           SHORT + [rack_reset.test_unbind_and_bind_under_load,
                    rack_reset.test_function_level_reset_under_load,
                    rack_reset.test_bus_master_off_under_load]),
+    # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
+    Suite("boot-bios", boot("bios"), rack_boot.TESTS),
+    Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),
     # the NIC speaks RoCEv2 with Linux' rxe: path MTU 1024, and 4096 with a VLAN tag
     Suite("roce", roce(mtu=1500), rack_roce.TESTS),
     Suite("roce-4200", roce(mtu=4200, guest="guest-6.1", vlan=7), rack_roce.LARGE_MTU_TESTS),

@@ -25,12 +25,14 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
     host_cores: int = 2
     host_ram_bytes: int = 512 * MIB
     host_args: str = ""            # more kernel arguments, e.g. "snic.coldplug=no"
+    host_boot: str = "kernel"      # given by QEMU; "bios", "uefi": from a drive, with no other disk
     host_devices: list = field(default_factory=list)  # more -device arguments of the host VM
     nic_cores: int = 1
     nic_ram_bytes: int = 512 * MIB
     nic_drives: int = 1
     nic_drive_bytes: int = 256 * MIB
     nic_drive_lba_bytes: int = 512
+    nic_drive_image: str = ""      # what is on the first drive; see images.BOOT_DISK
     namespaces: str = ""           # the default: a drive (native: RAM) of 256 MiB, and 64 MiB of RAM
     doorbells: str = "mapped"      # or "trapped"
     host_poll: str = "cheap"       # host RAM is shared memory here; "dear": as over a real bus
@@ -97,7 +99,8 @@ def artifact(name):
 
 def fetch(config):
     """What takes long on first use, and says so on stderr."""
-    for name in ("qemu", config.guest):
+    boot = ["boot-6.12"] if config.host_boot != "kernel" else []
+    for name in ("qemu", config.guest, *boot):
         artifact(name)
 
 

@@ -1,11 +1,14 @@
 """The host: an x86-64 VM with an unmodified Linux that uses the NIC's NVMe function."""
 import os
+import shutil
 
-from rack.config import scaled
+from rack.config import artifact, scaled
 from rack.errors import RackError
+from rack.images import BOOT, make_drive
 from rack.station import Station
 
 NUMBER = 201  # of its addresses
+BOOT_FROM_DRIVE_S = 240
 
 
 class Host(Station):
@@ -18,6 +21,8 @@ class Host(Station):
         self.pass_fds = [ram_fd]
         self.cores, self.ram_bytes = config.host_cores, config.host_ram_bytes
         self.kernel_args = config.host_args
+        if config.host_boot != "kernel":
+            self.boot_s = BOOT_FROM_DRIVE_S
 
     def namespace(self, nsid=1, timeout_s=30):
         """Device file of a namespace of the NIC (Linux numbers them as it finds them), once it is
@@ -51,6 +56,23 @@ class Host(Station):
         if self.config.host_on_fabric:
             super().set_up()
 
+    def boot(self):
+        if self.config.host_boot == "kernel":
+            return super().boot()
+        if self.config.host_boot == "bios":  # SeaBIOS tells what it does at this port
+            return ["-chardev", "file,id=bios,path=host-bios.log,append=on",
+                    "-device", "isa-debugcon,iobase=0x402,chardev=bios"]
+        return ["-drive", "if=pflash,format=raw,unit=0,readonly=on,"
+                          f"file={artifact(BOOT)}/OVMF_CODE.fd",
+                "-drive", f"if=pflash,format=raw,unit=1,file={self._uefi_variables()}"]
+
+    def _uefi_variables(self):
+        """They outlive a power cut, as in a PC."""
+        path = os.path.join(self.folder, "host-uefi-variables.fd")
+        if not os.path.exists(path):
+            shutil.copy(f"{artifact(BOOT)}/OVMF_VARS.fd", path)
+        return path
+
     def memory(self):
         return ["-M", "q35,memory-backend=ram", "-m", f"{self.ram_bytes}B",
                 "-object", f"memory-backend-file,id=ram,size={self.ram_bytes},share=on,"
@@ -74,8 +96,8 @@ class Host(Station):
         argv = ["-device", "nvme,id=nic,serial=reference"]
         for number, size in enumerate([self.config.nic_drive_bytes, 64 << 20]):
             path = os.path.join(self.folder, f"reference-{number}.img")
-            with open(path, "wb") as file:
-                file.truncate(size)
+            if not os.path.exists(path):
+                make_drive(path, size, self.config.nic_drive_image if number == 0 else "")
             argv += ["-drive", f"if=none,id=ns{number},file={path},format=raw,cache=unsafe",
                      "-device", f"nvme-ns,drive=ns{number},bus=nic,nsid={number + 1}"]
         return argv

@@ -6,6 +6,7 @@ import time
 from rack.config import artifact, scaled
 from rack.errors import RackError
 from rack.fabric import netdev
+from rack.images import make_drive
 from rack.process import Process
 from rack.sockets import Qmp, connect
 
@@ -26,10 +27,9 @@ class Nic:
                        for number in range(len(config.drives_bytes()))]
 
     def make_drives(self):
-        """Empty drives, as files that cost no space until written."""
-        for path, size in zip(self.drives, self.config.drives_bytes()):
-            with open(path, "wb") as file:
-                file.truncate(size)
+        """Empty ones, but the first may have an operating system on it."""
+        for number, (path, size) in enumerate(zip(self.drives, self.config.drives_bytes())):
+            make_drive(path, size, self.config.nic_drive_image if number == 0 else "")
 
     def start(self):
         if not os.path.exists(self.config.firmware):

@@ -11,11 +11,11 @@ content(), checksum(). A namespace's NGUID and UUID follow from its subsystem's 
 """
 import hashlib
 import os
-import shutil
 import uuid
 from dataclasses import dataclass, field
 
 from rack.errors import RackError
+from rack.images import make_drive
 from rack.station import Station
 
 FIRST_NUMBER = 101
@@ -53,13 +53,12 @@ class Target(Station):
         return argv
 
     def make_drives(self):
-        """Drives of the sizes that are asked for, or copies of images, as sparse files."""
+        """Drives of the sizes that are asked for, or copies of images."""
         for path, what in zip(self.drives, self.config.target_drives):
             if isinstance(what, str):
-                copy_sparse(what, path)
+                make_drive(path, 0, what)
             else:
-                with open(path, "wb") as file:
-                    file.truncate(what)
+                make_drive(path, what)
 
     def set_up(self):
         """As a station; then serves what it served before, or just an empty port."""
@@ -275,23 +274,3 @@ class Subsystem:  # pylint: disable=too-many-instance-attributes
 
     def _remove_commands(self, nsid):
         return [self._enable_command(nsid, False), f"rmdir {self._path}/namespaces/{nsid}"]
-
-
-def copy_sparse(source, target):
-    """Copies a file with its holes."""
-    with open(source, "rb") as old, open(target, "wb") as new:
-        offset, size = 0, os.fstat(old.fileno()).st_size
-        while offset < size:
-            try:
-                offset = os.lseek(old.fileno(), offset, os.SEEK_DATA)
-            except OSError:  # a hole up to the end
-                break
-            end = os.lseek(old.fileno(), offset, os.SEEK_HOLE)
-            old.seek(offset)
-            new.seek(offset)
-            while offset < end:
-                block = old.read(min(end - offset, 1 << 20))
-                new.write(block)
-                offset += len(block)
-        new.truncate(size)
-    shutil.copymode(source, target)
