@@ -21,8 +21,10 @@ import rack_fabric
 import rack_ibv
 import rack_io
 import rack_life
+import rack_nvmf
 import rack_reset
 import rack_roce
+import rack_target
 from rack import RackConfig
 from rack.images import BOOT_DISK
 from rack.testing import Suite, main
@@ -46,6 +48,12 @@ def roce(**changes):
 
 def linux_pair(**changes):
     return RackConfig(board="none", host=False, fabric=True, peers=2, **changes)
+
+
+def linux_and_target(**changes):
+    """A host without a NIC, whose own kernel is the target's initiator."""
+    return RackConfig(board="none", fabric=True, host_on_fabric=True, peers=0, targets=1,
+                      target_drives=rack_target.DRIVES, mtu=4200, **changes)
 
 
 SHORT = [rack_admin.test_probe_finds_all_namespaces, rack_admin.test_id_ns_says_size_and_block,
@@ -79,6 +87,22 @@ SUITES = [
     Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS + rack_ibv.TESTS),
     Suite("fabric-linux-4200", linux_pair(mtu=4200, guest="guest-6.1"),
           rack_fabric.LARGE_MTU_TESTS + rack_ibv.TESTS),
+    # Linux' nvme-rdma and nvmet, no NIC: what the initiator's tests stand on
+    Suite("target", linux_and_target(), rack_target.TESTS),
+    Suite("target-6.1", linux_and_target(guest="guest-6.1"), rack_target.TESTS[1:2]),
+    # the host's drives are namespaces of that target, through the NIC
+    Suite("nvmf", rack_nvmf.main_config(), rack_nvmf.TESTS, rack_nvmf.serve),
+    Suite("nvmf-6.1", rack_nvmf.main_config(guest="guest-6.1", nic_cores=2),
+          rack_nvmf.SHORT_TESTS, rack_nvmf.serve),
+    Suite("nvmf-1500", rack_nvmf.main_config(mtu=1500), rack_nvmf.SHORT_TESTS[:4],
+          rack_nvmf.serve),
+    Suite("nvmf-4x4", rack_nvmf.four_by_four_config(), rack_nvmf.FOUR_TESTS,
+          rack_nvmf.four_by_four_serve),
+    Suite("nvmf-problems", rack_nvmf.problems_config(), rack_nvmf.PROBLEM_TESTS,
+          rack_nvmf.problems_serve),
+    Suite("nvmf-rates", rack_nvmf.rates_config(), rack_nvmf.RATE_TESTS, rack_nvmf.serve),
+    Suite("boot-bios-remote", rack_boot.remote_config("bios"), rack_boot.REMOTE_TESTS),
+    Suite("boot-uefi-remote", rack_boot.remote_config("uefi"), rack_boot.REMOTE_TESTS),
 ]
 
 if __name__ == "__main__":

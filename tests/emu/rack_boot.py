@@ -1,6 +1,10 @@
 """The host boots its operating system from a namespace of the NIC: no other disk, no kernel by QEMU."""
 import time
 
+from rack.config import RackConfig
+from rack.images import BOOT_DISK
+from rack.tree import Volume, volumes_tree
+
 from rack_common import require
 
 
@@ -52,3 +56,38 @@ def test_reset_button_boots_again(rack):
 
 TESTS = [test_root_filesystem_is_on_the_nics_drive, test_drive_keeps_what_the_host_writes,
          test_nic_and_host_are_powered_on_together, test_reset_button_boots_again]
+
+
+# --- from a volume across the fabric -----------------------------------------------------------
+
+NQN = "nqn.2026-01.rack:boot"
+
+
+def remote_config(firmware):
+    """The only drive of the host is a remote one; the target's first drive has the system on it."""
+    volume = Volume("system", NQN, 1, "zero-copy", {"wait-ms": 150000, "size": "191M"})
+    return RackConfig(host_boot=firmware, fabric=True, peers=0, targets=1, nic_drives=0, mtu=4200,
+                      target_drives=[BOOT_DISK], target_serves={NQN: [0]},
+                      tree=volumes_tree([volume], {"serve-wait-ms": 19000}))
+
+
+def test_targets_drive_has_what_the_host_wrote(rack):
+    """The operating system's own file, found in the target's view of its drive."""
+    mark = f"written by the host at {time.time():.3f} on its root filesystem"
+    rack.host.run(f"echo '{mark}' > /root/mark; sync")
+    require(mark.encode() in rack.target.content(0), "the target's drive has no such bytes")
+
+
+def test_system_survives_a_target_restart(rack):
+    """The root filesystem's own drive goes away and comes back."""
+    job = rack.host.spawn("for i in $(seq 20); do head -c 100000 /dev/urandom > /root/f$i; sync; "
+                          "done; echo written", 400)
+    rack.host.run("sleep 0.5")
+    rack.target.restart()
+    require("written" in job.wait().out, "the host could not write")
+    errors = rack.host.run("dmesg | grep -E 'EXT4-fs error|I/O error' | head -3", check=False).out
+    require(not errors, errors)
+
+
+REMOTE_TESTS = TESTS + [test_targets_drive_has_what_the_host_wrote,
+                        test_system_survives_a_target_restart]

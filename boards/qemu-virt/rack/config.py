@@ -39,6 +39,7 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
     link_args: list = field(default_factory=list)  # more arguments of pcielink
     idle: str = "adaptive"
     firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")
+    tree: dict | None = None       # the NIC's device tree (tree.py): volumes in place of namespaces
     nic_args: str = ""             # more key=value words for the firmware
     # Ethernet: 192.0.2.0/24 and fd00::/64; the NIC is 1 in both, the peers are 2, 3, ..., the
     # targets 101, 102, ..., the host 201
@@ -51,6 +52,7 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
     target_ram_bytes: int = 512 * MIB
     target_drives: list = field(default_factory=lambda: [256 * MIB])  # sizes, or images to copy
     target_lba_bytes: int = 512
+    target_serves: dict = field(default_factory=dict)  # by the first: {NQN: drives}, from the start
     host_on_fabric: bool = False   # the host VM has an Ethernet port, too
     mtu: int = 1500                # of IP; RoCE's path MTU is 1024 then, 4096 with 4200
     vlan: int = 0                  # tag of all that carries IP; 0: none
@@ -64,8 +66,9 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
     def bootargs(self):
         """The firmware's configuration; keys are documented in firmware/app/config.h."""
         first = "ram:256M" if self.board == "native" else "drive:0"
-        words = [f"cores={self.nic_cores}", f"idle={self.idle}",
-                 f"ns={self.namespaces or first + ',ram:64M'}"]
+        words = [f"cores={self.nic_cores}", f"idle={self.idle}"]
+        if not self.tree:
+            words.append(f"ns={self.namespaces or first + ',ram:64M'}")
         if self.fabric:
             words += [f"ip={self.nic_ip}/{self.prefix}", f"ip6={self.nic_ip6}/{self.prefix6}",
                       f"mtu={self.mtu}", f"vlan={self.vlan}" if self.vlan else ""]

@@ -9,10 +9,12 @@ from rack.fabric import netdev
 from rack.images import make_drive
 from rack.process import Process
 from rack.sockets import Qmp, connect
+from rack.tree import LOAD_ADDRESS, compile_tree
 
 CONSOLE = "nic.console"
 MONITOR = "nic.monitor"
 PROMPT = "snic> "
+TREE = "nic.dtb"
 LINK_VECTORS = 72  # of the ivshmem device: what pcielink announces
 
 
@@ -37,6 +39,8 @@ class Nic:
         for name in (CONSOLE, MONITOR):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.unlink(os.path.join(self.folder, name))
+        if self.config.tree:
+            compile_tree(self.config.tree, os.path.join(self.folder, TREE))
         self._mark_log()
         self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd],
                                console="nic.log")
@@ -118,6 +122,8 @@ class Nic:
                        f"mem-path=/proc/self/fd/{self.ram_fd}",
             "-device", "ivshmem-plain,memdev=host",
         ]
+        if config.tree:
+            argv += ["-device", f"loader,file={TREE},addr={LOAD_ADDRESS:#x},force-raw=on"]
         size = config.nic_drive_lba_bytes
         for number, path in enumerate(self.drives):
             argv += ["-drive", f"if=none,id=drive{number},file={path},format=raw,cache=unsafe,"

@@ -53,8 +53,11 @@ class Rack:
         try:
             self._prepare()
             self._start_fabric()
+            # a host that boots across the fabric finds its target there, as in a rack
+            early = self.targets if self.config.host_boot != "kernel" else []
+            self._start_guests(early)
             self._start_device()
-            self._start_guests()
+            self._start_guests([guest for guest in self.guests() if guest not in early])
         except BaseException:
             self.stop()
             raise
@@ -189,18 +192,18 @@ class Rack:
             target.make_drives()
         self.peers, self.targets = peers, targets
 
-    def _start_guests(self):
+    def _start_guests(self, guests):
         """All of them boot at the same time."""
-        for guest in self.guests():
+        for guest in guests:
             slow = " (no usable KVM: emulated, slower)" if guest.accel == "tcg" else ""
             self.progress(f"starting the {guest.name} VM{slow}")
             guest.start()
         start_s = time.monotonic()
-        for guest in self.guests():
+        for guest in guests:
             guest.wait_until_up()
             self.progress(f"{guest.name} is up: Linux {guest.agent.kernel}, "
                           f"booted in {time.monotonic() - start_s:.1f} s")
-        for guest in self.guests():
+        for guest in guests:
             guest.set_up()
 
 

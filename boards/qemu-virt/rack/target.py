@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from rack.errors import RackError
 from rack.images import make_drive
 from rack.station import Station
+from rack.tree import namespace_uuid
 
 FIRST_NUMBER = 101
 ROOT = "/sys/kernel/config/nvmet"
@@ -40,6 +41,8 @@ class Target(Station):
         self.drives = [os.path.join(folder, f"{name}-drive-{i}.img")
                        for i in range(len(config.target_drives))]
         self.ports, self.subsystems = {}, {}
+        for nqn, drives in (config.target_serves if number == 1 else {}).items():
+            self.subsystems[nqn] = Subsystem(self, nqn, dict(enumerate(drives, 1)))
         self.before_serving = []  # shell commands: devices that are not drives
 
     def devices(self):
@@ -171,14 +174,14 @@ class Subsystem:  # pylint: disable=too-many-instance-attributes
     target: Target
     nqn: str
     namespaces: dict
-    allow: list | None
-    cntlids: tuple | None
-    max_qid: int | None
-    ports: tuple
+    allow: list | None = None
+    cntlids: tuple | None = None
+    max_qid: int | None = None
+    ports: tuple = (1,)
     disabled: set = field(default_factory=set)
 
     def uuid(self, nsid):
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.nqn}/{nsid}"))
+        return namespace_uuid(self.nqn, nsid)
 
     def nguid(self, nsid):
         """As configfs takes it: like a UUID."""
