@@ -6,12 +6,17 @@
  * the data is, never a buffer of the NIC: zero copy is the natural case.
  *
  * Contract of a request:
+ *
  *  - it is submitted on its owner core and completes exactly once, on that core, by blk_complete();
  *    possibly before blk_submit() returns;
+ *
  *  - `cmd` is a copy whose NSID and DPTR the device must ignore; opcode, LBA fields and flags are
- * checked against the geometry by the submitter;
+ *    checked against the geometry by the submitter;
+ *
  *  - `data` stays valid until the completion, also after a cancel;
- *  - status is an NVMe status with DNR as the device means it; is_path_error and quiet_ns say what the status cannot: whether it may be tried again, and when.
+ *
+ *  - status is an NVMe status with DNR as the device means it; is_path_error and quiet_ns say what
+ *    the status cannot: whether it may be tried again, and when.
  */
 #ifndef BLK_BLK_H
 #define BLK_BLK_H
