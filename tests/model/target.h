@@ -65,13 +65,13 @@ struct target_config {
     uint32_t subsystem_count;
     const struct target_referral *referrals;
     uint32_t referral_count;
-    uint32_t ctrl_count;          /* 0: 8 */
-    uint32_t queue_count;         /* admin queues too; 0: 32 */
-    uint16_t queue_entries;       /* 0: 128 */
-    uint16_t io_queues_per_ctrl;  /* 0: 8 */
-    uint32_t in_capsule_bytes;    /* multiple of 16; 0: none */
-    uint32_t max_transfer_bytes;  /* 4096 << MDTS; 0: 128 KiB */
-    uint32_t buf_count;           /* commands with data at once, held ones too; 0: 64 */
+    uint32_t ctrl_count;         /* 0: 8 */
+    uint32_t queue_count;        /* admin queues too; 0: 32 */
+    uint16_t queue_entries;      /* 0: 128 */
+    uint16_t io_queues_per_ctrl; /* 0: 8 */
+    uint32_t in_capsule_bytes;   /* multiple of 16; 0: none */
+    uint32_t max_transfer_bytes; /* 4096 << MDTS; 0: 128 KiB */
+    uint32_t buf_count;          /* commands with data at once, held ones too; 0: 64 */
 };
 
 struct target;
@@ -92,20 +92,20 @@ void target_free(struct target *target);
 /* When something that the target waits for by itself is due; UINT64_MAX: nothing. */
 uint64_t target_next_ns(const struct target *target);
 
-/* --- knobs: fields that may change at any time ------------------------------------------------- */
+/* --- knobs: fields that may change at any time ------------------------------------------------ */
 
 struct target_knobs {
     /* connections */
     uint16_t reject_status; /* enum nvmf_rdma_status: the next reject_count requests end so */
     uint32_t reject_count;
-    uint32_t ignore_count; /* the next requests are never answered */
+    uint32_t ignore_count;    /* the next requests are never answered */
     uint16_t reject_qid_from; /* requests for queues of this number or above are rejected with
                                  NO_RESOURCES; 0: none */
     uint16_t crqsize;         /* what the reply says; 0: the truth */
     /* Connect */
-    uint32_t ctrl_limit;       /* more are refused: Controller Busy... 0: as many as there is room */
-    bool keep_sq_flow;         /* does not agree to do without SQ flow control */
-    uint16_t max_queues;       /* that Set Features grants; 0: all */
+    uint32_t ctrl_limit; /* more are refused: Controller Busy... 0: as many as there is room */
+    bool keep_sq_flow;   /* does not agree to do without SQ flow control */
+    uint16_t max_queues; /* that Set Features grants; 0: all */
     /* controller */
     bool never_ready;           /* CSTS.RDY does not follow CC.EN */
     bool never_not_ready;       /* nor when it is cleared */
@@ -114,6 +114,8 @@ struct target_knobs {
     uint64_t shutdown_delay_ns; /* CC.SHN to CSTS.SHST */
     bool ignore_keep_alive;     /* its timer never fires */
     bool no_traffic_keep_alive; /* CTRATT.TBKAS is 0: Keep Alive alone counts */
+    bool
+        disable_keeps_io; /* CC.EN to 0 ends neither I/O queues nor their commands, as Linux does */
     bool lone_queues; /* the loss of an I/O queue leaves the controller alone, as Linux does; else
                          the association ends */
     /* answers */
@@ -128,25 +130,25 @@ struct target_knobs {
 
 struct target_knobs *target_knobs(struct target *target);
 
-/* --- faults: rules that pick commands ---------------------------------------------------------- */
+/* --- faults: rules that pick commands --------------------------------------------------------- */
 
-#define TARGET_FAULT_LIST(X)                                                                  \
-    X(DROP, "not executed, never answered")                                                   \
-    X(MUTE, "executed, never answered")                                                       \
-    X(DELAY, "executed now, answered delay_ns later")                                         \
-    X(HOLD, "executed and answered delay_ns later: also after its association is gone")       \
-    X(FAIL, "not executed, answered with status `value` (dw0: value2)")                       \
-    X(TWICE, "answered twice")                                                                \
-    X(WRONG_CID, "the answer's CID is another: xor value")                                    \
-    X(BAD_SQHD, "the answer's SQHD is `value`")                                               \
-    X(SHORT, "the answer has `value` bytes")                                                  \
-    X(WRONG_KEY, "the answer invalidates key xor value")                                      \
-    X(NO_INVALIDATE, "the answer invalidates no key")                                         \
-    X(DATA_SHORT, "`value` bytes of data are transferred, no more")                           \
-    X(BAD_DATA, "a byte of the data read is changed")                                         \
-    X(OVERRUN, "`value` bytes are written behind the end of what the descriptor names")       \
-    X(EARLY, "answered before the data were transferred")                                     \
-    X(DIE, "the queue's connection breaks before it is executed")                             \
+#define TARGET_FAULT_LIST(X)                                                            \
+    X(DROP, "not executed, never answered")                                             \
+    X(MUTE, "executed, never answered")                                                 \
+    X(DELAY, "executed now, answered delay_ns later")                                   \
+    X(HOLD, "executed and answered delay_ns later: also after its association is gone") \
+    X(FAIL, "not executed, answered with status `value` (dw0: value2)")                 \
+    X(TWICE, "answered twice")                                                          \
+    X(WRONG_CID, "the answer's CID is another: xor value")                              \
+    X(BAD_SQHD, "the answer's SQHD is `value`")                                         \
+    X(SHORT, "the answer has `value` bytes")                                            \
+    X(WRONG_KEY, "the answer invalidates key xor value")                                \
+    X(NO_INVALIDATE, "the answer invalidates no key")                                   \
+    X(DATA_SHORT, "`value` bytes of data are transferred, no more")                     \
+    X(BAD_DATA, "a byte of the data read is changed")                                   \
+    X(OVERRUN, "`value` bytes are written behind the end of what the descriptor names") \
+    X(EARLY, "answered before the data were transferred")                               \
+    X(DIE, "the queue's connection breaks before it is executed")                       \
     X(EXECUTE_DIE, "the queue's connection breaks after it is executed, before the answer")
 
 enum target_fault_kind {
@@ -157,13 +159,13 @@ enum target_fault_kind {
 
 struct target_fault {
     enum target_fault_kind kind;
-    int qid;    /* TARGET_ANY, TARGET_IO: any but 0 */
-    int opcode; /* or TARGET_ANY */
-    int fctype; /* of opcode 7Fh, or TARGET_ANY */
-    int cid;    /* or TARGET_ANY */
-    uint32_t nsid;  /* 0: any */
-    uint32_t skip;  /* matching commands that are let alone first */
-    uint32_t count; /* then so many are hit; 0: all */
+    int qid;             /* TARGET_ANY, TARGET_IO: any but 0 */
+    int opcode;          /* or TARGET_ANY */
+    int fctype;          /* of opcode 7Fh, or TARGET_ANY */
+    int cid;             /* or TARGET_ANY */
+    uint32_t nsid;       /* 0: any */
+    uint32_t skip;       /* matching commands that are let alone first */
+    uint32_t count;      /* then so many are hit; 0: all */
     uint32_t chance_ppm; /* of each; 0: always. Not together with skip */
     uint64_t delay_ns;
     uint64_t jitter_ns; /* 0..jitter_ns more */
@@ -179,7 +181,7 @@ uint32_t target_fault_hits(const struct target *target, uint32_t index);
 /* What chances and jitter are drawn from. */
 void target_seed(struct target *target, uint64_t seed);
 
-/* --- what happens from outside ------------------------------------------------------------------ */
+/* --- what happens from outside ---------------------------------------------------------------- */
 
 /* The namespace gets so many blocks; 0: it goes away (its data too). Controllers are told. False:
  * there is none, or too many. */
@@ -202,7 +204,7 @@ void target_fatal(struct target *target, int cntlid);
  * the peers are told), nobody listens. On: media are as they were. */
 void target_power(struct target *target, bool is_on);
 
-/* --- media -------------------------------------------------------------------------------------- */
+/* --- media ------------------------------------------------------------------------------------ */
 
 /* The block's content; NULL: no such block. */
 const uint8_t *target_block(const struct target *target, uint32_t subsystem, uint32_t nsid,
@@ -222,7 +224,7 @@ struct target_exec {
 typedef void target_exec_fn(void *ctx, const struct target_exec *exec);
 void target_on_exec(struct target *target, target_exec_fn *fn, void *ctx);
 
-/* --- reports ------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 #define TARGET_STAT_LIST(X)                                              \
     X(requests, "connection requests")                                   \
