@@ -73,6 +73,7 @@ HOST_LIBS := -l:libbearssl.a
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+             $(addprefix firmware/base/,fmt.c log.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
@@ -83,7 +84,8 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
              $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) firmware/vol/vol.c firmware/vol/vol_path.c \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
-             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
+             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
+               semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
 # (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
 COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
