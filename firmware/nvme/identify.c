@@ -28,6 +28,11 @@ static uint16_t oncs(struct nvme_ctrl *ctrl)
                       ((features & BLK_FEATURE_VERIFY) != 0 ? NVME_ONCS_VERIFY : 0));
 }
 
+static uint32_t units_of_4_kib(uint32_t bytes)
+{
+    return bytes / 4096 + (bytes % 4096 != 0);
+}
+
 static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
 {
     const struct nvme_ctrl_config *config = &ctrl->config;
@@ -44,6 +49,7 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->ver = NVME_VERSION_1_4;
     id->rtd3e_us = NVME_SHUTDOWN_MS * 1000;
     id->oaes = NVME_OAES_NS_ATTRIBUTE;
+    id->ctratt = nvme_host_id_is_known(ctrl) ? NVME_CTRATT_HOST_ID_128 : 0;
     id->cntrltype = NVME_CTRLTYPE_IO;
 
     id->oacs = nvme_admin_op(ctrl, NVME_ADMIN_DOORBELL_BUFFER_CONFIG) != NULL
@@ -54,6 +60,11 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->frmw = NVME_FRMW_SLOT1_RO | 1u << NVME_FRMW_SLOTS_SHIFT;
     id->lpa = NVME_LPA_EFFECTS | NVME_LPA_EXTENDED_DATA;
     id->elpe = NVME_ERROR_ENTRIES - 1;
+    if (nvme_host_memory_is_offered(ctrl)) {
+        id->hmpre = units_of_4_kib(config->hmb_preferred_bytes);
+        id->hmmin = units_of_4_kib(config->hmb_min_bytes);
+        id->hmmaxd = LIMIT_HMB_PIECES;
+    }
     id->wctemp_kelvin = NVME_WCTEMP_KELVIN;
     id->cctemp_kelvin = NVME_CCTEMP_KELVIN;
     id->kas = config->keep_alive ? NVME_KAS : 0;

@@ -77,8 +77,7 @@ struct nvme_ep_hmb {
  *      end of the link gives 1 s for all of a fence, and commands of the host that go on over the
  *      fence may need their 900 ms of it. Aim at 100 ms: detach (queue pairs to the error state),
  *      do not wait for a remote side.
- *      In that time no other fence starts; commands of the host are still fetched and run, unless
- *      the reason is one that stops them (reset, CC.EN=0).
+ *      In that time no other fence starts. Commands of the host go on if EHM=0 is the reason.
  *
  * Reasons to revoke: Set Features EHM=0; CC.EN=0; CC.SHN, after the namespaces are flushed; reset,
  * FLR, link down; fatal error (CFS); bus mastering off, or a change of the windows after which some
@@ -126,6 +125,7 @@ struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep);
     X(READY, "RDY is 1, queues are served")                                      \
     X(QUIESCING, "CC.SHN is set: nothing is fetched, commands under way end")    \
     X(FLUSHING, "the namespaces are flushed, SHST is occurring")                 \
+    X(RELEASING, "flushed; the Host Memory Buffer's user lets go of it")         \
     X(SHUT_DOWN, "SHST is complete, nothing is served until CC.EN goes to 0")    \
     X(DRAINING, "CC.EN went to 0 or a reset came: every command must end first") \
     X(FAILING, "a fatal error: as DRAINING, then CFS")                           \

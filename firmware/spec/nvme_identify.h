@@ -173,6 +173,7 @@ ASSERT_OFFSET(struct nvme_identify_ctrl, psd, 2048);
 ASSERT_OFFSET(struct nvme_identify_ctrl, vendor, 3072);
 
 #define NVME_OAES_NS_ATTRIBUTE        BIT32(8)
+#define NVME_CTRATT_HOST_ID_128       BIT32(0)
 #define NVME_CTRLTYPE_IO              1
 #define NVME_OACS_DOORBELL_BUFFERS    BIT32(8)
 #define NVME_FRMW_SLOT1_RO            BIT32(0)
