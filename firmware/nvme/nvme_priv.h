@@ -77,7 +77,11 @@ enum nvme_step {
       NVME_EFFECT_BLOCK_CONTENT)                                                                \
     X(DSM,          nvme_io_dsm,   0,                        NVME_OP_WRITES,                    \
       NVME_EFFECT_BLOCK_CONTENT)                                                                \
-    X(VERIFY,       nvme_io_range, BLK_FEATURE_VERIFY,       NVME_OP_RANGE,      0)
+    X(VERIFY,       nvme_io_range, BLK_FEATURE_VERIFY,       NVME_OP_RANGE,      0)             \
+    X(RESERVATION_REGISTER, nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)             \
+    X(RESERVATION_REPORT,   nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)             \
+    X(RESERVATION_ACQUIRE,  nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)             \
+    X(RESERVATION_RELEASE,  nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)
 /* clang-format on */
 
 struct nvme_op {
@@ -97,6 +101,7 @@ NVME_ADMIN_OPS(NVME_ADMIN_PROTOTYPE)
 void nvme_io_flush(struct nvme_cmd *cmd);
 void nvme_io_range(struct nvme_cmd *cmd);
 void nvme_io_dsm(struct nvme_cmd *cmd);
+void nvme_io_reservation(struct nvme_cmd *cmd);
 
 /* --- features: the table -------------------------------------------------------------------- */
 
@@ -296,6 +301,8 @@ struct nvme_ns_slot *nvme_ns_slot_find(struct nvme_ctrl *ctrl, uint32_t nsid);
 void nvme_ns_init(struct nvme_ctrl *ctrl);
 /* What ctrl->write_through says has changed. */
 void nvme_ns_update_access(struct nvme_ctrl *ctrl);
+/* BLK_FEATURE_* of a device that the host may see. */
+uint32_t nvme_ns_features(const struct nvme_ctrl *ctrl, const struct blk_geometry *geometry);
 /* What every active namespace can do: for ONCS. */
 uint32_t nvme_ns_common_features(struct nvme_ctrl *ctrl);
 

@@ -254,6 +254,8 @@ ASSERT_OFFSET(struct nvme_identify_ns, eui64, 120);
 ASSERT_OFFSET(struct nvme_identify_ns, lbaf, 128);
 ASSERT_OFFSET(struct nvme_identify_ns, vendor, 384);
 
+#define NVME_NSFEAT_ATOMICS         BIT32(1) /* NAWUN, NAWUPF, NACWU, not the controller's */
+#define NVME_NSFEAT_PREFERRED       BIT32(4) /* NPWG, NPWA, NPDG, NPDA, NOWS */
 #define NVME_NSATTR_WRITE_PROTECTED BIT32(0)
 
 /* Head of a namespace identification descriptor, figure 249; the identifier follows. */
