@@ -188,7 +188,7 @@ UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(E
                  $(wildcard $(addprefix boards/qemu-virt/,ctl/*.c pcielink/*.c fabric/*.c))
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What unit tests, fuzzers and simulations share.
-UNIT_LIB_SRCS += tests/sim/wire.c
+UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c)
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 define unit_rules
