@@ -103,6 +103,7 @@ enum nvme_feature_select {
 #define NVME_AEC_SMART_SHIFT  0
 #define NVME_AEC_SMART_BITS   8
 #define NVME_AEC_NS_ATTRIBUTE BIT32(8)
+#define NVME_AEC_FIRMWARE     BIT32(9)
 
 /* 5.21.1.13 Host Memory Buffer: cdw11; cdw12 is HSIZE in memory pages, cdw13 and cdw14 the address
  * of the descriptor list, cdw15 its count of entries. */
