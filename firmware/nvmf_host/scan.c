@@ -12,8 +12,7 @@
 #define RETRY_NS (1 * NS_PER_S)    /* after a list that was refused while LIVE */
 #define PAUSE_NS (100 * NS_PER_MS) /* between two scans */
 
-/* --- names ---------------------------------------------------------------------------------------
- */
+/* --- names ---------------------------------------------------------------------------------- */
 
 enum key_kind {
     KEY_NGUID,
@@ -61,7 +60,7 @@ static enum key_kind kind_of(const struct nvmf_ns_id *id, uint32_t *hash)
     return kind;
 }
 
-/* --- users --------------------------------------------------------------------------------------- */
+/* --- users ---------------------------------------------------------------------------------- */
 
 static void tell(struct nvmf_ns *ns)
 {
@@ -218,7 +217,7 @@ void nvmf_scan_set_live(struct nvmf_ctrl *ctrl, bool is_live)
     each_ns(ctrl, is_live ? enter : leave);
 }
 
-/* --- the scan ------------------------------------------------------------------------------------ */
+/* --- the scan ------------------------------------------------------------------------------- */
 
 static void unsee(struct nvmf_ns *ns)
 {
