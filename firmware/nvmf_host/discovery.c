@@ -268,6 +268,7 @@ static enum state entries(struct discovery *d)
         tell(d, (struct nvmf_discovery_entry *)d->admin.data + i);
     }
     d->entry_index += count;
+    wake(d);
     return ENTRIES;
 }
 
