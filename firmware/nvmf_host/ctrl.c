@@ -10,7 +10,7 @@
 
 static uint32_t ctrl_count;
 
-/* --- names --------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------- */
 
 const char *nvmf_ctrl_state_name(enum nvmf_ctrl_state state)
 {
@@ -42,7 +42,7 @@ const char *nvmf_path_name(enum nvmf_path path)
     return (uint32_t)path < ARRAY_SIZE(names) ? names[path] : "?";
 }
 
-/* --- configuration and memory -------------------------------------------------------------------- */
+/* --- configuration and memory --------------------------------------------------------------- */
 
 static uint32_t or_default(uint32_t value, uint32_t value_default)
 {
@@ -122,7 +122,7 @@ static void init_links(struct nvmf_ctrl *ctrl, uint8_t **next)
     }
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------- */
 
 static void on_wake(struct msg *msg)
 {
@@ -225,7 +225,7 @@ struct nvmf_ctrl_shared *nvmf_ctrl_shared(struct nvmf_ctrl *ctrl)
     return &ctrl->shared;
 }
 
-/* --- reports ------------------------------------------------------------------------------------- */
+/* --- reports -------------------------------------------------------------------------------- */
 
 void nvmf_ctrl_info(const struct nvmf_ctrl *ctrl, struct nvmf_ctrl_info *info)
 {

@@ -25,7 +25,7 @@ const char *nvmf_check_cap(struct nvmf_ctrl *ctrl, uint64_t cap)
     return ctrl->max_entries >= 2 ? NULL : "queues of one entry";
 }
 
-/* --- controller ------------------------------------------------------------------------------- */
+/* --- controller ----------------------------------------------------------------------------- */
 
 static uint32_t features(const struct nvme_identify_ctrl *id)
 {
@@ -137,7 +137,7 @@ const char *nvmf_check_ctrl(struct nvmf_ctrl *ctrl, const struct nvme_identify_c
     return NULL;
 }
 
-/* --- namespaces ------------------------------------------------------------------------------- */
+/* --- namespaces ----------------------------------------------------------------------------- */
 
 /* 0's based, where 0 stands for the controller's value. */
 static uint32_t atomic_size(bool is_told, uint16_t value, uint32_t of_ctrl)

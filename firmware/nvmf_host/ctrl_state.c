@@ -26,7 +26,7 @@
 
 typedef enum nvmf_ctrl_state state_fn(struct nvmf_ctrl *ctrl, uint64_t now_ns);
 
-/* --- what wakes it ------------------------------------------------------------------------------ */
+/* --- what wakes it -------------------------------------------------------------------------- */
 
 void nvmf_ctrl_wake(struct nvmf_ctrl *ctrl)
 {
@@ -73,7 +73,7 @@ static void refuse(struct nvmf_ctrl *ctrl, const char *why)
     nvmf_ctrl_fail(ctrl, NVMF_FAIL_UNSUITABLE, 0);
 }
 
-/* --- up ------------------------------------------------------------------------------------------ */
+/* --- up ------------------------------------------------------------------------------------- */
 
 static enum nvmf_ctrl_state state_idle(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 {
@@ -290,7 +290,7 @@ static enum nvmf_ctrl_state state_live(struct nvmf_ctrl *ctrl, uint64_t now_ns)
     return NVMF_CTRL_LIVE;
 }
 
-/* --- down ---------------------------------------------------------------------------------------- */
+/* --- down ----------------------------------------------------------------------------------- */
 
 /* No new requests; true when those that looked for a way before have found it, or not. */
 static bool is_fenced(struct nvmf_ctrl *ctrl)
@@ -432,7 +432,7 @@ static enum nvmf_ctrl_state state_closed(struct nvmf_ctrl *ctrl, uint64_t now_ns
     return NVMF_CTRL_CLOSED;
 }
 
-/* --- the machine --------------------------------------------------------------------------------- */
+/* --- the machine ---------------------------------------------------------------------------- */
 
 static state_fn *const state_fns[] = {
     [NVMF_CTRL_IDLE] = state_idle,

@@ -12,8 +12,7 @@
 #define RETRY_NS (1 * NS_PER_S)    /* after a list that was refused while LIVE */
 #define PAUSE_NS (100 * NS_PER_MS) /* between two scans */
 
-/* --- names ---------------------------------------------------------------------------------------
- */
+/* --- names ---------------------------------------------------------------------------------- */
 
 enum key_kind {
     KEY_NGUID,
@@ -61,7 +60,7 @@ static enum key_kind kind_of(const struct nvmf_ns_id *id, uint32_t *hash)
     return kind;
 }
 
-/* --- users --------------------------------------------------------------------------------------- */
+/* --- users ---------------------------------------------------------------------------------- */
 
 static void tell(struct nvmf_ns *ns)
 {
@@ -186,7 +185,12 @@ static bool is_named(struct nvmf_ctrl *ctrl, uint32_t nsid)
     uint32_t hash = 0;
 
     (void)key_of(&id, KEY_NSID, &hash);
-    return ctrl->ns_named != 0 || !list_is_empty(&ctrl->ns[hash]);
+    LIST_FOR_EACH (node, next, &ctrl->ns[hash]) {
+        if (LIST_ENTRY(node, struct nvmf_ns, link)->id.nsid == nsid) {
+            return true;
+        }
+    }
+    return ctrl->ns_named != 0;
 }
 
 static void each_ns(struct nvmf_ctrl *ctrl, void (*fn)(struct nvmf_ns *ns))
@@ -218,7 +222,7 @@ void nvmf_scan_set_live(struct nvmf_ctrl *ctrl, bool is_live)
     each_ns(ctrl, is_live ? enter : leave);
 }
 
-/* --- the scan ------------------------------------------------------------------------------------ */
+/* --- the scan ------------------------------------------------------------------------------- */
 
 static void unsee(struct nvmf_ns *ns)
 {
