@@ -1,13 +1,13 @@
 /*
- * Runs seeds of the simulation (sim.h).
+ * Runs seeds of a simulation: sim_rdma (sim.h), sim_path (path/path.h).
  *
- *   sim_rdma SEED                     one run, with a trace of its packets
+ *   sim_rdma SEED                     one run, with a trace of what happens
  *   sim_rdma --quiet SEED             without
  *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); the last line is "N passed, N failed"
  *
  * A job runs its seeds in a child process, which a failure ends; the next child goes on behind it.
  */
-#include "tests/sim/sim.h"
+#include "tests/sim/sim_main.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +27,8 @@ const char *__asan_default_options(void)
     return "quarantine_size_mb=1:malloc_context_size=4:detect_leaks=0:"
            "allocator_release_to_os_interval_ms=-1";
 }
+
+static const char *program;
 
 struct job {
     uint64_t next; /* the seed that runs */
@@ -78,8 +80,8 @@ static uint64_t ended(struct job *job, int status)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         return 0;
     }
-    fprintf(stderr, "seed %llu failed: build/sim/sim_rdma %llu shows it\n",
-            (unsigned long long)job->next, (unsigned long long)job->next);
+    fprintf(stderr, "seed %llu failed: %s %llu shows it\n", (unsigned long long)job->next, program,
+            (unsigned long long)job->next);
     job->next += job->step;
     if (job->next < job->end) {
         start(job);
@@ -120,7 +122,7 @@ static int run_many(uint64_t first, uint64_t last, uint32_t job_count)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim_rdma [--quiet] SEED | sim_rdma --seeds A..B [--jobs N]\n");
+    fprintf(stderr, "usage: %s [--quiet] SEED | %s --seeds A..B [--jobs N]\n", program, program);
     return 2;
 }
 
@@ -130,6 +132,7 @@ int main(int argc, char **argv)
     unsigned long long last;
     uint32_t jobs = 2;
 
+    program = argv[0];
     native_cpu_become(0);
     native_panic_hook = panicked;
     if (argc >= 3 && strcmp(argv[1], "--seeds") == 0) {
