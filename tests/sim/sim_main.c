@@ -17,7 +17,8 @@
 #include <unistd.h>
 #include "hal/native/native.h"
 
-#define JOBS_MAX 16
+#define JOBS_MAX  16
+#define EXIT_MORE 3 /* of a child that has run as many seeds as it may */
 #define PROGRESS 500 /* seeds of a job between two lines that tell how far it is */
 
 /* Of what is freed a little is kept back; leaks are what the pools are looked at for. */
@@ -46,10 +47,13 @@ static void panicked(const char *text)
 static void child(struct job *job)
 {
     native_panic_hook = panicked;
-    while (job->next < job->end) {
+    for (uint32_t count = 1; job->next < job->end; count++) {
         sim_run(job->next, false);
         job->passed++;
         job->next += job->step;
+        if (count == sim_runs_max && job->next < job->end) {
+            _exit(EXIT_MORE);
+        }
         if (job->passed % PROGRESS == 0) {
             fprintf(stderr, "every %llu-th seed before %llu was run\n",
                     (unsigned long long)job->step, (unsigned long long)job->next);
@@ -78,6 +82,10 @@ static uint64_t ended(struct job *job, int status)
 {
     job->pid = 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return 0;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_MORE) {
+        start(job);
         return 0;
     }
     fprintf(stderr, "seed %llu failed: %s %llu shows it\n", (unsigned long long)job->next, program,
