@@ -185,7 +185,8 @@ static bool is_named(struct nvmf_ctrl *ctrl, uint32_t nsid)
     uint32_t hash = 0;
 
     (void)key_of(&id, KEY_NSID, &hash);
-    LIST_FOR_EACH (node, next, &ctrl->ns[hash]) {
+    LIST_FOR_EACH(node, next, &ctrl->ns[hash])
+    {
         if (LIST_ENTRY(node, struct nvmf_ns, link)->id.nsid == nsid) {
             return true;
         }
