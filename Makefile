@@ -82,7 +82,8 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
                route.c) \
              $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
              $(wildcard firmware/nvmf_host/ctrl*.c) \
-             $(addprefix firmware/nvmf_host/,discovery.c event.c scan.c) \
+             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
+               queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
              $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
@@ -189,7 +190,7 @@ UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(E
                  $(wildcard $(addprefix boards/qemu-virt/,ctl/*.c pcielink/*.c fabric/*.c))
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What unit tests, fuzzers and simulations share.
-UNIT_LIB_SRCS += tests/sim/wire.c
+UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c)
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 define unit_rules
