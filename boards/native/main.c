@@ -60,10 +60,10 @@ static const char usage[] =
     "  --doorbells mapped   the client stores doorbells in shared memory, we poll (default)\n"
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
     "  --fabric SOCKET      an Ethernet port, MTU 4200: frames are datagrams, received at the\n"
-    "                       unix socket SOCKET and sent to SOCKET.switch; up to 4 times\n"
-    "  --rdma DEVICE        the fabric is an RNIC of this machine (rdma link), like rxe0; again "
-    "for\n"
-    "                       more. Only in the build with rdma-core: make build/native-ibv/snic\n"
+    "                       unix socket SOCKET and sent to SOCKET.switch\n"
+    "  --rdma DEVICE        an RNIC of this machine (rdma link), like rxe0. Only in the build\n"
+    "                       with rdma-core: make build/native-ibv/snic\n"
+    "                       --fabric and --rdma again for more, up to 4 together\n"
     "\n"
     "Configuration words:\n"
     "  cores=N              reactors, each a thread, 1..4 (default 1)\n"
@@ -176,13 +176,34 @@ static bool refuse(const char *word, const char *why)
     return false;
 }
 
-static bool parse_rdma(const char *value)
+_Static_assert(LIMIT_ETH_PORTS == 4, "the texts say 4");
+
+/* Whether one more port or RNIC, which `value` names, may come. */
+static bool may_add(const struct options *options, const char *word, const char *value)
+{
+    if (value == NULL) {
+        return refuse(word, "a socket, or a device, must follow");
+    }
+    return options->socket_count + rdma_count < LIMIT_ETH_PORTS ||
+           refuse(word, "one too many: at most 4 of --fabric and --rdma together");
+}
+
+static bool parse_fabric(struct options *options, const char *value)
+{
+    if (!may_add(options, "--fabric", value)) {
+        return false;
+    }
+    options->sockets[options->socket_count++] = value;
+    return true;
+}
+
+static bool parse_rdma(const struct options *options, const char *value)
 {
     if (!has_rdma_core) {
         return refuse("--rdma", "this build is without rdma-core");
     }
-    if (value == NULL || rdma_count == LIMIT_ETH_PORTS) {
-        return refuse("--rdma", value == NULL ? "a device must follow" : "one device too many");
+    if (!may_add(options, "--rdma", value)) {
+        return false;
     }
     rdma_names[rdma_count++] = value;
     return true;
@@ -252,13 +273,12 @@ static bool parse(int argc, char **argv, struct options *options)
             options->ep.trapped = strcmp(value, "trapped") == 0;
             i++;
         } else if (strcmp(argv[i], "--fabric") == 0) {
-            if (value == NULL || options->socket_count == LIMIT_ETH_PORTS) {
-                return refuse(argv[i], "a socket must follow, at most 4 of them");
+            if (!parse_fabric(options, value)) {
+                return false;
             }
-            options->sockets[options->socket_count++] = value;
             i++;
         } else if (strcmp(argv[i], "--rdma") == 0) {
-            if (!parse_rdma(value)) {
+            if (!parse_rdma(options, value)) {
                 return false;
             }
             i++;
