@@ -69,21 +69,26 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
                  -isystem $(B)/deps/libbearssl/include
 
 # What the firmware's sources need beside a C library, on the host's side.
-HOST_LIBS := -l:libbearssl.a
+HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+             $(addprefix firmware/base/,fmt.c log.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
                nvme_drv_state.c) \
-             $(addprefix firmware/nvme_ep/,control.c fence.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c hmb.c nvme_ep.c queue.c registers.c) \
              $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
                route.c) \
              $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
+             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
+               queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
-             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
+             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
+               semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
 # (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
 COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
@@ -187,7 +192,7 @@ UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(E
                  $(wildcard $(addprefix boards/qemu-virt/,ctl/*.c pcielink/*.c fabric/*.c))
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What unit tests, fuzzers and simulations share.
-UNIT_LIB_SRCS += tests/sim/wire.c
+UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c)
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 define unit_rules
@@ -202,7 +207,7 @@ define unit_program
 $(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -lfdt -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -o $$@
 endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
@@ -241,19 +246,27 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
-# --- simulation: many seeds of two or three RoCEv2 devices over a wire that harms frames -----------
+# --- simulation, many seeds: two or three RoCEv2 devices over a wire that harms frames; the whole path
+# from a host's queues to a target
 
 SIM_SRCS := $(filter-out tests/sim/wire.c,$(wildcard tests/sim/*.c))
+SIM_PATH_SRCS := tests/sim/sim_main.c $(wildcard tests/sim/path/*.c)
 SEEDS ?= 1..10000
+PATH_SEEDS ?= 1..1000
 
 $(B)/sim/sim_rdma: $(call objects,sim,$(SIM_SRCS)) $(B)/sim/libsnic.a
 	$(call say,LINK,$@)
 	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
 
+$(B)/sim/sim_path: $(call objects,sim,$(SIM_PATH_SRCS)) $(B)/sim/libsnic.a
+	$(call say,LINK,$@)
+	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
+
 .PHONY: sim
-sim: deps ## Simulate the RoCEv2 devices: make sim SEEDS=1..10000
-	@$(MAKE) -j2 $(B)/sim/sim_rdma
+sim: deps ## Simulate RDMA, and the whole path: make sim SEEDS=1..10000 PATH_SEEDS=1..1000
+	@$(MAKE) -j2 $(B)/sim/sim_rdma $(B)/sim/sim_path
 	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
+	$(Q)$(B)/sim/sim_path --seeds $(PATH_SEEDS)
 
 RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 

@@ -8,10 +8,8 @@ BOOT_SRCS    := $(wildcard firmware/boot/*.c)
 AARCH64_CFLAGS  = $(BASE_CFLAGS) -O2 $(ARM_FLAGS)
 # The one instruction for a frame record makes backtraces whole; leaf functions go without.
 AARCH64_CFLAGS += -momit-leaf-frame-pointer
-# Nothing here prints floating point: newlib's printf for integers alone saves 20 KiB.
 AARCH64_LDFLAGS = -nostdlib -static -Wl,--gc-sections,--build-id=none \
-                  -Wl,-z,max-page-size=4096,-z,noexecstack \
-                  -Wl,--defsym=snprintf=sniprintf,--defsym=vsnprintf=vsniprintf
+                  -Wl,-z,max-page-size=4096,-z,noexecstack
 # Libraries out of the cache: build/deps/NAME with include/ and lib/.
 AARCH64_DEPS    = $(B)/deps/newlib $(B)/deps/libfdt $(B)/deps/libbearssl
 AARCH64_LIBS    = $(B)/deps/newlib/lib/libc.a $(B)/deps/libfdt/lib/libfdt.a \

@@ -35,13 +35,14 @@ struct app_fabric {
     uint32_t index;
     uint32_t core; /* the owner */
     char name[12];
-    struct eth_port *port;    /* NULL: an RNIC of the operating system */
-    struct net_if *nif;       /* NULL: it did not start, or there is no port */
-    struct rdma_device *rdma; /* NULL: likewise */
-    struct diag_rping_client *rping_client;
-    struct diag_rping *rping; /* NULL: not wanted */
-    struct diag_perf *perf;   /* likewise */
-    bool is_up;               /* all of the above that there will be is there */
+    struct eth_port *port;                  /* NULL: an RNIC of the operating system, ... */
+    uint32_t rnic;                          /* ... the board's so many-th */
+    struct net_if *nif;                     /* NULL: it did not start, or there is no port */
+    struct rdma_device *rdma;               /* NULL: likewise */
+    struct diag_rping_client *rping_client; /* NULL: it did not start */
+    struct diag_rping *rping;               /* NULL: not wanted, or it did not start */
+    struct diag_perf *perf;                 /* likewise */
+    bool is_up;                             /* all of the above that there will be is there */
     struct rng rng;
     /* While it starts. */
     struct msg msg;

@@ -102,6 +102,16 @@ static struct diag_perf_config perf_config(const struct app_fabric *fabric)
         .device = fabric->rdma, .port = app.config.perf_port, .len_bytes = app.config.perf_bytes};
 }
 
+static void client_start(struct app_fabric *fabric)
+{
+    enum status status =
+        diag_rping_client_init(fabric->client_memory, fabric->rdma, &fabric->rping_client);
+    if (status != STATUS_OK) {
+        fabric->rping_client = NULL;
+        fail(fabric, "rping client", status);
+    }
+}
+
 static void rping_start(struct app_fabric *fabric)
 {
     enum status status =
@@ -126,48 +136,47 @@ static void perf_start(struct app_fabric *fabric)
     say_service(fabric, "perf", config.port);
 }
 
+/* Each for itself: what of them has no memory is not there. */
 static void services_init(struct app_fabric *fabric)
 {
-    enum status status =
-        diag_rping_client_init(fabric->client_memory, fabric->rdma, &fabric->rping_client);
-    if (status != STATUS_OK) {
-        fabric->rping_client = NULL;
-        fail(fabric, "rping client", status);
+    if (fabric->client_memory != NULL) {
+        client_start(fabric);
     }
-    if (app.config.diag_rping) {
+    if (fabric->rping_memory != NULL) {
         rping_start(fabric);
     }
-    if (app.config.diag_perf) {
+    if (fabric->perf_memory != NULL) {
         perf_start(fabric);
     }
     fabric->is_up = true;
 }
 
-/* False: not enough is left. */
-static bool services_memory(struct app_fabric *fabric)
+static void *service_memory(const struct app_fabric *fabric, const char *what, uint64_t bytes,
+                            uint64_t alignment)
 {
-    struct rdma_device *device = fabric->rdma;
-    struct diag_perf_config perf = perf_config(fabric);
-
-    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
-    bool is_there = fabric->client_memory != NULL;
-    if (is_there && app.config.diag_rping) {
-        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
-        is_there = fabric->rping_memory != NULL;
+    void *memory = app_pool_take(bytes, alignment);
+    if (memory == NULL) {
+        LOG_ERROR("app: %s: %s: %llu KiB of RAM are left, %llu KiB are needed", fabric->name, what,
+                  (unsigned long long)(app.pool_left >> 10), (unsigned long long)(bytes >> 10));
     }
-    if (is_there && app.config.diag_perf) {
-        fabric->perf_memory = app_pool_take(diag_perf_memory_bytes(&perf), PAGE_ALIGNMENT);
-        is_there = fabric->perf_memory != NULL;
-    }
-    return is_there;
+    return memory;
 }
 
 /* Core 0. */
 static void services_take_memory(struct app_fabric *fabric)
 {
-    if (!services_memory(fabric)) {
-        fail(fabric, "memory for diagnostic services", STATUS_NO_SPACE);
-        return;
+    struct rdma_device *device = fabric->rdma;
+    struct diag_perf_config perf = perf_config(fabric);
+
+    fabric->client_memory = service_memory(
+        fabric, "rping client", diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
+    if (app.config.diag_rping) {
+        fabric->rping_memory =
+            service_memory(fabric, "rping", diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
+    }
+    if (app.config.diag_perf) {
+        fabric->perf_memory =
+            service_memory(fabric, "perf", diag_perf_memory_bytes(&perf), PAGE_ALIGNMENT);
     }
     step_on(fabric->core, fabric, services_init);
 }
@@ -248,7 +257,7 @@ static bool take_memory(struct app_fabric *fabric)
 
 static void rnic_init(struct app_fabric *fabric)
 {
-    enum status status = app.board->rdma_open(fabric->index - app.board->eth_count, &fabric->rdma);
+    enum status status = app.board->rdma_open(fabric->rnic, &fabric->rdma);
     if (status != STATUS_OK) {
         fabric->rdma = NULL;
         fail(fabric, "the RNIC", status);
@@ -282,7 +291,7 @@ static void ports_start(const struct board *board)
                   RNG_SEED_BYTES);
         return;
     }
-    for (uint32_t i = 0; i < board->eth_count && i < LIMIT_ETH_PORTS; i++) {
+    for (uint32_t i = 0; i < board->eth_count; i++) {
         struct app_fabric *fabric = fabric_add();
         fabric->port = board->eths[i];
         rng_fork(&app.rng, &fabric->rng);
@@ -294,13 +303,22 @@ static void ports_start(const struct board *board)
     }
 }
 
-void app_fabric_start(void)
+static void rnics_start(const struct board *board)
 {
-    const struct board *board = app.board;
-
-    ports_start(board);
-    for (uint32_t i = 0; i < board->rdma_count && app.fabric_count < LIMIT_ETH_PORTS; i++) {
+    for (uint32_t i = 0; i < board->rdma_count; i++) {
+        if (app.fabric_count == LIMIT_ETH_PORTS) {
+            LOG_ERROR("app: RNIC %u and those behind it are not used: at most %u ports and RNICs",
+                      (unsigned)i, LIMIT_ETH_PORTS);
+            return;
+        }
         struct app_fabric *fabric = fabric_add();
+        fabric->rnic = i;
         step_on(fabric->core, fabric, rnic_init);
     }
+}
+
+void app_fabric_start(void)
+{
+    ports_start(app.board);
+    rnics_start(app.board);
 }

@@ -242,23 +242,6 @@ ALWAYS_INLINE struct cm_conn *cm_conn_of(struct rdma_cm_id *id)
 
 /* --- helpers ------------------------------------------------------------------------------- */
 
-ALWAYS_INLINE bool cm_addr_equal(const struct net_addr *a, const struct net_addr *b)
-{
-    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
-}
-
-ALWAYS_INLINE bool cm_addr_is_zero(const struct net_addr *addr)
-{
-    static const struct net_addr zero;
-    return cm_addr_equal(addr, &zero);
-}
-
-ALWAYS_INLINE bool cm_addr_is_ipv4(const struct net_addr *addr)
-{
-    static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
-    return memcmp(addr->bytes, prefix, sizeof(prefix)) == 0;
-}
-
 ALWAYS_INLINE uint8_t cm_min_u8(uint8_t a, uint8_t b)
 {
     return a < b ? a : b;

@@ -69,7 +69,7 @@ static void receive_message(struct cm *cm, const struct arrival *in, enum cm_inp
         answer_stranger(cm, in, input);
         return;
     }
-    if (!cm_addr_equal(&c->id.peer, in->src)) {
+    if (!net_addr_equal(&c->id.peer, in->src)) {
         CM_COUNT(cm, rx_wrong_peer);
         return;
     }

@@ -75,7 +75,7 @@ static enum status path_get(struct cm *cm, const struct net_addr *peer, uint8_t 
     LIST_FOR_EACH(node, temp, path_bucket(cm, peer, sgid_index))
     {
         struct cm_path *path = LIST_ENTRY(node, struct cm_path, hash_link);
-        if (path->sgid_index == sgid_index && cm_addr_equal(&path->peer, peer)) {
+        if (path->sgid_index == sgid_index && net_addr_equal(&path->peer, peer)) {
             *out = path;
             return STATUS_OK;
         }

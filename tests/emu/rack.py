@@ -83,6 +83,10 @@ SUITES = [
     # the NIC speaks RoCEv2 with Linux' rxe: path MTU 1024, and 4096 with a VLAN tag
     Suite("roce", roce(mtu=1500), rack_roce.TESTS),
     Suite("roce-4200", roce(mtu=4200, guest="guest-6.1", vlan=7), rack_roce.LARGE_MTU_TESTS),
+    # the native board's Ethernet port is the switch's datagram socket: no virtio-net, no guest
+    Suite("native-fabric", RackConfig(board="native", host=False, fabric=True, peers=1, mtu=4200,
+                                      namespaces="ram:16M", nic_args="diag=rping,perf"),
+          rack_roce.NATIVE_TESTS),
     # two Linux guests on the Ethernet switch, no NIC: what the fabric's tests stand on
     Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS + rack_ibv.TESTS),
     Suite("fabric-linux-4200", linux_pair(mtu=4200, guest="guest-6.1"),

@@ -145,8 +145,8 @@ static void messages_of_others_do_not_touch_a_connection(void **state)
     rdma_cm_destroy(id);
 }
 
-/* 12.9.8.3.1: a request with the QPN of a connection shows that one to be dead, but only when it can
- * be a request: its sender's address in it, a service and an MTU that we have. */
+/* 12.9.8.3.1: a request with the QPN of a connection shows that one to be dead, but only when it
+ * can be a request: its sender's address in it, a service and an MTU that we have. */
 static void bad_request_with_the_qpn_of_a_connection_is_only_rejected(void **state)
 {
     (void)state;
