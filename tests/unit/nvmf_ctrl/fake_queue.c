@@ -303,7 +303,6 @@ static void step(struct fake_queue *q)
     }
     if (queue->state == NVMF_QUEUE_OPEN && q->has_late) {
         q->has_late = false;
-        counter_add(&nvmf_ctrl_shared(queue->ctrl)->core[queue->core->id].aborts, 1);
         queue->ops->abort(queue, q->late_cid);
     }
     if (q->closes && clock_now_ns() >= q->close_ns) {
