@@ -48,7 +48,7 @@ static const struct target_subsystem_config subsystems[] = {
     {.nqn = "nqn.2014-08.org.example:closed", .host_nqn = "nobody", .namespaces = namespaces},
 };
 
-/* --- world ------------------------------------------------------------------------------------- */
+/* --- world ---------------------------------------------------------------------------------- */
 
 static void turn(void)
 {
@@ -231,7 +231,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 struct request {
     struct blk_req req; /* first */
@@ -297,7 +297,7 @@ static void read_and_write(void)
     }
 }
 
-/* --- tests ------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------- */
 
 static void association_reads_and_writes_from_every_core(void **state)
 {
