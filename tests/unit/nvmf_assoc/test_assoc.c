@@ -48,7 +48,7 @@ static const struct target_subsystem_config subsystems[] = {
     {.nqn = "nqn.2014-08.org.example:closed", .host_nqn = "nobody", .namespaces = namespaces},
 };
 
-/* --- world ------------------------------------------------------------------------------------- */
+/* --- world ---------------------------------------------------------------------------------- */
 
 static void turn(void)
 {
@@ -231,7 +231,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 struct request {
     struct blk_req req; /* first */
@@ -297,7 +297,7 @@ static void read_and_write(void)
     }
 }
 
-/* --- tests ------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------- */
 
 static void association_reads_and_writes_from_every_core(void **state)
 {
@@ -403,16 +403,17 @@ static void lost_queues_come_back(void **state)
                                     .delay_ns = 200 * NS_PER_MS};
         target_knobs(w.target)->lone_queues = i % 2 != 0;
         (void)target_fault_add(w.target, &hold);
-        submit(&r, 1, NVME_IO_WRITE, 3, w.data, 1);
+        submit(&r, i < 4, NVME_IO_WRITE, 3, w.data, 1); /* core 0 has queue 1 */
         run(5 * NS_PER_MS);
-        target_drop_queues(w.target, TARGET_ANY, i / 2 == 0 ? TARGET_ANY : i / 2 - 1, i == 3);
+        target_drop_queues(w.target, TARGET_ANY, i / 2 == 0 ? TARGET_ANY : i / 2 - 1,
+                           i == 3 || i == 5);
         finish(&r);
         assert_true(r.req.is_path_error);
         assert_false(nvmf_ns_is_usable(&w.ns));
         /* Disabled in order, or else there is a time until which the write may come late. */
         assert_true(r.req.quiet_ns == 0 || r.req.quiet_ns > clock_now_ns() + NS_PER_S);
         target_faults_clear(w.target);
-        assert_true(run_to(NVMF_CTRL_LIVE, 3 * NS_PER_S));
+        assert_true(run_to(NVMF_CTRL_LIVE, 8 * NS_PER_S)); /* pauses grow with each early loss */
         run(300 * NS_PER_MS);
         assert_true(nvmf_ns_is_usable(&w.ns));
         read_and_write();
