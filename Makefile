@@ -316,7 +316,7 @@ size: deps ## Sizes of the firmware against the budgets
 
 RACK ?=
 
-rack: deps ## Start the rack and leave it running; RACK="--fabric": with an Ethernet and a Linux peer
+rack: deps ## Start the rack and leave it running; RACK="--target": with an NVMe-oF target
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/up.py $(RACK)
 
