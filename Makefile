@@ -61,7 +61,7 @@ host_CFLAGS        = $(HOST_CFLAGS) -O2
 ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-sections \
              -fdata-sections -mcpu=cortex-a72 -mstrict-align -mno-outline-atomics \
              -fno-omit-frame-pointer -D__DYNAMIC_REENT__ -U__linux__ -U__linux -Ulinux \
-             -U__gnu_linux__ -U__unix__ -U__unix -Uunix
+             -U__gnu_linux__ -U__unix__ -U__unix -Uunix -DASSERT_BRIEF
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
