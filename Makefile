@@ -61,7 +61,7 @@ host_CFLAGS        = $(HOST_CFLAGS) -O2
 ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-sections \
              -fdata-sections -mcpu=cortex-a72 -mstrict-align -mno-outline-atomics \
              -fno-omit-frame-pointer -D__DYNAMIC_REENT__ -U__linux__ -U__linux -Ulinux \
-             -U__gnu_linux__ -U__unix__ -U__unix -Uunix
+             -U__gnu_linux__ -U__unix__ -U__unix -Uunix -DASSERT_BRIEF
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
@@ -73,7 +73,7 @@ HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
-             $(addprefix firmware/base/,fmt.c log.c status.c) \
+             $(addprefix firmware/base/,fmt.c log.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
@@ -81,7 +81,7 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
              $(addprefix firmware/nvme_ep/,control.c fence.c hmb.c nvme_ep.c queue.c registers.c) \
              $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
                route.c) \
-             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c soft_ud.c) \
              $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
              $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
                queue_cmd.c scan.c) \
@@ -90,9 +90,12 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
              $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
                semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
-# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
-COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
-cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
+# What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
+# load or store there. Not what runs without the MMU, nor what knows of devices.
+UNALIGNED_SRCS := $(filter-out firmware/boot/% firmware/bootloader/%,$(wildcard firmware/*/*.c))
+# $(1): configuration, $(2): source
+file_cflags = $(if $(filter $(COLD_SRCS),$(2)),$($(1)_COLD)) \
+              $(if $(filter $(UNALIGNED_SRCS),$(2)),$($(1)_UNALIGNED))
 
 CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
@@ -105,7 +108,7 @@ define config_rules
 $(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,CC,$$< [$(1)])
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) -MMD -MP -c $$< -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(call file_cflags,$(1),$$<) -MMD -MP -c $$< -o $$@
 
 $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,AS,$$< [$(1)])
@@ -114,8 +117,8 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' > $$@
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 

@@ -74,6 +74,7 @@ static void on_abort(struct nvmf_queue *queue, uint16_t cid)
     /* One for each entry is as many as there can be; what is too much ends by its deadline. */
     if (link->is_up && link->abort_tail - link->abort_head < LIMIT_NVMF_QUEUE_ENTRIES) {
         link->abort_cids[link->abort_tail++ % LIMIT_NVMF_QUEUE_ENTRIES] = cid;
+        counter_add(&link->ctrl->shared.core[link->core].aborts, 1);
         send_abort(link);
     }
 }

@@ -48,7 +48,7 @@ static const struct target_subsystem_config subsystems[] = {
     {.nqn = "nqn.2014-08.org.example:closed", .host_nqn = "nobody", .namespaces = namespaces},
 };
 
-/* --- world ------------------------------------------------------------------------------------- */
+/* --- world ---------------------------------------------------------------------------------- */
 
 static void turn(void)
 {
@@ -231,7 +231,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 struct request {
     struct blk_req req; /* first */
@@ -297,7 +297,7 @@ static void read_and_write(void)
     }
 }
 
-/* --- tests ------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------- */
 
 static void association_reads_and_writes_from_every_core(void **state)
 {
@@ -403,16 +403,17 @@ static void lost_queues_come_back(void **state)
                                     .delay_ns = 200 * NS_PER_MS};
         target_knobs(w.target)->lone_queues = i % 2 != 0;
         (void)target_fault_add(w.target, &hold);
-        submit(&r, 1, NVME_IO_WRITE, 3, w.data, 1);
+        submit(&r, i < 4, NVME_IO_WRITE, 3, w.data, 1); /* core 0 has queue 1 */
         run(5 * NS_PER_MS);
-        target_drop_queues(w.target, TARGET_ANY, i / 2 == 0 ? TARGET_ANY : i / 2 - 1, i == 3);
+        target_drop_queues(w.target, TARGET_ANY, i / 2 == 0 ? TARGET_ANY : i / 2 - 1,
+                           i == 3 || i == 5);
         finish(&r);
         assert_true(r.req.is_path_error);
         assert_false(nvmf_ns_is_usable(&w.ns));
         /* Disabled in order, or else there is a time until which the write may come late. */
         assert_true(r.req.quiet_ns == 0 || r.req.quiet_ns > clock_now_ns() + NS_PER_S);
         target_faults_clear(w.target);
-        assert_true(run_to(NVMF_CTRL_LIVE, 3 * NS_PER_S));
+        assert_true(run_to(NVMF_CTRL_LIVE, 8 * NS_PER_S)); /* pauses grow with each early loss */
         run(300 * NS_PER_MS);
         assert_true(nvmf_ns_is_usable(&w.ns));
         read_and_write();
@@ -479,6 +480,19 @@ static void namespaces_come_and_go(void **state)
     assert_true(info().event_count >= 2);
     nvmf_ns_close(&other);
     read_and_write();
+}
+
+/* 64 associations with queues of 128 entries: the firmware's budget is 64 MiB in all. */
+static void memory_of_all_associations_is_bounded(void **state)
+{
+    (void)state;
+    w.config.queue_entries = 0;
+    up();
+    assert_int_equal(info().queue_entries, 128);
+    assert_int_equal(info().memory_bytes, nvmf_ctrl_memory_bytes(&w.config));
+    print_message("%u KiB each, with %u I/O queues\n", (unsigned)(info().memory_bytes / 1024),
+                  (unsigned)info().queue_count);
+    assert_true(info().memory_bytes * LIMIT_NVMF_CTRLS <= 24u << 20);
 }
 
 static struct {
@@ -567,6 +581,7 @@ int main(void)
         TEST(target_that_was_off_is_found_again),
         TEST(unanswered_command_ends_all_the_same),
         TEST(namespaces_come_and_go),
+        TEST(memory_of_all_associations_is_bounded),
         TEST(discovery_finds_the_subsystem),
         TEST(each_admin_command_dropped_is_made_good),
     };

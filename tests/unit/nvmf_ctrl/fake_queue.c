@@ -84,7 +84,7 @@ void nvmf_scratch_release(struct nvmf_scratch *scratch)
 
 const struct blk_ops nvmf_io_ops;
 
-/* --- queues ------------------------------------------------------------------------------------ */
+/* --- queues --------------------------------------------------------------------------------- */
 
 static struct fake_queue *find(const struct nvmf_queue *queue)
 {
@@ -223,7 +223,7 @@ bool nvmf_queue_had_traffic(struct nvmf_queue *queue)
     return traffic;
 }
 
-/* --- one turn ---------------------------------------------------------------------------------- */
+/* --- one turn ------------------------------------------------------------------------------- */
 
 static void end_cmds(struct fake_queue *q)
 {
@@ -303,7 +303,6 @@ static void step(struct fake_queue *q)
     }
     if (queue->state == NVMF_QUEUE_OPEN && q->has_late) {
         q->has_late = false;
-        counter_add(&nvmf_ctrl_shared(queue->ctrl)->core[queue->core->id].aborts, 1);
         queue->ops->abort(queue, q->late_cid);
     }
     if (q->closes && clock_now_ns() >= q->close_ns) {
@@ -328,7 +327,7 @@ void fake_step(uint32_t core)
     }
 }
 
-/* --- what tests do ----------------------------------------------------------------------------- */
+/* --- what tests do -------------------------------------------------------------------------- */
 
 void fake_lose(struct fake_target *t, uint32_t qid, enum nvmf_fail fail)
 {
