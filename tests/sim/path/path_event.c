@@ -54,6 +54,7 @@ static void target_misbehaves(void)
 {
     uint64_t count = path_range(1, 3);
 
+    target_faults_clear(path.target);
     for (uint64_t i = 0; i < count; i++) {
         struct target_fault fault;
         fault_draw(&fault);

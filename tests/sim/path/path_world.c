@@ -80,6 +80,9 @@ static uint32_t turn(void)
 {
     uint32_t work = 0;
 
+    if (path.plan.core_count == 1) { /* to become another one is a system call */
+        return sched_turn();
+    }
     for (uint32_t core = 0; core < path.plan.core_count; core++) {
         native_cpu_become(core);
         work += sched_turn();
@@ -125,7 +128,7 @@ void path_step(void)
     next_ns = min_u64(next_ns, wire_next_ns(path.wire));
     next_ns = min_u64(next_ns, target_next_ns(path.target));
     next_ns = min_u64(next_ns, path_event_next_ns());
-    if (!path.is_ending) {
+    if (!path.is_ending && path.next_act_ns > now_ns) {
         next_ns = min_u64(next_ns, path.next_act_ns);
     }
     native_clock_set(max_u64(next_ns, now_ns + 500));
