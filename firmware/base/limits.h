@@ -82,6 +82,9 @@
 #define LIMIT_VOLUMES      1024
 #define LIMIT_VOLUME_PATHS 4
 
+/* Parts of split requests under way on one core; what is split beyond that waits. */
+#define LIMIT_VOLUME_CHILDREN 64
+
 /* Pollers of one reactor: all that there can be, for one core may have to do everything. One of
  * each function; two of the local drives, the console, the initiator's queues; of each Ethernet
  * port net, RDMA, CM, rping's client and, where the configuration wants them, the servers of rping
