@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "tests/unit/nvmf_ctrl/rig.h"
 
-#define RUNS  150
+#define RUNS  60
 #define STEPS 60
 
 static uint32_t seed;
