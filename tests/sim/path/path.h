@@ -72,6 +72,8 @@ struct path_plan {
     struct wire_faults faults;
     uint64_t act_ns; /* mean time between two acts of the host */
     uint32_t event_permille;
+    uint32_t heavy_target; /* events that break connections */
+    uint64_t calm_ns;      /* at least, between two of them */
     uint32_t write_percent;
 };
 void path_plan_draw(struct path_plan *plan);
@@ -153,6 +155,8 @@ struct path_world {
     uint64_t cut_until_ns;
     uint64_t off_until_ns; /* the target's power */
     uint64_t faults_until_ns;
+    uint64_t break_ns; /* connections break then; 0: not */
+    uint32_t heavy_count;
     uint64_t calm_ns; /* nothing that breaks connections before */
     uint64_t ok_count;
     uint64_t error_count;
