@@ -86,9 +86,10 @@
 #define LIMIT_VOLUME_CHILDREN 64
 
 /* Pollers of one reactor: all that there can be, for one core may have to do everything. One of
- * each function; two of the local drives, the console; of each Ethernet port net, RDMA, CM, rping's
- * client and, where the configuration wants them, the servers of rping and perftest. */
-#define LIMIT_POLLERS_PER_CORE (LIMIT_FUNCTIONS + 4 + 6 * LIMIT_ETH_PORTS)
+ * each function; two of the local drives, the console, the initiator's queues; of each Ethernet
+ * port net, RDMA, CM, rping's client and, where the configuration wants them, the servers of rping
+ * and perftest. */
+#define LIMIT_POLLERS_PER_CORE (LIMIT_FUNCTIONS + 5 + 6 * LIMIT_ETH_PORTS)
 
 /* Trace records kept per core, 32 bytes each; a power of two. */
 #define LIMIT_TRACE_RECORDS 1024

@@ -24,7 +24,8 @@
     X(14, BAD_COMMAND, FAULT, "sqid_cid", "opcode", "status")       \
     X(15, DRIVE_STATE, CONTROL, "drive", "from", "to")              \
     X(16, DRIVE_ERROR, FAULT, "drive", "cid", "status")             \
-    X(17, CM_STATE, CONTROL, "comm_id", "from", "to")
+    X(17, CM_STATE, CONTROL, "comm_id", "from", "to")               \
+    X(18, NVMF_CTRL, CONTROL, "cntlid", "from", "to")
 
 /* Classes are switched on and off at run time. */
 #define TRACE_CLASS_LIST(X) \

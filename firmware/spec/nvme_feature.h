@@ -101,6 +101,7 @@ enum nvme_feature_select {
 #define NVME_AEC_SMART_SHIFT  0
 #define NVME_AEC_SMART_BITS   8
 #define NVME_AEC_NS_ATTRIBUTE BIT32(8)
+#define NVME_AEC_FIRMWARE     BIT32(9)
 
 /* 5.21.1.14 Timestamp, figure 302 */
 struct nvme_timestamp {

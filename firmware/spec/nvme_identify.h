@@ -115,7 +115,9 @@ struct nvme_identify_ctrl {
     uint32_t anagrpmax;
     uint32_t nanagrpid;
     uint32_t pels;
-    uint8_t reserved356[156];
+    uint8_t reserved356[30];
+    uint16_t cqt_ms; /* Command Quiesce Time: revision 2.1; before, reserved and 0 */
+    uint8_t reserved388[124];
 
     uint8_t sqes;
     uint8_t cqes;
@@ -161,6 +163,7 @@ ASSERT_OFFSET(struct nvme_identify_ctrl, sanicap, 328);
 ASSERT_OFFSET(struct nvme_identify_ctrl, hmmaxd, 336);
 ASSERT_OFFSET(struct nvme_identify_ctrl, anatt, 342);
 ASSERT_OFFSET(struct nvme_identify_ctrl, pels, 352);
+ASSERT_OFFSET(struct nvme_identify_ctrl, cqt_ms, 386);
 ASSERT_OFFSET(struct nvme_identify_ctrl, sqes, 512);
 ASSERT_OFFSET(struct nvme_identify_ctrl, nn, 516);
 ASSERT_OFFSET(struct nvme_identify_ctrl, oncs, 520);
@@ -173,6 +176,7 @@ ASSERT_OFFSET(struct nvme_identify_ctrl, psd, 2048);
 ASSERT_OFFSET(struct nvme_identify_ctrl, vendor, 3072);
 
 #define NVME_OAES_NS_ATTRIBUTE        BIT32(8)
+#define NVME_OAES_FIRMWARE            BIT32(9)
 #define NVME_CTRLTYPE_IO              1
 #define NVME_OACS_DOORBELL_BUFFERS    BIT32(8)
 #define NVME_FRMW_SLOT1_RO            BIT32(0)
@@ -188,6 +192,7 @@ ASSERT_OFFSET(struct nvme_identify_ctrl, vendor, 3072);
 #define NVME_ONCS_RESERVATIONS        BIT32(5)
 #define NVME_ONCS_TIMESTAMP           BIT32(6)
 #define NVME_ONCS_VERIFY              BIT32(7)
+#define NVME_FUSES_COMPARE_WRITE      BIT32(0)
 #define NVME_VWC_PRESENT              BIT32(0)
 #define NVME_VWC_FLUSH_ALL            (UINT32_C(3) << 1) /* Flush takes NSID FFFFFFFFh */
 #define NVME_SGLS_SUPPORTED           UINT32_C(1) /* no alignment nor granularity requirement */
@@ -253,6 +258,8 @@ ASSERT_OFFSET(struct nvme_identify_ns, eui64, 120);
 ASSERT_OFFSET(struct nvme_identify_ns, lbaf, 128);
 ASSERT_OFFSET(struct nvme_identify_ns, vendor, 384);
 
+#define NVME_NSFEAT_ATOMICS         BIT32(1) /* NAWUN, NAWUPF, NACWU are this namespace's */
+#define NVME_NSFEAT_OPTIMAL         BIT32(4) /* NPWG, NPWA, NPDG, NPDA, NOWS are there */
 #define NVME_NSATTR_WRITE_PROTECTED BIT32(0)
 
 /* Head of a namespace identification descriptor, figure 249; the identifier follows. */

@@ -13,7 +13,7 @@
  * reservations, more than one SGL descriptor.
  *
  * Bounded: all memory is given by the caller. Deterministic under the standing clock. Belongs to
- * the device's core. Needs of the device: a PD, a region, and for each queue a QP, a CQ and a CM id.
+ * the device's core. Needs of the device: a PD, a region, for each queue a QP, a CQ and a CM id.
  *
  * Source: NVM Express over Fabrics 1.1, NVM Express 1.4.
  */
