@@ -78,11 +78,11 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
                nvme_drv_state.c) \
-             $(addprefix firmware/nvme_ep/,control.c fence.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c hmb.c nvme_ep.c queue.c registers.c) \
              $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
                route.c) \
-             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) firmware/vol/vol.c firmware/vol/vol_path.c \
-             $(wildcard firmware/nvmf_host/ctrl*.c) \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
              $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
                queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
@@ -246,19 +246,27 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 	@$(MAKE) -j2 $(FUZZERS:%=$(B)/fuzz/bin/%)
 	$(Q)$(PY) tests/run.py fuzz --seconds $(FUZZ_SECONDS) $(FUZZERS:%=$(B)/fuzz/bin/%)
 
-# --- simulation: many seeds of two or three RoCEv2 devices over a wire that harms frames -----------
+# --- simulation, many seeds: two or three RoCEv2 devices over a wire that harms frames; the whole path
+# from a host's queues to a target
 
 SIM_SRCS := $(filter-out tests/sim/wire.c,$(wildcard tests/sim/*.c))
+SIM_PATH_SRCS := tests/sim/sim_main.c $(wildcard tests/sim/path/*.c)
 SEEDS ?= 1..10000
+PATH_SEEDS ?= 1..1000
 
 $(B)/sim/sim_rdma: $(call objects,sim,$(SIM_SRCS)) $(B)/sim/libsnic.a
 	$(call say,LINK,$@)
 	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
 
+$(B)/sim/sim_path: $(call objects,sim,$(SIM_PATH_SRCS)) $(B)/sim/libsnic.a
+	$(call say,LINK,$@)
+	$(Q)$(sim_CC) $(sim_CFLAGS) $^ $(HOST_LIBS) -o $@
+
 .PHONY: sim
-sim: deps ## Simulate the RoCEv2 devices: make sim SEEDS=1..10000
-	@$(MAKE) -j2 $(B)/sim/sim_rdma
+sim: deps ## Simulate RDMA, and the whole path: make sim SEEDS=1..10000 PATH_SEEDS=1..1000
+	@$(MAKE) -j2 $(B)/sim/sim_rdma $(B)/sim/sim_path
 	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
+	$(Q)$(B)/sim/sim_path --seeds $(PATH_SEEDS)
 
 RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
 

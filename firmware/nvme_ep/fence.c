@@ -269,6 +269,7 @@ static void fence_finish(struct nvme_ep_core *core)
     case NVME_EP_FENCE_SIGNAL:
         nvme_ep_signal_again(core);
         break;
+    case NVME_EP_FENCE_HMB:
     case NVME_EP_FENCE_NONE:
         break;
     }
@@ -332,6 +333,7 @@ static void fence_begin(struct msg *msg)
     case NVME_EP_FENCE_SIGNAL:
         fence_finish(core);
         break;
+    case NVME_EP_FENCE_HMB:
     case NVME_EP_FENCE_NONE:
         ASSERT(false);
     }
@@ -342,7 +344,16 @@ void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence)
     ASSERT(ep->fence == NVME_EP_FENCE_NONE && ep->fence_left == 0);
     ep->fence = fence;
     atomic_store_explicit(&ep->fence_is_urgent, false, memory_order_relaxed);
-    ep->fence_left = 1; /* core 0, which is always in the mask */
+    /* First, so that its time runs beside the cores'. */
+    if (nvme_ep_hmb_must_revoke(ep, fence)) {
+        ep->fence_left++;
+        nvme_ep_hmb_revoke(ep);
+    }
+    if (fence == NVME_EP_FENCE_HMB) {
+        nvme_ep_control_wake(ep);
+        return;
+    }
+    ep->fence_left++; /* core 0, which is always in the mask */
     for (uint32_t core = 1; core < LIMIT_CORES; core++) {
         if ((ep->core_mask & BIT32(core)) != 0) {
             ep->fence_left++;

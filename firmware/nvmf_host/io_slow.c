@@ -274,7 +274,6 @@ void nvmf_io_late(struct nvmf_queue *queue, struct nvmf_tag *tag, uint64_t now_n
         if ((tag->flags & NVMF_TAG_CANCELLED) == 0) {
             counter_add(&shared->core[queue->core->id].timeouts, 1);
         }
-        counter_add(&shared->core[queue->core->id].aborts, 1);
         queue->ops->abort(queue, tag->cid);
         return;
     }
