@@ -69,7 +69,7 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
                  -isystem $(B)/deps/libbearssl/include
 
 # What the firmware's sources need beside a C library, on the host's side.
-HOST_LIBS := -l:libbearssl.a
+HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
@@ -90,9 +90,12 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
              $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
                semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
-# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
-COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
-cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
+# What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
+# load or store there. Not what runs without the MMU, nor what knows of devices.
+UNALIGNED_SRCS := $(filter-out firmware/boot/% firmware/bootloader/%,$(wildcard firmware/*/*.c))
+# $(1): configuration, $(2): source
+file_cflags = $(if $(filter $(COLD_SRCS),$(2)),$($(1)_COLD)) \
+              $(if $(filter $(UNALIGNED_SRCS),$(2)),$($(1)_UNALIGNED))
 
 CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
@@ -105,7 +108,7 @@ define config_rules
 $(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,CC,$$< [$(1)])
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) -MMD -MP -c $$< -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(call file_cflags,$(1),$$<) -MMD -MP -c $$< -o $$@
 
 $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,AS,$$< [$(1)])
@@ -114,8 +117,8 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' > $$@
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
@@ -207,7 +210,7 @@ define unit_program
 $(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -lfdt -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -o $$@
 endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
@@ -313,7 +316,7 @@ size: deps ## Sizes of the firmware against the budgets
 
 RACK ?=
 
-rack: deps ## Start the rack and leave it running; RACK="--fabric": with an Ethernet and a Linux peer
+rack: deps ## Start the rack and leave it running; RACK="--target": with an NVMe-oF target
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/up.py $(RACK)
 

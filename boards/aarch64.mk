@@ -22,17 +22,21 @@ aarch64_objects = $(patsubst %,$(B)/$(1)/obj/%.o,$(basename $(2)))
 define aarch64_gcc
 $(1)_CC      := $(ARM_GCC)
 $(1)_CFLAGS   = $$(AARCH64_CFLAGS) $$(ARM_INC_GCC)
+# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
+$(1)_COLD     = -Os -Wno-maybe-uninitialized
+$(1)_UNALIGNED = -mno-strict-align
 $(1)_LDFLAGS  = $$(AARCH64_LDFLAGS) -no-pie
-$(1)_COLD     = $$(call cold_flag,$$<)
 $(1)_NEEDS    = | $$(AARCH64_DEPS)
 CONFIGS      += $(1)
 endef
 
 define aarch64_clang
 $(1)_CC      := $(CLANG) --target=aarch64-none-elf
-$(1)_CFLAGS   = $$(AARCH64_CFLAGS) $$(ARM_INC_CLANG)
+$(1)_CFLAGS   = $$(AARCH64_CFLAGS) -fno-unroll-loops -fno-vectorize -fno-slp-vectorize \
+                $$(ARM_INC_CLANG)
+$(1)_COLD     = -Oz
+$(1)_UNALIGNED = -munaligned-access
 $(1)_LDFLAGS  = $$(AARCH64_LDFLAGS) -fuse-ld=lld
-$(1)_COLD     = $$(call cold_flag,$$<)
 $(1)_NEEDS    = | $$(AARCH64_DEPS)
 CONFIGS      += $(1)
 endef

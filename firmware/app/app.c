@@ -15,8 +15,6 @@
 #include "hal/console.h"
 #include "hal/cpu.h"
 
-/* How long RDY waits for drives; what comes later is announced as a namespace change. */
-#define SERVE_WAIT_NS       (UINT64_C(5) * NS_PER_S)
 #define SERVE_LOOK_NS       NS_PER_MS
 #define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
 #define NAMESPACE_ROOM      32
@@ -44,8 +42,9 @@ void *app_pool_take(uint64_t bytes, uint64_t alignment)
 
 static uint8_t doorbell_stride(const struct pcie_ep *pcie)
 {
-    if (app.config.dstrd != CONFIG_DSTRD_AUTO) {
-        return app.config.dstrd;
+    uint8_t dstrd = app.config.functions[pcie->fn].dstrd;
+    if (dstrd != CONFIG_DSTRD_AUTO) {
+        return dstrd;
     }
     /* Mapped doorbells are polled where the host stores them: a cache line each. Trapped ones may
      * be shadowed (5.7), and a shadow buffer is one page for all queues. */
@@ -54,7 +53,7 @@ static uint8_t doorbell_stride(const struct pcie_ep *pcie)
 
 static bool doorbell_buffers(const struct pcie_ep *pcie)
 {
-    switch (app.config.doorbell_buffers) {
+    switch ((enum config_choice)app.config.functions[pcie->fn].doorbell_buffers) {
     case CONFIG_ON:
         return true;
     case CONFIG_OFF:
@@ -69,7 +68,9 @@ static bool doorbell_buffers(const struct pcie_ep *pcie)
  * LIMIT_NAMESPACES; room for those that come later. */
 static uint16_t namespace_room(uint16_t fn)
 {
-    return (uint16_t)max_u64(app.config.functions[fn].ns_count, NAMESPACE_ROOM);
+    const struct config_function *config = &app.config.functions[fn];
+    uint32_t room = config->ns_room != 0 ? config->ns_room : NAMESPACE_ROOM;
+    return (uint16_t)max_u64(room, max_u64(config->ns_count, config->ns_high));
 }
 
 static enum status function_start(struct pcie_ep *pcie)
@@ -87,6 +88,7 @@ static enum status function_start(struct pcie_ep *pcie)
              (unsigned)pcie->fn);
     snprintf(function->subnqn, sizeof(function->subnqn), "nqn.2026-11.org.snic:%s-%u",
              app.config.serial, (unsigned)pcie->fn);
+    const struct config_function *words = &app.config.functions[pcie->fn];
     struct nvme_ep_config config = {
         .pcie = pcie,
         .ctrl =
@@ -99,11 +101,11 @@ static enum status function_start(struct pcie_ep *pcie)
                 .pci_subsystem_vendor_id = 0x1af4,
                 .cntlid = (uint16_t)(pcie->fn + 1),
                 .fn = pcie->fn,
-                .io_queue_count = app.config.io_queues,
+                .io_queue_count = words->io_queues,
                 .namespace_count = namespace_room(pcie->fn),
-                .mdts = app.config.mdts,
+                .mdts = words->mdts,
                 .doorbell_buffers = doorbell_buffers(pcie),
-                .sgl = app.config.sgl,
+                .sgl = words->sgl,
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -215,7 +217,7 @@ void app_main(const struct board *board)
     cores_start();
     board_seal_heap();
 
-    app.serve_deadline_ns = clock_now_ns() + SERVE_WAIT_NS;
+    app.serve_deadline_ns = clock_now_ns() + app.config.serve_wait_ms * NS_PER_MS;
     timer_init(&app.serve_timer, serve_when_settled);
     timer_arm(&app.serve_timer, clock_now_ns());
     sched_run();

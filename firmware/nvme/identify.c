@@ -48,7 +48,7 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->mdts = config->mdts;
     id->cntlid = config->cntlid;
     id->ver = NVME_VERSION_1_4;
-    id->rtd3e_us = NVME_SHUTDOWN_MS * 1000;
+    id->rtd3e_us = NVME_RTD3E_MS * 1000;
     id->oaes = NVME_OAES_NS_ATTRIBUTE;
     id->ctratt = nvme_host_id_is_known(ctrl) ? NVME_CTRATT_HOST_ID_128 : 0;
     id->cntrltype = NVME_CTRLTYPE_IO;

@@ -2,8 +2,9 @@
  * Fences: every core is told, does its part between two turns, and answers; when all have answered,
  * core 0 may tell the host. Core 0 begins where it decides, the others when the message comes.
  *
- * Fences that take host memory away stop fetching and wait for the commands that refer to it. After
- * fence_cancel_ms, or when a reset waits behind the fence, these are asked to end early. A command
+ * Fences that take host memory away stop fetching and wait for the commands that refer to it, and
+ * for the user of the Host Memory Buffer (hmb.c). After fence_cancel_ms, at once in a reset or when
+ * one waits behind the fence, commands are asked to end early. A command
  * that does not end at all keeps the fence open: then the other end takes the link down
  * (hal/pcie_ep.h), which is right, since something of ours may still write to host memory.
  * Source: NVM Express Base Specification 1.4, section 7.3; spec/link.h ("Fences").

@@ -40,7 +40,11 @@ struct nvme_ep_config {
     uint8_t ready_timeout_500ms; /* CAP.TO, 1..255: how long RDY may wait for nvme_ep_serve() */
     bool weighted_round_robin;   /* offer WRR with urgent class (CAP.AMS) */
     bool subsystem_reset;        /* offer NSSR (CAP.NSSRS) */
-    uint16_t fence_cancel_ms;    /* when a fence cancels commands that still run, 1..900 */
+    /* When the fence of an unmap, of bus mastering off or of a shutdown cancels commands that still
+     * run, 1..900. The other end gives an unmap 1 s: what the slowest device takes to end a command
+     * that was cancelled must fit in as well, or the link goes down. Resets, CC.EN=0 and deletions
+     * of queues cancel at once. */
+    uint16_t fence_cancel_ms;
 };
 
 /* --- Host Memory Buffer (8.9, 5.21.1.13) ---------------------------------------------------- */

@@ -1,6 +1,6 @@
 /*
- * Associations with remote NVMe controllers: public calls, memory, reports. What an association does
- * is in ctrl_state.c. Core 0.
+ * Associations with remote NVMe controllers: public calls, memory, reports. What one of them
+ * does is in ctrl_state.c. Core 0.
  */
 #include "base/assert.h"
 #include "base/log.h"

@@ -140,11 +140,11 @@ struct nvmf_link {
 /* --- an association ------------------------------------------------------------------------- */
 
 enum nvmf_scan_step {
-    NVMF_SCAN_IDLE,
-    NVMF_SCAN_LOG,
-    NVMF_SCAN_LIST,
-    NVMF_SCAN_NS,
-    NVMF_SCAN_DESCRIPTORS,
+    NVMF_SCAN_STEP_IDLE,
+    NVMF_SCAN_STEP_LOG,
+    NVMF_SCAN_STEP_LIST,
+    NVMF_SCAN_STEP_NS,
+    NVMF_SCAN_STEP_DESCRIPTORS,
 };
 
 struct nvmf_scan {

@@ -360,9 +360,9 @@ static enum nvmf_ctrl_state state_shut_down(struct nvmf_ctrl *ctrl, uint64_t now
     return step == NVMF_STEP_WAIT ? NVMF_CTRL_SHUT_DOWN : NVMF_CTRL_DRAIN;
 }
 
-/* From when on no command of this association can have any effect: the controller ends for want of a
- * Keep Alive (base 1.4, 7.12; traffic based, up to two periods after the last command), and what it
- * has begun ends within the quiesce time. */
+/* From when on no command of this association can have any effect: the controller ends for want
+ * of a Keep Alive (base 1.4, 7.12; traffic based, up to two periods after the last command), and
+ * what it has begun ends within the quiesce time. */
 static uint64_t quiet_ns(const struct nvmf_ctrl *ctrl)
 {
     if (ctrl->is_disabled || !ctrl->was_live) {

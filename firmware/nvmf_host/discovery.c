@@ -15,7 +15,7 @@
 #define READS         3   /* of one log that changes meanwhile */
 #define ENTRIES_MAX   512 /* of all logs together */
 #define STEP_NS       (3 * NS_PER_S)
-#define READY_NS      (2 * NS_PER_S)
+#define READY_NS      (4 * NS_PER_S)
 #define ENTRY_BYTES   ((uint32_t)sizeof(struct nvmf_discovery_entry))
 #define PIECE_ENTRIES (NVMF_DATA_BYTES / ENTRY_BYTES)
 #define TIMEOUT_MS    10000u

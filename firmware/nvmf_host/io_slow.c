@@ -268,6 +268,7 @@ void nvmf_io_end_tag(struct nvmf_queue *queue, struct nvmf_tag *tag)
     }
     counter_add(&queue->inner->paths[tag->path].requests, 1);
     nvmf_tag_give(queue, tag);
+    req->is_sent = true;
     if (is_cancelled_tag) {
         req->quiet_ns = quiet_ns;
         nvmf_io_complete(queue->core, req, NVME_SC_ABORT_REQUESTED);

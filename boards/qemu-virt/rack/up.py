@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Starts the rack and leaves it running in the background.
 
-    up.py [--board B] [--guest G] [--nic-args WORDS] [--fabric [--mtu N]]
+    up.py [--board B] [--guest G] [--nic-args WORDS] [--fabric [--mtu N]] [--target]
                                                           start (see attach.py for how to reach it)
     up.py stop                                            end it
     up.py status                                          what runs
@@ -21,6 +21,7 @@ from rack import Rack, RackConfig, RackError
 from rack.config import BUILD, TOP, fetch
 
 NAME = "rack"
+SUBSYSTEM = "nqn.2026-01.rack:drive"  # what the target serves
 FOLDER = os.path.join(BUILD, "rack", NAME)
 PID_FILE = os.path.join(FOLDER, "pid")
 
@@ -33,7 +34,9 @@ def main():
         return status()
     config = RackConfig(board=arguments.board, guest=arguments.guest, nic_args=arguments.nic_args,
                         doorbells=arguments.doorbells, nic_cores=arguments.nic_cores,
-                        fabric=arguments.fabric, mtu=arguments.mtu)
+                        fabric=arguments.fabric or arguments.target, mtu=arguments.mtu)
+    if arguments.target:
+        config.peers, config.targets, config.host_on_fabric = 0, 1, True
     return start(config)
 
 
@@ -90,6 +93,8 @@ def _keep(config, write_fd):
         with Rack(NAME, config, progress=lambda text: report.write(text + "\n")) as rack:
             with open(PID_FILE, "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()}\n")
+            for target in rack.targets:
+                target.subsystem(SUBSYSTEM, [0])
             for guest in rack.guests():
                 guest.disconnect()
             report.write("up\n")
@@ -150,6 +155,8 @@ def _how_to_reach():
              f"  one command there      {attach} run 'nvme list'"]
     if os.path.exists(os.path.join(FOLDER, "peer.console")):
         lines.append(f"  the peer's shell       {attach} peer     (--in peer run: one command there)")
+    if os.path.exists(os.path.join(FOLDER, "target.console")):
+        lines.append(f"  the target's shell     {attach} target   (it serves {SUBSYSTEM})")
     if os.path.exists(os.path.join(FOLDER, "nic.console")):
         lines.append(f"  the NIC's console      {attach} nic      (type help)")
     lines += [f"  logs                   {os.path.relpath(FOLDER, TOP)}/",
@@ -170,6 +177,8 @@ def _parse_arguments():
     parser.add_argument("--doorbells", default=default.doorbells, choices=["mapped", "trapped"])
     parser.add_argument("--fabric", action="store_true",
                         help="with an Ethernet switch and a Linux peer on it")
+    parser.add_argument("--target", action="store_true",
+                        help="with the switch, an NVMe-oF target and the host on it")
     parser.add_argument("--mtu", type=int, default=default.mtu, help="of IP, with --fabric")
     return parser.parse_args()
 

@@ -109,7 +109,7 @@ void fake_ctrl_drop(struct fake_target *t, struct nvmf_cmd *cmd)
     }
 }
 
-/* --- answers ------------------------------------------------------------------------------------ */
+/* --- answers -------------------------------------------------------------------------------- */
 
 static enum fake_result answer(struct nvmf_cmd *cmd, nvme_status_t status, uint32_t dw0)
 {

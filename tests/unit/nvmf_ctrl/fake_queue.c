@@ -97,7 +97,7 @@ void nvmf_scratch_release(struct nvmf_scratch *scratch)
 
 const struct blk_ops nvmf_io_ops;
 
-/* --- queues ------------------------------------------------------------------------------------ */
+/* --- queues --------------------------------------------------------------------------------- */
 
 static struct fake_queue *find(const struct nvmf_queue *queue)
 {
@@ -236,7 +236,7 @@ bool nvmf_queue_had_traffic(struct nvmf_queue *queue)
     return traffic;
 }
 
-/* --- one turn ---------------------------------------------------------------------------------- */
+/* --- one turn ------------------------------------------------------------------------------- */
 
 static void end_cmds(struct fake_queue *q)
 {
@@ -340,7 +340,7 @@ void fake_step(uint32_t core)
     }
 }
 
-/* --- what tests do ----------------------------------------------------------------------------- */
+/* --- what tests do -------------------------------------------------------------------------- */
 
 void fake_lose(struct fake_target *t, uint32_t qid, enum nvmf_fail fail)
 {

@@ -2,7 +2,7 @@
  * the association is made anew, or says why not. */
 #include "tests/unit/nvmf_ctrl/rig.h"
 
-/* --- Connect is refused ------------------------------------------------------------------------ */
+/* --- Connect is refused --------------------------------------------------------------------- */
 
 static void connect_refused_says_why_and_goes_on(void **state)
 {
@@ -82,7 +82,7 @@ static void backoff_doubles_up_to_its_limit(void **state)
     rig_end();
 }
 
-/* --- the bring-up fails ------------------------------------------------------------------------ */
+/* --- the bring-up fails --------------------------------------------------------------------- */
 
 static void enable_never_ready_is_not_ready(void **state)
 {
@@ -224,7 +224,7 @@ static void identify_all_ones_does_no_harm(void **state)
     rig_end();
 }
 
-/* --- every command of the bring-up fails in its turn ------------------------------------------- */
+/* --- every command of the bring-up fails in its turn ---------------------------------------- */
 
 static void fault_loop(enum fake_fault fault, enum nvmf_fail fail)
 {
@@ -318,7 +318,7 @@ static void close_at_every_turn_ends(void **state)
     }
 }
 
-/* --- an association is lost -------------------------------------------------------------------- */
+/* --- an association is lost ----------------------------------------------------------------- */
 
 static void lost_io_queue_disables_in_order(void **state)
 {
@@ -437,7 +437,7 @@ static void steady_association_begins_with_short_pauses(void **state)
     rig_end();
 }
 
-/* --- aborts ------------------------------------------------------------------------------------ */
+/* --- aborts --------------------------------------------------------------------------------- */
 
 static void abort_goes_to_the_controller_and_back(void **state)
 {

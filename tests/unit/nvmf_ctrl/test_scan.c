@@ -23,7 +23,7 @@ static void event(void)
     rig_run(250 * NS_PER_MS);
 }
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------- */
 
 static void scan_finds_by_each_kind_of_name(void **state)
 {
@@ -136,7 +136,7 @@ static void scan_of_1024_users_is_linear(void **state)
     free(users);
 }
 
-/* --- geometry ---------------------------------------------------------------------------------- */
+/* --- geometry ------------------------------------------------------------------------------- */
 
 static void geometry_has_features_and_limits(void **state)
 {
@@ -215,7 +215,7 @@ static void geometry_without_namespace_atomics_is_the_controllers(void **state)
     rig_end();
 }
 
-/* --- hostile ----------------------------------------------------------------------------------- */
+/* --- hostile -------------------------------------------------------------------------------- */
 
 static void hostile_namespaces_are_not_used(void **state)
 {
@@ -297,7 +297,7 @@ static void hostile_descriptors_do_no_harm(void **state)
     }
 }
 
-/* --- they come and go -------------------------------------------------------------------------- */
+/* --- they come and go ----------------------------------------------------------------------- */
 
 static void namespace_goes_and_comes_back(void **state)
 {
