@@ -113,6 +113,7 @@ static enum status function_start(struct pcie_ep *pcie)
         .weighted_round_robin = true,
         .fence_cancel_ms = FENCE_CANCEL_MS,
     };
+    app_host_identity(function, words, pcie->fn);
     enum status status = nvme_ep_init(memory, &config, &function->ep);
     if (status != STATUS_OK) {
         LOG_ERROR("app: function %u: %s", (unsigned)pcie->fn, status_text(status));
@@ -141,17 +142,33 @@ static void serve(void)
 static void serve_when_settled(struct timer *timer)
 {
     bool late = sched_now_ns() >= app.serve_deadline_ns;
-    if (!late && !app_drives_settled()) {
+    bool settled = app_drives_settled();
+    if (!late && !(settled && app_tree_volumes_ready())) {
         timer_arm(timer, sched_now_ns() + SERVE_LOOK_NS);
         return;
     }
-    if (late) {
+    if (!settled) {
         LOG_WARN("app: a drive is still not ready: its namespaces follow when it is");
     }
+    app_tree_volumes_explain();
     serve();
 }
 
 /* --- start --------------------------------------------------------------------------------- */
+
+static void configure_by_tree(const struct board *board)
+{
+    static char error[200]; /* the tree keeps it */
+
+    app.has_tree = true;
+    if (config_tree_open(&app.tree, board->config_tree, board->config_tree_bytes, &app.config,
+                         error, sizeof(error)) != STATUS_OK) {
+        LOG_ERROR("app: configuration: %s", error);
+        board_exit(1);
+    }
+    LOG_INFO("app: configured by a device tree: %u volumes, %u subsystems",
+             (unsigned)app.tree.volume_count, (unsigned)app.tree.subsystem_count);
+}
 
 static void configure(const struct board *board)
 {
@@ -161,6 +178,9 @@ static void configure(const struct board *board)
         LOG_ERROR("app: configuration: %s", error);
         board_exit(1);
     }
+    if (board->config_tree != NULL) {
+        configure_by_tree(board);
+    }
     if (ignored > 0) {
         LOG_WARN("app: configuration: '%s' is not known here and does nothing%s", error,
                  ignored == 1 ? "" : ", like other words");
@@ -168,6 +188,17 @@ static void configure(const struct board *board)
     if (app.config.cores == 0 || app.config.cores > board->core_count) {
         app.config.cores = board->core_count;
     }
+}
+
+static void vol_start_up(void)
+{
+    uint32_t cores = sched_core_count();
+    void *memory = app_pool_take(vol_memory_bytes(cores), 64);
+    if (memory == NULL) {
+        LOG_ERROR("app: no memory for volumes");
+        board_exit(1);
+    }
+    vol_init(memory, cores);
 }
 
 static void core_run(void *arg)
@@ -205,6 +236,7 @@ void app_main(const struct board *board)
             board_exit(1);
         }
     }
+    vol_start_up();
     app_drives_start();
     if (app_volumes_attach() != STATUS_OK) {
         board_exit(1);

@@ -4,8 +4,9 @@
  *
  * Port i belongs to core i % cores: everything of it is made and called there. Memory is core 0's
  * to hand out, so the start goes back and forth: core 0 (memory of interface and device), owner
- * (makes both), core 0 (memory of the services, which the device can tell now), owner (services).
- * A port that cannot start is left out: the host's side does not depend on it.
+ * (makes both), core 0 (memory of the services, which the device can tell now), owner (services and
+ * the initiator's part), core 0 (it has answered). A port that cannot start is left out: the host's
+ * side does not depend on it. When all have answered, the volumes of the tree are made.
  *
  * Behind the ports come the RNICs of the board's operating system, which has their interfaces: only
  * the device and its services are ours then.
@@ -20,6 +21,11 @@
 
 #define MEMORY_ALIGNMENT 64
 #define PAGE_ALIGNMENT   4096
+
+/* Of each core: I/O commands under way to all targets, and NIC memory for those of the data path
+ * "terminate" and for what keys cannot express. */
+#define INITIATOR_COMMANDS    512
+#define INITIATOR_STAGE_BYTES (UINT32_C(4) << 20)
 
 /* --- from core to core --------------------------------------------------------------------- */
 
@@ -45,6 +51,21 @@ static void step_on(uint32_t core, struct app_fabric *fabric, void (*step)(struc
 static void fail(struct app_fabric *fabric, const char *what, enum status status)
 {
     LOG_ERROR("app: %s: %s: %s", fabric->name, what, status_text(status));
+}
+
+/* Core 0: there will be no more of it. Volumes wait for the last. */
+static void answered(struct app_fabric *fabric)
+{
+    (void)fabric;
+    if (--app.fabrics_due == 0) {
+        app_tree_volumes_start();
+    }
+}
+
+static void give_up(struct app_fabric *fabric, const char *what, enum status status)
+{
+    fail(fabric, what, status);
+    step_on(0, fabric, answered);
 }
 
 /* --- configuration ------------------------------------------------------------------------- */
@@ -136,6 +157,23 @@ static void perf_start(struct app_fabric *fabric)
     say_service(fabric, "perf", config.port);
 }
 
+static struct nvmf_host_core_config nvmf_config(const struct app_fabric *fabric)
+{
+    return (struct nvmf_host_core_config){.device = fabric->rdma,
+                                          .command_count = INITIATOR_COMMANDS,
+                                          .stage_bytes = INITIATOR_STAGE_BYTES};
+}
+
+static void initiator_start(struct app_fabric *fabric)
+{
+    struct nvmf_host_core_config config = nvmf_config(fabric);
+    enum status status = nvmf_host_core_start(fabric->nvmf_memory, &config);
+    if (status != STATUS_OK) {
+        fail(fabric, "initiator", status);
+    }
+    fabric->is_initiator = status == STATUS_OK;
+}
+
 /* Each for itself: what of them has no memory is not there. */
 static void services_init(struct app_fabric *fabric)
 {
@@ -148,7 +186,11 @@ static void services_init(struct app_fabric *fabric)
     if (fabric->perf_memory != NULL) {
         perf_start(fabric);
     }
+    if (fabric->nvmf_memory != NULL) {
+        initiator_start(fabric);
+    }
     fabric->is_up = true;
+    step_on(0, fabric, answered);
 }
 
 static void *service_memory(const struct app_fabric *fabric, const char *what, uint64_t bytes,
@@ -168,6 +210,11 @@ static void services_take_memory(struct app_fabric *fabric)
     struct rdma_device *device = fabric->rdma;
     struct diag_perf_config perf = perf_config(fabric);
 
+    if (fabric->index < sched_core_count()) { /* a core's queues are on its first port */
+        struct nvmf_host_core_config nvmf = nvmf_config(fabric);
+        fabric->nvmf_memory =
+            service_memory(fabric, "initiator", nvmf_host_core_memory_bytes(&nvmf), PAGE_ALIGNMENT);
+    }
     fabric->client_memory = service_memory(
         fabric, "rping client", diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
     if (app.config.diag_rping) {
@@ -227,14 +274,14 @@ static void fabric_init(struct app_fabric *fabric)
     enum status status = net_if_init(fabric->net_memory, &net, &fabric->nif);
     if (status != STATUS_OK) {
         fabric->nif = NULL;
-        fail(fabric, "the words ip, gw, vlan and mtu do not suit the port", status);
+        give_up(fabric, "ip, gateway, vlan and mtu do not suit the port", status);
         return;
     }
     struct rdma_soft_config rdma = rdma_config(fabric);
     status = rdma_soft_init(fabric->rdma_memory, &rdma, &fabric->rdma);
     if (status != STATUS_OK) {
         fabric->rdma = NULL;
-        fail(fabric, "RDMA", status);
+        give_up(fabric, "RDMA", status);
         return;
     }
     fabric->rdma->event = device_event;
@@ -260,7 +307,7 @@ static void rnic_init(struct app_fabric *fabric)
     enum status status = app.board->rdma_open(fabric->rnic, &fabric->rdma);
     if (status != STATUS_OK) {
         fabric->rdma = NULL;
-        fail(fabric, "the RNIC", status);
+        give_up(fabric, "the RNIC", status);
         return;
     }
     fabric->rdma->event = device_event;
@@ -275,6 +322,7 @@ static struct app_fabric *fabric_add(void)
     struct app_fabric *fabric = &app.fabrics[app.fabric_count];
 
     fabric->index = app.fabric_count++;
+    app.fabrics_due++;
     fabric->core = fabric->index % sched_core_count();
     snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)fabric->index);
     return fabric;
@@ -298,7 +346,7 @@ static void ports_start(const struct board *board)
         if (take_memory(fabric)) {
             step_on(fabric->core, fabric, fabric_init);
         } else {
-            fail(fabric, "memory", STATUS_NO_SPACE);
+            give_up(fabric, "memory", STATUS_NO_SPACE);
         }
     }
 }
@@ -319,6 +367,8 @@ static void rnics_start(const struct board *board)
 
 void app_fabric_start(void)
 {
+    app.fabrics_due = 1; /* this: the last one answers after all have begun */
     ports_start(app.board);
     rnics_start(app.board);
+    answered(NULL);
 }
