@@ -106,6 +106,8 @@ static enum status function_start(struct pcie_ep *pcie)
                 .mdts = words->mdts,
                 .doorbell_buffers = doorbell_buffers(pcie),
                 .sgl = words->sgl,
+                .hmb_preferred_bytes = app_host_memory_bytes(pcie->fn),
+                .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -121,6 +123,7 @@ static enum status function_start(struct pcie_ep *pcie)
     }
     function->pcie = pcie;
     app.function_count++;
+    app_host_memory_use(function);
     nvme_ep_start(function->ep);
     return STATUS_OK;
 }
