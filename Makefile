@@ -83,8 +83,8 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
                route.c) \
              $(addprefix firmware/rdma/,soft_modify.c soft_qp.c soft_ud.c) \
              $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
-             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
-               queue_cmd.c scan.c) \
+             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c host_area.c \
+               host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
              $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \

@@ -146,8 +146,22 @@ def test_fio_mixes_terminate(rack):
     _mixes(rack, TERMINATE)
 
 
+def _host_queues(rack):
+    """(I/O queues that lie in the host's memory, requests that found none there, reads of rings)"""
+    stats = rack.nic.numbers()
+    count = sum(value for name, value in rack.nic.numbers("subsystems").items()
+                if name.endswith(".host_queues"))
+    return (count, stats["path.host-queues.fallbacks"], stats["path.host-queues.host_ring_reads"])
+
+
 def test_fio_mixes_host_queues(rack):
+    """Over rings in the memory that Linux' driver grants by itself."""
+    count, fallbacks, reads = _host_queues(rack)
+    require(count > 0, "no queue lies in the host's memory")
     _mixes(rack, HOST_QUEUES)
+    after = _host_queues(rack)
+    require(after[1] == fallbacks, f"{after[1] - fallbacks} requests found no ring there")
+    require(after[2] > reads, "nothing was read from rings in the host's memory")
 
 
 def test_filesystem_across_the_fabric(rack):
@@ -259,13 +273,22 @@ def test_controller_resets_under_load(rack):
 
 
 def test_host_memory_is_taken_back(rack):
-    """A reset takes the Host Memory Buffer and gives it again: the third data path goes on."""
+    """By a Set Features under load: other queues serve, which is told. By resets, and by the driver
+    that goes: it grants again, and the queues move there again."""
     device = rack.host.namespace(HOST_QUEUES)
     with Load(rack, device):
+        rack.host.run("nvme set-feature /dev/nvme0 -f 0x0d -v 0", 120)
+        rack.host.run("sleep 2")
+        count, fallbacks, _ = _host_queues(rack)
+        require(count == 0 and fallbacks > 0, f"{count} queues there, {fallbacks} fallbacks")
+        require("grants no memory for queues" in rack.nic.log(), "the NIC's log does not tell")
         for _ in range(3):
             rack.host.run("nvme reset /dev/nvme0", 120)
             rack.host.run("sleep 1")
     wait_for_host(rack)
+    rack.host.run("rmmod nvme && modprobe nvme", 120)
+    wait_for_host(rack)
+    require(_host_queues(rack)[0] > 0, "no queue lies in the host's memory any more")
     seen, real = remote_bytes(rack, HOST_QUEUES, 16 * MIB)
     require(seen == real, "the target has other data than the host")
 
