@@ -22,6 +22,9 @@
 /* Host memory windows of a function. */
 #define LIMIT_DMA_WINDOWS 64
 
+/* Pieces of a Host Memory Buffer (HMMAXD). Linux makes them of 4 MiB as long as it can. */
+#define LIMIT_HMB_PIECES 64
+
 /* MSI-X vectors of a function: one for each queue pair. */
 #define LIMIT_VECTORS (LIMIT_IO_QUEUES + 1)
 
@@ -81,6 +84,9 @@
 /* Volumes of all functions together, and ways to one. */
 #define LIMIT_VOLUMES      1024
 #define LIMIT_VOLUME_PATHS 4
+
+/* Parts of split requests under way on one core; what is split beyond that waits. */
+#define LIMIT_VOLUME_CHILDREN 64
 
 /* Pollers of one reactor: all that there can be, for one core may have to do everything. One of
  * each function; two of the local drives, the console, the initiator's queues; of each Ethernet

@@ -15,8 +15,8 @@
  *
  *  - `data` stays valid until the completion, also after a cancel;
  *
- *  - status is an NVMe status with DNR as the device means it; is_path_error and quiet_ns say what
- *    the status cannot: whether it may be tried again, and when.
+ *  - status is an NVMe status with DNR as the device means it; is_path_error, is_sent and quiet_ns
+ *    say what the status cannot: whether it may be tried again, and when.
  */
 #ifndef BLK_BLK_H
 #define BLK_BLK_H
@@ -50,7 +50,8 @@ struct blk_req {
     nvme_status_t status;
     bool is_path_error; /* the way to the device failed, not the command: another way, or the same
                            later, may succeed. What was sent may have been executed all the same */
-    uint8_t reserved;
+    bool is_sent; /* with is_path_error: the device may have seen it. False: nobody has, so it may
+                     be sent again whatever it is */
     uint32_t dw0;
     uint32_t dw1;
     /* With is_path_error, or after a cancel: until then (clock_now_ns()) a command that changes
@@ -137,6 +138,7 @@ struct blk_dev {
 ALWAYS_INLINE void blk_submit(struct blk_dev *dev, struct blk_req *req)
 {
     req->is_path_error = false;
+    req->is_sent = false;
     req->quiet_ns = 0;
     dev->ops->submit(dev, req);
 }

@@ -78,8 +78,7 @@ enum nvmf_step nvmf_admin_get_log(struct nvmf_admin *admin, uint8_t page, uint64
     return nvmf_admin_step(admin, &sqe, len_bytes);
 }
 
-/* --- properties ---------------------------------------------------------------------------------
- */
+/* --- properties ----------------------------------------------------------------------------- */
 
 static enum nvmf_step property(struct nvmf_admin *admin, enum nvmf_fctype fctype, uint32_t offset,
                                uint8_t attrib, uint64_t value)
@@ -149,7 +148,7 @@ void nvmf_admin_reset(struct nvmf_admin *admin)
     admin->value = 0;
 }
 
-/* --- text --------------------------------------------------------------------------------------- */
+/* --- text ----------------------------------------------------------------------------------- */
 
 void nvmf_text_copy(char *to, const void *from, uint32_t len_bytes)
 {

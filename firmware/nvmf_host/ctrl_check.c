@@ -25,7 +25,7 @@ const char *nvmf_check_cap(struct nvmf_ctrl *ctrl, uint64_t cap)
     return ctrl->max_entries >= 2 ? NULL : "queues of one entry";
 }
 
-/* --- controller ------------------------------------------------------------------------------- */
+/* --- controller ----------------------------------------------------------------------------- */
 
 static uint32_t features(const struct nvme_identify_ctrl *id)
 {
@@ -91,8 +91,8 @@ static void take_limits(struct nvmf_ctrl *ctrl, const struct nvme_identify_ctrl 
         caps->max_transfer_bytes = (uint32_t)min_u64(unit_bytes << id->mdts, LIMIT_TRANSFER_BYTES);
     }
     caps->queue_entries = min_u32(ctrl->config.queue_entries, ctrl->max_entries);
-    if (id->maxcmd >= 2) {
-        caps->queue_entries = min_u32(caps->queue_entries, id->maxcmd);
+    if (id->maxcmd != 0) { /* one command under way needs two entries */
+        caps->queue_entries = min_u32(caps->queue_entries, (uint32_t)max_u64(id->maxcmd, 2));
     }
     caps->awun = id->awun + 1u;
     caps->awupf = id->awupf + 1u;
@@ -137,7 +137,7 @@ const char *nvmf_check_ctrl(struct nvmf_ctrl *ctrl, const struct nvme_identify_c
     return NULL;
 }
 
-/* --- namespaces ------------------------------------------------------------------------------- */
+/* --- namespaces ----------------------------------------------------------------------------- */
 
 /* 0's based, where 0 stands for the controller's value. */
 static uint32_t atomic_size(bool is_told, uint16_t value, uint32_t of_ctrl)
@@ -160,7 +160,7 @@ static void take_blk_limits(struct blk_limits *limits, const struct nvmf_ctrl_ca
         limits->atomic_boundary = id->nabsn != 0 ? id->nabsn + 1u : 0;
         limits->atomic_boundary_power_fail = id->nabspf != 0 ? id->nabspf + 1u : 0;
     }
-    if ((id->nsfeat & NVME_NSFEAT_OPTIMAL) != 0) {
+    if ((id->nsfeat & NVME_NSFEAT_PREFERRED) != 0) {
         limits->preferred_write = id->npwg + 1u;
         limits->preferred_write_align = id->npwa + 1u;
         limits->preferred_dealloc = id->npdg + 1u;

@@ -27,7 +27,7 @@
 #define NVMF_NS_BUCKETS    64
 #define NVMF_NAME_BYTES    32
 
-/* --- admin commands (ctrl_admin.c) ------------------------------------------------------------ */
+/* --- admin commands (ctrl_admin.c) ---------------------------------------------------------- */
 
 enum nvmf_step {
     NVMF_STEP_WAIT,
@@ -88,7 +88,7 @@ void nvmf_admin_reset(struct nvmf_admin *admin);
 /* Printable ASCII without padding; `to` has len_bytes + 1. */
 void nvmf_text_copy(char *to, const void *from, uint32_t len_bytes);
 
-/* --- a queue of an association (ctrl_queue.c) ------------------------------------------------- */
+/* --- a queue of an association (ctrl_queue.c) ----------------------------------------------- */
 
 /* As core 0 knows it. */
 enum nvmf_link_state {
@@ -137,14 +137,14 @@ struct nvmf_link {
     uint32_t abort_tail;
 };
 
-/* --- an association --------------------------------------------------------------------------- */
+/* --- an association ------------------------------------------------------------------------- */
 
 enum nvmf_scan_step {
-    NVMF_SCAN_IDLE,
-    NVMF_SCAN_LOG,
-    NVMF_SCAN_LIST,
-    NVMF_SCAN_NS,
-    NVMF_SCAN_DESCRIPTORS,
+    NVMF_SCAN_STEP_IDLE,
+    NVMF_SCAN_STEP_LOG,
+    NVMF_SCAN_STEP_LIST,
+    NVMF_SCAN_STEP_NS,
+    NVMF_SCAN_STEP_DESCRIPTORS,
 };
 
 struct nvmf_scan {
@@ -233,6 +233,8 @@ struct nvmf_ctrl {
     struct nvmf_ctrl_caps caps;
     uint16_t cntlid;
     uint32_t granted; /* I/O queues */
+    struct nvmf_host_user host_user;
+    bool is_on_host; /* I/O queues were opened over host memory */
 
     struct nvmf_pass passes[LIMIT_CORES];
     uint32_t away_count; /* passes and questions that are not home */
@@ -260,13 +262,15 @@ struct nvmf_ctrl {
     uint64_t event_count;
 };
 
-/* --- ctrl.c ------------------------------------------------------------------------------------ */
+/* --- ctrl.c --------------------------------------------------------------------------------- */
 
 bool nvmf_nqn_is_valid(const char *nqn); /* 1..223 characters */
 /* CLOSED was reached: gives everything back and calls done(). The association is gone then. */
 void nvmf_ctrl_finish(struct nvmf_ctrl *ctrl);
+/* Host memory has come or has to be left: the I/O queues move. */
+void nvmf_ctrl_move(struct nvmf_ctrl *ctrl);
 
-/* --- ctrl_state.c ------------------------------------------------------------------------------ */
+/* --- ctrl_state.c --------------------------------------------------------------------------- */
 
 void nvmf_ctrl_run(struct nvmf_ctrl *ctrl);
 /* Has nvmf_ctrl_run() called soon. From anywhere on core 0, callbacks included. */
@@ -277,7 +281,7 @@ void nvmf_ctrl_wake_at(struct nvmf_ctrl *ctrl, uint64_t at_ns);
 void nvmf_ctrl_fail(struct nvmf_ctrl *ctrl, enum nvmf_fail fail, uint32_t code);
 bool nvmf_ctrl_admin_works(const struct nvmf_ctrl *ctrl);
 
-/* --- ctrl_check.c ------------------------------------------------------------------------------ */
+/* --- ctrl_check.c --------------------------------------------------------------------------- */
 
 /* NULL, or why the controller cannot be used. */
 const char *nvmf_check_cap(struct nvmf_ctrl *ctrl, uint64_t cap);
@@ -286,7 +290,7 @@ const char *nvmf_check_ctrl(struct nvmf_ctrl *ctrl, const struct nvme_identify_c
 const char *nvmf_check_ns(struct nvmf_ctrl *ctrl, const struct nvme_identify_ns *id);
 void nvmf_check_descriptors(struct blk_geometry *draft, const uint8_t *data, uint32_t len_bytes);
 
-/* --- ctrl_queue.c ------------------------------------------------------------------------------ */
+/* --- ctrl_queue.c --------------------------------------------------------------------------- */
 
 /* Sets up what goes around a queue that nvmf_queue_init() is called for. */
 void nvmf_link_init(struct nvmf_link *link, struct nvmf_ctrl *ctrl, struct nvmf_core *core,
@@ -304,14 +308,14 @@ void nvmf_aborts_run(struct nvmf_ctrl *ctrl);
 void nvmf_aborts_drop(struct nvmf_ctrl *ctrl);
 uint32_t nvmf_links_in_flight(const struct nvmf_ctrl *ctrl);
 
-/* --- event.c ----------------------------------------------------------------------------------- */
+/* --- event.c -------------------------------------------------------------------------------- */
 
 /* With each bring-up. */
 void nvmf_events_reset(struct nvmf_ctrl *ctrl, uint64_t now_ns);
 void nvmf_aers_run(struct nvmf_ctrl *ctrl, uint64_t now_ns);
 void nvmf_keep_alive_run(struct nvmf_ctrl *ctrl, uint64_t now_ns);
 
-/* --- scan.c ------------------------------------------------------------------------------------ */
+/* --- scan.c --------------------------------------------------------------------------------- */
 
 void nvmf_scan_init(struct nvmf_ctrl *ctrl);
 /* OK: nothing (more) to do now. ERROR: the list of namespaces was refused. */

@@ -15,7 +15,7 @@ static struct nvmf_link *link_of(struct nvmf_queue *queue)
     return CONTAINER_OF(queue, struct nvmf_link, queue);
 }
 
-/* --- queue's core: what the queue says ---------------------------------------------------------- */
+/* --- queue's core: what the queue says ------------------------------------------------------ */
 
 static void on_opened(struct nvmf_queue *queue, enum nvmf_fail fail, uint32_t code)
 {
@@ -55,7 +55,7 @@ static void on_closed(struct nvmf_queue *queue)
     tell_closed(link);
 }
 
-/* --- aborts: there and back ------------------------------------------------------------------- */
+/* --- aborts: there and back ----------------------------------------------------------------- */
 
 static void send_abort(struct nvmf_link *link)
 {
@@ -148,7 +148,7 @@ void nvmf_aborts_run(struct nvmf_ctrl *ctrl)
     }
 }
 
-/* --- core 0: reports ---------------------------------------------------------------------------- */
+/* --- core 0: reports ------------------------------------------------------------------------ */
 
 static void opened(struct msg *msg)
 {
@@ -178,7 +178,7 @@ static void closed(struct msg *msg)
     nvmf_ctrl_wake(link->ctrl);
 }
 
-/* --- core 0: orders ----------------------------------------------------------------------------- */
+/* --- core 0: orders ------------------------------------------------------------------------- */
 
 static void open_here(struct msg *msg)
 {
@@ -239,7 +239,7 @@ void nvmf_link_init(struct nvmf_link *link, struct nvmf_ctrl *ctrl, struct nvmf_
     list_init(&link->abort_link);
 }
 
-/* --- questions ---------------------------------------------------------------------------------- */
+/* --- questions ------------------------------------------------------------------------------ */
 
 static void ask_comes_home(struct msg *msg)
 {
@@ -292,8 +292,7 @@ uint32_t nvmf_links_in_flight(const struct nvmf_ctrl *ctrl)
     return count;
 }
 
-/* --- routes --------------------------------------------------------------------------------------
- */
+/* --- routes --------------------------------------------------------------------------------- */
 
 static struct nvmf_link *open_link_of(struct nvmf_ctrl *ctrl, uint32_t core, uint32_t *turn)
 {

@@ -15,7 +15,7 @@
 #define READS         3   /* of one log that changes meanwhile */
 #define ENTRIES_MAX   512 /* of all logs together */
 #define STEP_NS       (3 * NS_PER_S)
-#define READY_NS      (2 * NS_PER_S)
+#define READY_NS      (4 * NS_PER_S)
 #define ENTRY_BYTES   ((uint32_t)sizeof(struct nvmf_discovery_entry))
 #define PIECE_ENTRIES (NVMF_DATA_BYTES / ENTRY_BYTES)
 #define TIMEOUT_MS    10000u
@@ -88,7 +88,7 @@ static enum state give_up(struct discovery *d, enum nvmf_fail fail, uint32_t cod
     return CLOSING;
 }
 
-/* --- entries ------------------------------------------------------------------------------------- */
+/* --- entries -------------------------------------------------------------------------------- */
 
 static bool add_service(struct discovery *d, const struct net_addr *addr, uint16_t port,
                         uint8_t depth)
@@ -180,7 +180,7 @@ static void tell(struct discovery *d, struct nvmf_discovery_entry *entry)
     }
 }
 
-/* --- states -------------------------------------------------------------------------------------- */
+/* --- states --------------------------------------------------------------------------------- */
 
 /* True when a step is OK; else *next is where it leads. */
 static bool is_ok(struct discovery *d, enum nvmf_step step, const struct nvmf_call *call,
@@ -268,6 +268,7 @@ static enum state entries(struct discovery *d)
         tell(d, (struct nvmf_discovery_entry *)d->admin.data + i);
     }
     d->entry_index += count;
+    wake(d);
     return ENTRIES;
 }
 
@@ -358,7 +359,7 @@ static void run(struct discovery *d)
     }
 }
 
-/* --- what wakes it ------------------------------------------------------------------------------- */
+/* --- what wakes it -------------------------------------------------------------------------- */
 
 static void on_wake(struct msg *msg)
 {
@@ -416,7 +417,7 @@ static void on_abort(struct nvmf_queue *queue, uint16_t cid)
     (void)cid;
 }
 
-/* --- public -------------------------------------------------------------------------------------- */
+/* --- public --------------------------------------------------------------------------------- */
 
 static uint64_t head_bytes(void)
 {

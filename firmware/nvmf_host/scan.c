@@ -12,8 +12,7 @@
 #define RETRY_NS (1 * NS_PER_S)    /* after a list that was refused while LIVE */
 #define PAUSE_NS (100 * NS_PER_MS) /* between two scans */
 
-/* --- names ---------------------------------------------------------------------------------------
- */
+/* --- names ---------------------------------------------------------------------------------- */
 
 enum key_kind {
     KEY_NGUID,
@@ -61,7 +60,7 @@ static enum key_kind kind_of(const struct nvmf_ns_id *id, uint32_t *hash)
     return kind;
 }
 
-/* --- users --------------------------------------------------------------------------------------- */
+/* --- users ---------------------------------------------------------------------------------- */
 
 static void tell(struct nvmf_ns *ns)
 {
@@ -186,7 +185,13 @@ static bool is_named(struct nvmf_ctrl *ctrl, uint32_t nsid)
     uint32_t hash = 0;
 
     (void)key_of(&id, KEY_NSID, &hash);
-    return ctrl->ns_named != 0 || !list_is_empty(&ctrl->ns[hash]);
+    LIST_FOR_EACH(node, next, &ctrl->ns[hash])
+    {
+        if (LIST_ENTRY(node, struct nvmf_ns, link)->id.nsid == nsid) {
+            return true;
+        }
+    }
+    return ctrl->ns_named != 0;
 }
 
 static void each_ns(struct nvmf_ctrl *ctrl, void (*fn)(struct nvmf_ns *ns))
@@ -218,7 +223,7 @@ void nvmf_scan_set_live(struct nvmf_ctrl *ctrl, bool is_live)
     each_ns(ctrl, is_live ? enter : leave);
 }
 
-/* --- the scan ------------------------------------------------------------------------------------ */
+/* --- the scan ------------------------------------------------------------------------------- */
 
 static void unsee(struct nvmf_ns *ns)
 {
@@ -238,12 +243,12 @@ static enum nvmf_scan_step next_ns(struct nvmf_ctrl *ctrl)
 
     while (scan->unseen != 0 && scan->index < scan->count) {
         if (is_named(ctrl, scan->nsids[scan->index])) {
-            return NVMF_SCAN_NS;
+            return NVMF_SCAN_STEP_NS;
         }
         scan->index++;
     }
     each_ns(ctrl, lose_unseen);
-    return NVMF_SCAN_IDLE;
+    return NVMF_SCAN_STEP_IDLE;
 }
 
 static enum nvmf_scan_step take_list(struct nvmf_ctrl *ctrl)
@@ -300,7 +305,7 @@ static enum nvmf_step list(struct nvmf_ctrl *ctrl, uint64_t now_ns)
         LOG_LIMITED(WARN, "nvmf: %s: the list of namespaces is refused", ctrl->name);
         scan->not_before_ns = now_ns + RETRY_NS;
         scan->is_wanted = true;
-        scan->step = NVMF_SCAN_IDLE;
+        scan->step = NVMF_SCAN_STEP_IDLE;
     }
     return step;
 }
@@ -309,7 +314,7 @@ static enum nvmf_step list(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 static enum nvmf_step look(struct nvmf_ctrl *ctrl)
 {
     struct nvmf_scan *scan = &ctrl->scan;
-    bool is_second = scan->step == NVMF_SCAN_DESCRIPTORS;
+    bool is_second = scan->step == NVMF_SCAN_STEP_DESCRIPTORS;
     uint32_t nsid = scan->nsids[scan->index];
     enum nvmf_step step =
         nvmf_admin_identify(&ctrl->admin, is_second ? NVME_CNS_NS_DESCRIPTORS : NVME_CNS_NS, nsid);
@@ -328,7 +333,7 @@ static enum nvmf_step look(struct nvmf_ctrl *ctrl)
                 ? nvmf_check_ns(ctrl, (const struct nvme_identify_ns *)ctrl->admin.data)
                 : "Identify is refused";
         if (complaint == NULL) {
-            scan->step = NVMF_SCAN_DESCRIPTORS;
+            scan->step = NVMF_SCAN_STEP_DESCRIPTORS;
             return NVMF_STEP_OK;
         }
         LOG_LIMITED(WARN, "nvmf: %s: namespace %u is not used: %s", ctrl->name, (unsigned)nsid,
@@ -345,13 +350,13 @@ static enum nvmf_scan_step next_job(struct nvmf_ctrl *ctrl, uint64_t now_ns)
     struct nvmf_scan *scan = &ctrl->scan;
 
     if (!scan->is_wanted && scan->log_bits == 0) {
-        return NVMF_SCAN_IDLE;
+        return NVMF_SCAN_STEP_IDLE;
     }
     if (now_ns < scan->not_before_ns) {
         nvmf_ctrl_wake_at(ctrl, scan->not_before_ns);
-        return NVMF_SCAN_IDLE;
+        return NVMF_SCAN_STEP_IDLE;
     }
-    return scan->log_bits != 0 ? NVMF_SCAN_LOG : NVMF_SCAN_LIST;
+    return scan->log_bits != 0 ? NVMF_SCAN_STEP_LOG : NVMF_SCAN_STEP_LIST;
 }
 
 enum nvmf_step nvmf_scan_run(struct nvmf_ctrl *ctrl, uint64_t now_ns)
@@ -361,23 +366,23 @@ enum nvmf_step nvmf_scan_run(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 
     while (step == NVMF_STEP_OK) { /* bounded: each turn issues a command or ends */
         switch (scan->step) {
-        case NVMF_SCAN_IDLE:
+        case NVMF_SCAN_STEP_IDLE:
             scan->step = next_job(ctrl, now_ns);
-            if (scan->step == NVMF_SCAN_IDLE) {
+            if (scan->step == NVMF_SCAN_STEP_IDLE) {
                 return NVMF_STEP_OK;
             }
             break;
-        case NVMF_SCAN_LOG:
+        case NVMF_SCAN_STEP_LOG:
             step = read_log(ctrl);
             if (step == NVMF_STEP_OK) {
-                scan->step = NVMF_SCAN_IDLE;
+                scan->step = NVMF_SCAN_STEP_IDLE;
             }
             break;
-        case NVMF_SCAN_LIST:
+        case NVMF_SCAN_STEP_LIST:
             step = list(ctrl, now_ns);
             break;
-        case NVMF_SCAN_NS:
-        case NVMF_SCAN_DESCRIPTORS:
+        case NVMF_SCAN_STEP_NS:
+        case NVMF_SCAN_STEP_DESCRIPTORS:
             step = look(ctrl);
             break;
         }
@@ -387,7 +392,7 @@ enum nvmf_step nvmf_scan_run(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 
 void nvmf_scan_reset(struct nvmf_ctrl *ctrl)
 {
-    ctrl->scan.step = NVMF_SCAN_IDLE;
+    ctrl->scan.step = NVMF_SCAN_STEP_IDLE;
     ctrl->scan.log_bits = 0;
     ctrl->scan.is_wanted = true;
     ctrl->scan.not_before_ns = 0;

@@ -114,7 +114,7 @@ struct vol_info {
     struct {
         const char *name;
         enum vol_path_state state;
-        uint64_t requests; /* sent on it */
+        uint64_t requests; /* that it has done, or failed */
     } paths[LIMIT_VOLUME_PATHS];
     bool is_ready;     /* a path is usable */
     uint32_t waiting;  /* requests, now */

@@ -4,7 +4,7 @@
  * be where, which completions must come and in which order, and says `seed N: what` when it is not
  * so. The same seed gives the same run.
  *
- * Files: sim_rdma.c options, processes; sim_world.c devices, clock, end of a run; sim_plan.c what a
+ * Files: sim_main.c options, processes; sim_world.c devices, clock, end of a run; sim_plan.c what a
  * seed draws; sim_mem.c memory and its model; sim_qp.c queue pairs; sim_work.c work requests;
  * sim_check.c completions; sim_event.c what happens besides.
  */
@@ -18,6 +18,7 @@
 #include "net/net.h"
 #include "rdma/soft.h"
 #include "rdma/verbs.h"
+#include "tests/sim/sim_main.h"
 #include "tests/sim/wire.h"
 
 #define SIM_NODES    3
@@ -293,8 +294,6 @@ struct sim {
 };
 extern struct sim sim;
 
-/* Ends the process: the seed has failed. */
-NORETURN PRINTF_LIKE(1, 2) void sim_fail(const char *format, ...);
 PRINTF_LIKE(1, 2) void sim_trace(const char *format, ...);
 #define SIM_CHECK(condition, ...)  \
     do {                           \
@@ -308,8 +307,6 @@ uint64_t sim_below(uint64_t limit);              /* 0..limit - 1 */
 uint64_t sim_range(uint64_t low, uint64_t high); /* both included */
 bool sim_chance(uint32_t percent);
 
-/* One run. */
-void sim_run(uint64_t seed, bool trace);
 /* Turns the reactor until nothing moves. */
 void sim_settle_turns(void);
 

@@ -20,6 +20,7 @@
 #define CQES           2048u
 #define HOST_BASE_MASK UINT64_C(0xffffff0000)
 
+const uint32_t sim_runs_max = UINT32_MAX;
 struct sim sim;
 
 /* --- random: splitmix64 ----------------------------------------------------------------------- */

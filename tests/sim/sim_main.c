@@ -1,13 +1,13 @@
 /*
- * Runs seeds of the simulation (sim.h).
+ * Runs seeds of a simulation: sim_rdma (sim.h), sim_path (path/path.h).
  *
- *   sim_rdma SEED                     one run, with a trace of its packets
+ *   sim_rdma SEED                     one run, with a trace of what happens
  *   sim_rdma --quiet SEED             without
  *   sim_rdma --seeds A..B [--jobs N]  many (2 jobs); the last line is "N passed, N failed"
  *
  * A job runs its seeds in a child process, which a failure ends; the next child goes on behind it.
  */
-#include "tests/sim/sim.h"
+#include "tests/sim/sim_main.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +17,9 @@
 #include <unistd.h>
 #include "hal/native/native.h"
 
-#define JOBS_MAX 16
-#define PROGRESS 500 /* seeds of a job between two lines that tell how far it is */
+#define JOBS_MAX  16
+#define EXIT_MORE 3   /* of a child that has run as many seeds as it may */
+#define PROGRESS  500 /* seeds of a job between two lines that tell how far it is */
 
 /* Of what is freed a little is kept back; leaks are what the pools are looked at for. */
 USED const char *__asan_default_options(void);
@@ -27,6 +28,8 @@ const char *__asan_default_options(void)
     return "quarantine_size_mb=1:malloc_context_size=4:detect_leaks=0:"
            "allocator_release_to_os_interval_ms=-1";
 }
+
+static const char *program;
 
 struct job {
     uint64_t next; /* the seed that runs */
@@ -44,10 +47,13 @@ static void panicked(const char *text)
 static void child(struct job *job)
 {
     native_panic_hook = panicked;
-    while (job->next < job->end) {
+    for (uint32_t count = 1; job->next < job->end; count++) {
         sim_run(job->next, false);
         job->passed++;
         job->next += job->step;
+        if (count == sim_runs_max && job->next < job->end) {
+            _exit(EXIT_MORE);
+        }
         if (job->passed % PROGRESS == 0) {
             fprintf(stderr, "every %llu-th seed before %llu was run\n",
                     (unsigned long long)job->step, (unsigned long long)job->next);
@@ -78,8 +84,12 @@ static uint64_t ended(struct job *job, int status)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         return 0;
     }
-    fprintf(stderr, "seed %llu failed: build/sim/sim_rdma %llu shows it\n",
-            (unsigned long long)job->next, (unsigned long long)job->next);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_MORE) {
+        start(job);
+        return 0;
+    }
+    fprintf(stderr, "seed %llu failed: %s %llu shows it\n", (unsigned long long)job->next, program,
+            (unsigned long long)job->next);
     job->next += job->step;
     if (job->next < job->end) {
         start(job);
@@ -120,7 +130,7 @@ static int run_many(uint64_t first, uint64_t last, uint32_t job_count)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim_rdma [--quiet] SEED | sim_rdma --seeds A..B [--jobs N]\n");
+    fprintf(stderr, "usage: %s [--quiet] SEED | %s --seeds A..B [--jobs N]\n", program, program);
     return 2;
 }
 
@@ -130,6 +140,7 @@ int main(int argc, char **argv)
     unsigned long long last;
     uint32_t jobs = 2;
 
+    program = argv[0];
     native_cpu_become(0);
     native_panic_hook = panicked;
     if (argc >= 3 && strcmp(argv[1], "--seeds") == 0) {
