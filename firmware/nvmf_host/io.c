@@ -119,8 +119,8 @@ ALWAYS_INLINE enum way prepare(struct nvmf_queue *queue, struct blk_req *req, st
                 return way;
             }
         }
-        if (path == NVMF_PATH_HOST_QUEUES) {
-            counter_add(&counters->fallbacks, 1);
+        if (path == NVMF_PATH_HOST_QUEUES && !queue->is_on_host) {
+            nvmf_io_fall_back(queue);
         }
     }
     data->key = nvmf_key_get(queue->inner->domain);

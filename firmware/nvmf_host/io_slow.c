@@ -2,6 +2,7 @@
  * Block requests, what is rare: other cores' requests, waiting, staging, deadlines and cancels, and
  * how requests end when their queue does.
  */
+#include "base/log.h"
 #include "nvmf_host/queue_priv.h"
 
 /* Opcodes that are no admin's nor a vendor's and leave no trace (NVMe 1.4, figure 346); Reservation
@@ -127,6 +128,21 @@ void nvmf_io_scan_waiting(struct nvmf_queue *queue, uint64_t now_ns)
     }
 }
 
+/* --- host queues -------------------------------------------------------------------------------
+ */
+
+void nvmf_io_fall_back(struct nvmf_queue *queue)
+{
+    counter_add(&queue->inner->paths[NVMF_PATH_HOST_QUEUES].fallbacks, 1);
+    if (!queue->is_fallback_told) {
+        queue->is_fallback_told = true;
+        LOG_LIMITED(WARN,
+                    "nvmf: function %u: its host grants no memory for queues: host-queues of %s go "
+                    "over ordinary ones, data as in zero-copy",
+                    (unsigned)queue->target->fn, queue->target->subnqn);
+    }
+}
+
 /* --- staging -----------------------------------------------------------------------------------
  */
 
@@ -232,7 +248,10 @@ nvme_status_t nvmf_io_finish_slowly(struct nvmf_queue *queue, struct nvmf_tag *t
     }
     if (NVME_STATUS_CODE(status) == NVME_SC_ABORT_REQUESTED && (tag->flags & NVMF_TAG_LATE) != 0 &&
         (tag->flags & NVMF_TAG_CANCELLED) == 0) {
-        return NVME_SC_COMMAND_INTERRUPTED; /* we asked for it, the submitter did not */
+        /* We asked for it, the submitter did not. It has ended: nothing is to be waited for. */
+        req->is_path_error = true;
+        req->is_sent = true;
+        return NVME_SC_HOST_PATH_ERROR;
     }
     /* The controller says that it did not do it, for a reason that another path may not have. */
     if (PATH_RELATED(status) || NVME_STATUS_CODE(status) == NVME_SC_ABORT_SQ_DELETION) {
