@@ -216,7 +216,7 @@ $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
 
 # Programs in which threads meet run under ThreadSanitizer too.
-TSAN_TESTS := $(filter native/% sched/test_msg sched/test_idle nvme/test_parallel nvme_ep/test_threads vfu/% pcie_ep_link/%,$(UNIT_TESTS))
+TSAN_TESTS := $(filter native/% sched/test_msg sched/test_idle nvme/test_parallel nvme_ep/test_threads vol/test_threads vfu/% pcie_ep_link/%,$(UNIT_TESTS))
 $(foreach t,$(TSAN_TESTS), \
     $(eval $(call unit_program,unit-tsan,$(t),$(firstword $(subst /, ,$(t))))))
 
