@@ -15,7 +15,9 @@
 #include "base/trace.h"
 #include "nvmf_host/ctrl_priv.h"
 
-#define DISABLE_NS  (2 * NS_PER_S)
+/* Commands that a fence cancelled may wait for it, and a fence has a second in all. A controller
+ * that needs longer is as good as lost: what may still be executed there is waited for. */
+#define DISABLE_NS  (250 * NS_PER_MS)
 #define SETTLE_NS   (1 * NS_PER_S) /* of a shut-down: for commands under way */
 #define SHUTDOWN_NS (2 * NS_PER_S) /* all of it */
 #define LOOK_NS     (5 * NS_PER_MS)

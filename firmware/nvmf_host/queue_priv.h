@@ -16,6 +16,7 @@
 #include "nvmf_host/nvmf_host_priv.h"
 
 #define NVMF_ABORT_NS        (300 * NS_PER_MS) /* from an abort to the end of its command */
+#define NVMF_CANCEL_NS       (100 * NS_PER_MS) /* the same when its submitter cancelled it */
 #define NVMF_SCAN_NS         (20 * NS_PER_MS)  /* deadlines are looked at so often */
 #define NVMF_ADMIN_SLOTS     256               /* of a core, for what is no block request */
 #define NVMF_DOMAIN_KEYS_MIN 4                 /* that a domain in use has for itself */
