@@ -61,7 +61,7 @@ host_CFLAGS        = $(HOST_CFLAGS) -O2
 ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-sections \
              -fdata-sections -mcpu=cortex-a72 -mstrict-align -mno-outline-atomics \
              -fno-omit-frame-pointer -D__DYNAMIC_REENT__ -U__linux__ -U__linux -Ulinux \
-             -U__gnu_linux__ -U__unix__ -U__unix -Uunix
+             -U__gnu_linux__ -U__unix__ -U__unix -Uunix -DASSERT_BRIEF
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
@@ -73,7 +73,7 @@ HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
-             $(addprefix firmware/base/,fmt.c log.c status.c) \
+             $(addprefix firmware/base/,fmt.c log.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
@@ -81,7 +81,7 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
              $(addprefix firmware/nvme_ep/,control.c fence.c hmb.c nvme_ep.c queue.c registers.c) \
              $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
                route.c) \
-             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c soft_ud.c) \
              $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
              $(addprefix firmware/nvmf_host/,core.c discovery.c event.c host_area.c \
                host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \

@@ -21,7 +21,7 @@ aarch64_objects = $(patsubst %,$(B)/$(1)/obj/%.o,$(basename $(2)))
 # A configuration. $(1): its name, as folder under build/
 define aarch64_gcc
 $(1)_CC      := $(ARM_GCC)
-$(1)_CFLAGS   = $$(AARCH64_CFLAGS) $$(ARM_INC_GCC)
+$(1)_CFLAGS   = $$(AARCH64_CFLAGS) -falign-functions=4 -falign-loops=4 $$(ARM_INC_GCC)
 # (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
 $(1)_COLD     = -Os -Wno-maybe-uninitialized
 $(1)_UNALIGNED = -mno-strict-align

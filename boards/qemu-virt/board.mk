@@ -15,7 +15,8 @@ QEMU_VIRT_LAYOUT := -DBOARD_RAM_BASE=0x40000000 -DBOARD_DTB_BASE=0x40000000 \
 
 SELFTEST_SRCS := $(wildcard tests/emu/selftest*.c)
 # bench_boot.c calls bench_main(): nothing to link before somebody has written it
-BENCH_SRCS    := $(if $(wildcard tests/bench/bench_main.c),$(wildcard tests/bench/bench_*.c))
+BENCH_SRCS    := $(if $(wildcard tests/bench/bench_main.c),$(wildcard tests/bench/bench_*.c)) \
+                 $(wildcard tests/model/target*.c)
 
 # $(1): image, $(2): sources beside the board's and the portable ones; nothing when there are none yet
 define qemu_virt_image

@@ -18,7 +18,8 @@
 #define SERVE_LOOK_NS       NS_PER_MS
 #define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
 #define NAMESPACE_ROOM      32
-#define FENCE_CANCEL_MS     600
+/* A fence has 1 s in all; an association needs up to 0.9 s after a cancel to be rid of a command. */
+#define FENCE_CANCEL_MS 100
 
 struct app app;
 
@@ -116,6 +117,7 @@ static enum status function_start(struct pcie_ep *pcie)
         .fence_cancel_ms = FENCE_CANCEL_MS,
     };
     app_host_identity(function, words, pcie->fn);
+    memcpy(config.ctrl.host_id, function->hostid, sizeof(config.ctrl.host_id));
     enum status status = nvme_ep_init(memory, &config, &function->ep);
     if (status != STATUS_OK) {
         LOG_ERROR("app: function %u: %s", (unsigned)pcie->fn, status_text(status));

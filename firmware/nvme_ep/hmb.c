@@ -8,6 +8,8 @@
  *
  * Source: NVM Express Base Specification 1.4, sections 5.21.1.13, 8.9.
  */
+#include "base/log.h"
+#include "hal/cpu.h"
 #include "nvme_ep/nvme_ep_priv.h"
 
 #define AT_HSIZE (48 | 0 << 8)
@@ -70,7 +72,7 @@ static void revoked(void *arg)
 {
     struct nvme_ep *ep = arg;
 
-    ASSERT(ep->hmb.is_revoking && ep->fence_left > 0);
+    ASSERT(cpu_self() == 0 && ep->hmb.is_revoking && ep->fence_left > 0);
     ep->hmb.is_revoking = false;
     ep->hmb.is_used = false;
     ep->fence_left--;
@@ -109,6 +111,9 @@ void nvme_ep_hmb_fence_ended(struct nvme_ep *ep, enum nvme_ep_fence fence)
 
     ASSERT(!hmb->is_revoking);
     if (fence == NVME_EP_FENCE_DRAIN || fence == NVME_EP_FENCE_HMB) {
+        if (hmb->is_set) {
+            LOG_LIMITED(INFO, "nvme_ep: function %u: the host has its memory back", ep->pcie->fn);
+        }
         hmb->is_set = false;
     } else if (hmb->is_set && !hmb->is_used && pieces_map(ep)) {
         grant(ep);
@@ -143,8 +148,7 @@ static bool pieces_take(struct nvme_ep *ep, const uint8_t *list, uint32_t count,
         struct nvme_host_memory_desc desc = descriptor_load(list + i * sizeof(desc));
         uint64_t desc_bytes = (uint64_t)desc.page_count * ep->page_bytes;
 
-        if (desc_bytes == 0 || !is_aligned(desc.addr, ep->page_bytes) ||
-            desc_bytes - 1 > UINT64_MAX - desc.addr) {
+        if (desc_bytes == 0 || !is_aligned(desc.addr, ep->page_bytes)) {
             return false;
         }
         if (bytes == 0) {
@@ -218,6 +222,9 @@ void nvme_ep_host_memory(struct nvme_cmd *nvme)
         nvme_admin_done(nvme, (nvme_status_t)(status | NVME_STATUS_DNR), 0);
         return;
     }
+    LOG_LIMITED(INFO, "nvme_ep: function %u: the host grants %u KiB of its memory in %u pieces",
+                ep->pcie->fn, (unsigned)(ep->hmb.memory.len_bytes / 1024),
+                (unsigned)ep->hmb.memory.piece_count);
     ep->hmb.is_set = true;
     grant(ep);
     nvme_admin_done(nvme, NVME_SC_SUCCESS, 0);

@@ -291,6 +291,8 @@ struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep)
         .serving = ep->is_serving,
         .bus_master = ep->cores[0].view.window_count != 0,
         .fence_left = ep->fence_left,
+        .hmb_bytes = ep->hmb.is_set ? ep->hmb.memory.len_bytes : 0,
+        .hmb_is_used = ep->hmb.is_used,
         .view_generation = ep->cores[0].view.generation,
     };
 

@@ -202,8 +202,11 @@ struct nvme_ep_snapshot {
     uint32_t cc;
     uint32_t csts;
     bool serving;
-    bool bus_master;     /* some window is reachable */
-    uint32_t fence_left; /* cores that have not answered the running fence */
+    bool bus_master; /* some window is reachable */
+    uint32_t
+        fence_left;     /* cores, and the user of the host's memory, that owe the fence an answer */
+    uint64_t hmb_bytes; /* Host Memory Buffer as granted; 0: none */
+    bool hmb_is_used;   /* its user has it */
     uint32_t view_generation;
     uint32_t sq_count; /* I/O queues */
     uint32_t cq_count;

@@ -278,11 +278,13 @@ void nvmf_ctrl_info(const struct nvmf_ctrl *ctrl, struct nvmf_ctrl_info *info)
 void nvmf_ctrl_stats(const struct nvmf_ctrl *ctrl, enum nvmf_path path,
                      struct nvmf_path_stats *stats)
 {
+    uint64_t *to = (uint64_t *)stats; /* both are this list of 64-bit numbers */
+
     *stats = (struct nvmf_path_stats){0};
     for (uint32_t i = 0; i < LIMIT_CORES; i++) {
-#define NVMF_PATH_STAT_ADD(name, text) \
-    stats->name += counter_get(&ctrl->shared.core[i].path[path].name);
-        NVMF_PATH_STAT_LIST(NVMF_PATH_STAT_ADD)
-#undef NVMF_PATH_STAT_ADD
+        const _Atomic uint64_t *from = (const _Atomic uint64_t *)&ctrl->shared.core[i].path[path];
+        for (uint32_t k = 0; k < sizeof(*stats) / sizeof(*to); k++) {
+            to[k] += counter_get(&from[k]);
+        }
     }
 }

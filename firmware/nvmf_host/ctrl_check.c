@@ -91,8 +91,8 @@ static void take_limits(struct nvmf_ctrl *ctrl, const struct nvme_identify_ctrl 
         caps->max_transfer_bytes = (uint32_t)min_u64(unit_bytes << id->mdts, LIMIT_TRANSFER_BYTES);
     }
     caps->queue_entries = min_u32(ctrl->config.queue_entries, ctrl->max_entries);
-    if (id->maxcmd >= 2) {
-        caps->queue_entries = min_u32(caps->queue_entries, id->maxcmd);
+    if (id->maxcmd != 0) { /* one command under way needs two entries */
+        caps->queue_entries = min_u32(caps->queue_entries, (uint32_t)max_u64(id->maxcmd, 2));
     }
     caps->awun = id->awun + 1u;
     caps->awupf = id->awupf + 1u;

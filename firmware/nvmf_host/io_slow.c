@@ -248,7 +248,10 @@ nvme_status_t nvmf_io_finish_slowly(struct nvmf_queue *queue, struct nvmf_tag *t
     }
     if (NVME_STATUS_CODE(status) == NVME_SC_ABORT_REQUESTED && (tag->flags & NVMF_TAG_LATE) != 0 &&
         (tag->flags & NVMF_TAG_CANCELLED) == 0) {
-        return NVME_SC_COMMAND_INTERRUPTED; /* we asked for it, the submitter did not */
+        /* We asked for it, the submitter did not. It has ended: nothing is to be waited for. */
+        req->is_path_error = true;
+        req->is_sent = true;
+        return NVME_SC_HOST_PATH_ERROR;
     }
     /* The controller says that it did not do it, for a reason that another path may not have. */
     if (PATH_RELATED(status) || NVME_STATUS_CODE(status) == NVME_SC_ABORT_SQ_DELETION) {

@@ -183,12 +183,9 @@ void cm_conn_settle(struct cm_conn *c)
 
 void cm_decided(struct cm_conn *c)
 {
-    if (c->is_undecided) {
-        c->is_undecided = false;
-        if (c->listener != NULL) {
-            c->listener->undecided--;
-            c->listener = NULL;
-        }
+    if (c->listener != NULL) {
+        c->listener->undecided--;
+        c->listener = NULL;
     }
 }
 
@@ -341,13 +338,10 @@ static bool fill_config(const struct rdma_cm_soft_config *given, struct rdma_cm_
     config->ack_delay = given->ack_delay != 0 ? given->ack_delay : 15;
     config->response_timeout = given->response_timeout != 0 ? given->response_timeout : 20;
     config->max_retries = given->max_retries != 0 ? given->max_retries : 15;
-    config->dreq_retries = given->dreq_retries != 0 ? given->dreq_retries : 4;
-    config->min_rnr_timer = given->min_rnr_timer != 0 ? given->min_rnr_timer : 12;
     return config->id_count >= 2 && config->id_count <= 16384 && config->addr != NULL &&
            config->random != NULL && is_in(config->packet_lifetime, 1, 20) &&
            is_in(config->ack_delay, 1, 20) && is_in(config->response_timeout, 10, 24) &&
-           is_in(config->max_retries, 1, 15) && is_in(config->dreq_retries, 1, 15) &&
-           is_in(config->min_rnr_timer, 1, 31);
+           is_in(config->max_retries, 1, 15);
 }
 
 /* Where things lie, one behind the other. */

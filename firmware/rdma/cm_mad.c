@@ -83,7 +83,6 @@ void cm_mad_req(const struct cm_conn *c, const void *private_data, uint32_t priv
     req->primary_remote_lid = be16_make(CM_LID_PERMISSIVE);
     memcpy(req->primary_local_gid, c->id.local.bytes, sizeof(req->primary_local_gid));
     memcpy(req->primary_remote_gid, c->id.peer.bytes, sizeof(req->primary_remote_gid));
-    req->primary_traffic_class = config->traffic_class;
     req->primary_hop_limit = 64;
     req->primary_ack_timeout = PUT8(CM_REQ_ACK_TIMEOUT, c->ack_timeout);
     put_ip_header(c, &ip);
@@ -239,7 +238,6 @@ void cm_mad_take_req(struct cm_conn *c, const struct cm_req *req)
 
     c->remote_id = be32_get(req->local_comm_id);
     c->has_remote_id = true;
-    c->guid = be64_get(req->local_ca_guid);
     c->remote_qpn = be24_get(req->local_qpn);
     c->sq_psn = be24_get(req->starting_psn);
     c->path_mtu = GET8(CM_REQ_MTU, req->mtu);
@@ -280,7 +278,6 @@ bool cm_mad_take_rep(struct cm_conn *c, const struct cm_rep *rep)
     }
     c->remote_id = be32_get(rep->local_comm_id);
     c->has_remote_id = true;
-    c->guid = be64_get(rep->local_ca_guid);
     c->remote_qpn = qpn;
     c->sq_psn = be24_get(rep->starting_psn);
     c->rnr_retry = GET8(CM_REP_RNR_RETRY, rep->rnr_retry);

@@ -133,7 +133,6 @@ static void new_request(struct cm *cm, const struct arrival *in, const struct cm
     cm_table_add(c, CM_BY_REMOTE_ID);
     cm_table_add(c, CM_BY_REMOTE_QPN);
     c->listener = listener;
-    c->is_undecided = true;
     listener->undecided++;
     cm_set_state(c, RDMA_CM_REQ_RCVD);
     cm_event(c, CM_EV_REQUEST, in->mad->req.private_data + sizeof(struct cm_ip_header),

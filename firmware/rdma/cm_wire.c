@@ -43,7 +43,6 @@ static enum status path_make(struct cm *cm, const struct net_addr *peer, uint8_t
     struct rdma_av av = {
         .dgid = *peer,
         .sgid_index = sgid_index,
-        .traffic_class = cm->config.traffic_class,
     };
     struct cm_path *path = pool_get(&cm->path_pool);
 
@@ -332,7 +331,7 @@ void cm_post_recv(struct cm *cm, uint32_t index)
 
     rx->grh[0] = 0; /* an IPv4 header leaves the bytes before it as they were */
     if (rdma_post_recv(cm->qp, &wr, NULL) != STATUS_OK) {
-        CM_COUNT(cm, tx_errors);
+        CM_COUNT(cm, rx_lost_buffers);
     }
 }
 

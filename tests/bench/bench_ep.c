@@ -248,7 +248,7 @@ void bench_ep_start(void *memory, void (*print)(const char *line))
                                              .subnqn = "nqn.2026-11.org.snic:bench",
                                              .cntlid = 1,
                                              .io_queue_count = 4,
-                                             .namespace_count = 2,
+                                             .namespace_count = 16,
                                              .mdts = 8,
                                              .sgl = true},
                                     .core_mask = 1,
@@ -285,42 +285,59 @@ static uint64_t counted_turn(void)
 }
 
 /* A command for slot `i` of a round; 128 KiB have a PRP list, pages that lie apart. */
-static struct nvme_sqe command(const struct bench_case *c, uint32_t i)
+static struct nvme_sqe command(uint8_t opcode, uint32_t nsid, uint32_t bytes, uint32_t i)
 {
-    uint32_t page_count = c->bytes / 4096;
+    uint32_t page_count = bytes / 4096;
     uint8_t *data = b->host + DATA_OFFSET + i * 8192;
     uint64_t *list = (uint64_t *)(void *)(b->host + LIST_OFFSET + i * 4096);
 
     for (uint32_t p = 1; p < page_count; p++) {
         list[p - 1] = host_addr(b->host + DATA_OFFSET + ((i + p) * 8192) % 0x200000);
     }
-    return (struct nvme_sqe){.opcode = c->opcode,
+    return (struct nvme_sqe){.opcode = opcode,
                              .cid = (uint16_t)i,
-                             .nsid = c->device == BENCH_DEVICE_NULL ? 1 : 2,
+                             .nsid = nsid,
                              .prp1 = host_addr(data),
                              .prp2 = page_count > 1 ? host_addr(list) : 0,
                              .cdw10 = i,
                              .cdw12 = page_count - 1};
 }
 
+void bench_host_push(uint8_t opcode, uint32_t nsid, uint32_t bytes, uint32_t depth)
+{
+    for (uint32_t i = 0; i < depth; i++) {
+        struct nvme_sqe sqe = command(opcode, nsid, bytes, i);
+        push(&b->io, &sqe);
+    }
+    shm_store32_release(b->io.sq_doorbell, b->io.tail);
+}
+
+uint32_t bench_host_pop(void)
+{
+    uint32_t count = 0;
+
+    while (pop(&b->io)) {
+        count++;
+    }
+    shm_store32_release(b->io.cq_doorbell, b->io.head);
+    return count;
+}
+
+struct nvme_ep *bench_ep(void)
+{
+    return b->ep;
+}
+
 /* One round: `depth` commands, then turns until all have completed. */
 static uint64_t round_run(const struct bench_case *c)
 {
     uint64_t sum = 0;
-    uint32_t done = 0;
 
-    for (uint32_t i = 0; i < c->depth; i++) {
-        struct nvme_sqe sqe = command(c, i);
-        push(&b->io, &sqe);
-    }
-    shm_store32_release(b->io.sq_doorbell, b->io.tail);
-    while (done < c->depth) {
+    bench_host_push(c->opcode, c->device == BENCH_DEVICE_NULL ? 1 : 2, c->bytes, c->depth);
+    for (uint32_t done = 0; done < c->depth;) {
         sum += counted_turn();
-        while (pop(&b->io)) {
-            done++;
-        }
+        done += bench_host_pop();
     }
-    shm_store32_release(b->io.cq_doorbell, b->io.head);
     return sum;
 }
 

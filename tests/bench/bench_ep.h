@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include "base/stage.h"
 
+struct nvme_ep;
+
 enum bench_device {
     BENCH_DEVICE_NULL,
     BENCH_DEVICE_RAM,
@@ -36,6 +38,11 @@ void bench_ep_start(void *memory, void (*print)(const char *line));
 /* Runs `io_count` I/Os of a case; returns the instructions of the turns in which they were done, 0
  * where nothing counts them (the native build: a tool counts bench_turn()). */
 uint64_t bench_ep_run(const struct bench_case *c, uint32_t io_count);
+/* The same host for who turns the reactor's parts himself: `depth` commands for blocks of 4 KiB
+ * into the queue, and rings; takes completions, all of success. */
+void bench_host_push(uint8_t opcode, uint32_t nsid, uint32_t bytes, uint32_t depth);
+uint32_t bench_host_pop(void);
+struct nvme_ep *bench_ep(void);
 /* Instructions of a turn that finds nothing. */
 uint64_t bench_ep_idle(uint32_t turn_count);
 /* Instructions of a stage since the reset, marks subtracted; 0 in builds without marks. */

@@ -10,9 +10,8 @@
 #include "sched/sched.h"
 #include "tests/bench/bench_counter.h"
 #include "tests/bench/bench_ep.h"
+#include "tests/bench/bench_port.h"
 
-#define MTU_BYTES    4200u
-#define FRAME_BYTES  4352u
 #define RING_FRAMES  256u
 #define DEPTH_MAX    32u
 #define DATA_BYTES   (DEPTH_MAX * 4096u)
@@ -23,23 +22,9 @@
 #define NODES        2u
 #define NODE_POLLERS 2u
 
-struct rx_slot {
-    uint32_t len_bytes;
-    ALIGNED(8) uint8_t bytes[2 + FRAME_BYTES]; /* data + 14 is 4-byte aligned */
-};
-
-struct port {
-    struct eth_port eth; /* first */
-    struct port *peer;
-    struct rx_slot *slots;
-    uint32_t head;
-    uint32_t tail;
-    void *cookies[RING_FRAMES];
-    uint32_t cookie_count;
-};
-
 struct node {
-    struct port port;
+    struct bench_port port;
+    void *cookies[RING_FRAMES];
     struct net_if *nif;
     struct rdma_device *device;
     struct rng rng;
@@ -57,8 +42,6 @@ static struct {
     uint8_t *memory;
     uint64_t used_bytes;
     void (*print)(const char *line);
-    uint64_t overhead; /* of counting once */
-    uint64_t excluded; /* by ports, since the last look */
 } r;
 
 static void *take(uint64_t bytes, uint64_t alignment)
@@ -69,83 +52,6 @@ static void *take(uint64_t bytes, uint64_t alignment)
     ASSERT(r.used_bytes <= BENCH_RDMA_MEMORY_BYTES);
     return memory;
 }
-
-/* --- ports --------------------------------------------------------------------------------- */
-
-static void exclude(uint64_t start)
-{
-    r.excluded += bench_count() - start + r.overhead;
-}
-
-static enum status port_tx(struct eth_port *eth, const struct eth_tx *frame)
-{
-    uint64_t start = bench_count();
-    struct port *port = (struct port *)(void *)eth;
-    struct rx_slot *slot = &port->peer->slots[port->peer->head % RING_FRAMES];
-
-    ASSERT(port->peer->head - port->peer->tail < RING_FRAMES && port->cookie_count < RING_FRAMES);
-    slot->len_bytes = 0;
-    for (uint32_t i = 0; i < frame->seg_count; i++) {
-        memcpy(slot->bytes + 2 + slot->len_bytes, mem_seg_ptr(&frame->segs[i]),
-               frame->segs[i].len_bytes);
-        slot->len_bytes += frame->segs[i].len_bytes;
-    }
-    port->peer->head++;
-    port->cookies[port->cookie_count++] = frame->cookie;
-    exclude(start);
-    return STATUS_OK;
-}
-
-static void port_flush(struct eth_port *eth)
-{
-    (void)eth;
-}
-
-static uint32_t port_reap(struct eth_port *eth, void **cookies, uint32_t max)
-{
-    uint64_t start = bench_count();
-    struct port *port = (struct port *)(void *)eth;
-    uint32_t count = min_u32(max, port->cookie_count);
-
-    memcpy(cookies, port->cookies, count * sizeof(*cookies));
-    port->cookie_count -= count;
-    memmove(port->cookies, port->cookies + count, port->cookie_count * sizeof(*cookies));
-    exclude(start);
-    return count;
-}
-
-static uint32_t port_rx(struct eth_port *eth, struct eth_rx *frames, uint32_t max)
-{
-    uint64_t start = bench_count();
-    struct port *port = (struct port *)(void *)eth;
-    uint32_t count = min_u32(max, port->head - port->tail);
-
-    for (uint32_t i = 0; i < count; i++) {
-        struct rx_slot *slot = &port->slots[(port->tail + i) % RING_FRAMES];
-        frames[i] = (struct eth_rx){.data = slot->bytes + 2, .len_bytes = slot->len_bytes};
-    }
-    exclude(start);
-    return count;
-}
-
-static void port_rx_done(struct eth_port *eth, uint32_t count)
-{
-    ((struct port *)(void *)eth)->tail += count;
-}
-
-static bool port_arm(struct eth_port *eth, bool armed)
-{
-    (void)eth;
-    (void)armed;
-    return false;
-}
-
-static const struct eth_ops port_ops = {.tx = port_tx,
-                                        .tx_flush = port_flush,
-                                        .tx_reap = port_reap,
-                                        .rx = port_rx,
-                                        .rx_done = port_rx_done,
-                                        .arm = port_arm};
 
 /* --- nodes --------------------------------------------------------------------------------- */
 
@@ -170,13 +76,10 @@ static void node_open(uint32_t index)
                                 .big_buf_count = 16,
                                 .neighbor_count = 8};
 
-    node->port.eth = (struct eth_port){.ops = &port_ops,
-                                       .name = "loop",
-                                       .addr = {2, 0, 0, 0, 0, (uint8_t)(index + 1)},
-                                       .mtu_bytes = MTU_BYTES,
-                                       .tx_room_count = RING_FRAMES / 2,
-                                       .link_up = true};
     node->port.peer = &r.nodes[1 - index].port;
+    node->port.cookies = node->cookies;
+    node->port.ring_frames = RING_FRAMES;
+    bench_port_open(&node->port, index);
     net.addrs[0] = (struct net_if_addr){.addr = net_addr_ipv4(192, 0, 2, (uint8_t)(index + 1)),
                                         .prefix_bits = 24};
     ASSERT(net_if_init(take(net_if_memory_bytes(&net), 64), &net, &node->nif) == STATUS_OK);
@@ -259,13 +162,13 @@ static void node_connect(uint32_t index, enum rdma_mtu mtu)
 /* What `node` spent since `start`, without what its port did. */
 static void spent(struct node *node, uint64_t start)
 {
-    node->spent += bench_count() - start - r.overhead - r.excluded;
-    r.excluded = 0;
+    node->spent += bench_count() - start - bench_port_overhead - bench_port_excluded;
+    bench_port_excluded = 0;
 }
 
 static void turn(struct node *node)
 {
-    r.excluded = 0;
+    bench_port_excluded = 0;
     uint64_t start = bench_count();
     for (uint32_t i = 0; i < NODE_POLLERS; i++) {
         node->pollers[i]->run(node->pollers[i]->ctx);
@@ -299,7 +202,7 @@ static void post_receives(struct node *node, const struct bench_rdma_case *c)
                                        .sges = &sges[i],
                                        .sge_count = 1};
     }
-    r.excluded = 0;
+    bench_port_excluded = 0;
     uint64_t start = bench_count();
     ASSERT(rdma_post_recv(node->qp, wrs, NULL) == STATUS_OK);
     spent(node, start);
@@ -324,7 +227,7 @@ static void post_sends(struct node *node, const struct bench_rdma_case *c)
             .flags = RDMA_SEND_SIGNALED,
             .rdma = {.remote_addr = (uintptr_t)peer->data + i * 4096, .rkey = peer->mr->rkey}};
     }
-    r.excluded = 0;
+    bench_port_excluded = 0;
     uint64_t start = bench_count();
     ASSERT(rdma_post_send(node->qp, wrs, NULL) == STATUS_OK);
     spent(node, start);
@@ -334,7 +237,7 @@ static uint32_t poll(struct node *node)
 {
     struct rdma_wc wcs[DEPTH_MAX];
 
-    r.excluded = 0;
+    bench_port_excluded = 0;
     uint64_t start = bench_count();
     uint32_t count = rdma_cq_poll(node->cq, wcs, DEPTH_MAX);
     spent(node, start);
@@ -424,9 +327,9 @@ void bench_rdma_report(void *memory, void (*print)(const char *line))
     r.memory = memory;
     r.print = print;
     uint64_t start = bench_count();
-    r.overhead = bench_count() - start;
+    bench_port_overhead = bench_count() - start;
     for (uint32_t i = 0; i < NODES; i++) {
-        r.nodes[i].port.slots = take(RING_FRAMES * sizeof(struct rx_slot), 64);
+        r.nodes[i].port.slots = take(RING_FRAMES * sizeof(struct bench_rx_slot), 64);
     }
     for (uint32_t i = 0; i < NODES; i++) {
         node_open(i);

@@ -6,11 +6,13 @@ host-queues, of another. NSID 4 gives up soon when its target is away.
 """
 import time
 
-from rack.config import MIB, RackConfig
+from rack.config import MIB, RackConfig, scaled
+from rack.errors import RackError
 from rack.tree import Volume, volumes_tree
 
 from rack_common import (Counters, Load, clear_log, drive_with_canary, fio, require, require_canary,
-                         require_quiet_log, wait_until_live)
+                         require_quiet_log)
+from rack_common import wait_until_live as wait_for_host
 
 A, B, C = "nqn.2026-01.rack:a", "nqn.2026-01.rack:b", "nqn.2026-01.rack:c"
 ZERO_COPY, TERMINATE, HOST_QUEUES, IMPATIENT = 1, 2, 3, 4
@@ -20,6 +22,7 @@ HOSTNQN = "nqn.2026-01.rack:tenant-0"
 # Guests are slow here: the volumes wait for a target that boots, and the host waits longer.
 WAIT_MS = 150000
 HOST_ARGS = "nvme_core.io_timeout=240 nvme_core.admin_timeout=60"
+LIVE = "LIVE"  # nvmf_ctrl_state_name()
 OPTIONS = {"serve-wait-ms": 15000}
 
 
@@ -53,21 +56,42 @@ def serve(rack):
 
 # --- the NIC as its console shows it -----------------------------------------------------------
 
-def lines_about(rack, command, name):
-    return [line for line in rack.nic.ask(command) if name in line]
+def subsystem(rack, nqn):
+    """{field: text} of the console's word "subsystems" about one; the first with that NQN."""
+    groups = {}
+    for line in rack.nic.ask("subsystems"):
+        name, _, value = line.partition(" ")
+        group, _, key = name.partition(".")
+        groups.setdefault(group, {})[key] = value
+    return next((fields for fields in groups.values() if fields.get("nqn") == nqn), {})
 
 
-def wait_for_line(rack, command, name, words, timeout_s=90):
-    """Until a line of the answer has the name and all the words."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        lines = rack.nic.ask(command)
-        if any(name in line and all(word in line for word in words) for line in lines):
-            return
-        require(time.monotonic() < deadline,
-                f"'{command}' does not come to show {name} as {' '.join(words)}:\n"
-                + "\n".join(lines))
+def volume_is_ready(rack, name):
+    return f"volume.{name}.ready yes" in rack.nic.ask("volumes")
+
+
+def wait_for(condition, what, timeout_s=120):
+    """Until condition() is true; `what` may be a function that tells more."""
+    deadline = time.monotonic() + scaled(timeout_s)
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RackError(what() if callable(what) else what)
         time.sleep(0.5)
+
+
+def wait_until_connected(rack, nqn):
+    wait_for(lambda: subsystem(rack, nqn).get("state") == LIVE,
+             lambda: f"{nqn} does not come to live: {subsystem(rack, nqn)}")
+
+
+def wait_for_reason(rack, nqn, words):
+    wait_for(lambda: words in subsystem(rack, nqn).get("fail", ""),
+             lambda: f"no '{words}' for {nqn}: {subsystem(rack, nqn)}")
+
+
+def wait_for_volume(rack, name, is_ready=True):
+    wait_for(lambda: volume_is_ready(rack, name) == is_ready,
+             lambda: f"volume {name}:\n" + "\n".join(rack.nic.ask("volumes")))
 
 
 def wait_until_ready(rack, nsid, timeout_s=90):
@@ -169,7 +193,7 @@ def test_target_restart_under_load(rack):
     clear_log(rack)
     with Load(rack, device) as load:
         rack.target.restart()
-        wait_for_line(rack, "subsystems", A, ["live"])
+        wait_until_connected(rack, A)
         rack.host.run("sleep 2")
     require(load.runs > 0, "fio has not ended a run")
     require_canary(rack)
@@ -183,7 +207,7 @@ def test_target_that_leaves_in_order_comes_back(rack):
         rack.target.subsystems[A].unlink()
         time.sleep(3)
         rack.target.subsystems[A].link()
-        wait_for_line(rack, "subsystems", A, ["live"])
+        wait_until_connected(rack, A)
     require_canary(rack)
 
 
@@ -194,7 +218,7 @@ def _cut(rack, seconds):
         rack.fabric.cut("nic")
         time.sleep(seconds)
         rack.fabric.join("all")
-        wait_for_line(rack, "subsystems", A, ["live"])
+        wait_until_connected(rack, A)
         rack.host.run("sleep 2")
     require_canary(rack)
     require_quiet_log(rack)
@@ -217,10 +241,10 @@ def test_link_cut_for_ever_fails_cleanly(rack):
                    f"nvme read {device} -s 0 -c 0 -z 512 -d /tmp/x")
         result = rack.host.run(command, 400, check=False)
         require(result.code != 0, "a read across a cut link succeeded")
-        wait_for_line(rack, "volumes", "hasty", ["not ready"])
+        wait_for_volume(rack, "hasty", False)
     finally:
         rack.fabric.join("all")
-    wait_for_line(rack, "volumes", "hasty", ["ready"])
+    wait_for_volume(rack, "hasty")
     wait_until_ready(rack, IMPATIENT)
     drive_with_canary(rack)
 
@@ -244,7 +268,7 @@ def test_controller_resets_under_load(rack):
         for _ in range(8):
             rack.host.run("nvme reset /dev/nvme0", 120)
             rack.host.run("sleep 0.5")
-    wait_until_live(rack)
+    wait_for_host(rack)
     require_canary(rack)
 
 
@@ -261,7 +285,7 @@ def test_host_memory_is_taken_back(rack):
         for _ in range(3):
             rack.host.run("nvme reset /dev/nvme0", 120)
             rack.host.run("sleep 1")
-    wait_until_live(rack)
+    wait_for_host(rack)
     seen, real = remote_bytes(rack, HOST_QUEUES, 16 * MIB)
     require(seen == real, "the target has other data than the host")
     fallbacks = _host_queues(rack)[1]
@@ -295,7 +319,7 @@ def test_target_removes_and_adds_a_namespace(rack):
     old = rack.host.namespace(TERMINATE)
     with Load(rack, device):
         sub.namespace_enable(2, False)
-        wait_for_line(rack, "volumes", "old", ["not ready"])
+        wait_for_volume(rack, "old", False)
         rack.host.run(f"test -b {old}")
         sub.namespace_enable(2, True)
         wait_until_ready(rack, TERMINATE)
@@ -308,7 +332,7 @@ def test_nic_restart_finds_its_volumes_again(rack):
     rack.nic.restart()
     rack.nic.wait_until_up(40)
     rack.host.run("nvme reset /dev/nvme0", 120, check=False)
-    device = wait_until_live(rack, 120)
+    device = wait_for_host(rack, 120)
     fio(rack, device, bs=4096, iodepth=8, size=1 * MIB)
     require_canary(rack)
 
@@ -384,7 +408,7 @@ FOUR_TESTS = [test_sixteen_volumes_hold_their_own_data,
 # --- what goes wrong is told -------------------------------------------------------------------
 
 WRONG, REFUSED, FULL = (f"nqn.2026-01.rack:{word}" for word in ("nobody", "refused", "full"))
-PROBLEMS = {  # volume: words of the console's line about its subsystem
+PROBLEMS = {  # volume: its subsystem, words of the reason that the console tells
     "wrong": (WRONG, "no such subsystem"), "refused": (REFUSED, "does not allow this host"),
     "full": (FULL, "takes no more controllers"), "silent": (A, "nobody answers"),
 }
@@ -410,21 +434,7 @@ def problems_serve(rack):
 
 def test_each_problem_is_told(rack):
     for nqn, words in PROBLEMS.values():
-        if words != "nobody answers":
-            wait_for_line(rack, "subsystems", nqn, [])
-            _wait_for_reason(rack, nqn, words)
-    _wait_for_reason(rack, A, "nobody answers")
-
-
-def _wait_for_reason(rack, nqn, words, timeout_s=60):
-    """The reason stands in the subsystem's line or below it."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        text = "\n".join(rack.nic.ask("subsystems"))
-        if words in text.partition(nqn)[2]:
-            return
-        require(time.monotonic() < deadline, f"no '{words}' for {nqn} in\n{text}")
-        time.sleep(0.5)
+        wait_for_reason(rack, nqn, words)
 
 
 def test_good_volume_beside_bad_ones_works(rack):
@@ -438,19 +448,19 @@ def test_volume_without_path_is_present_and_not_ready(rack):
                            check=False)
     require(result.code != 0, "a read from nowhere")
     rack.target.subsystems[REFUSED].allow_hosts([HOSTNQN])
-    wait_for_line(rack, "subsystems", REFUSED, ["live"])
+    wait_until_connected(rack, REFUSED)
     wait_until_ready(rack, 3)
 
 
 def test_full_subsystem_is_used_once_there_is_room(rack):
     rack.host.run("nvme disconnect-all", 60)
-    wait_for_line(rack, "subsystems", FULL, ["live"])
+    wait_until_connected(rack, FULL)
     wait_until_ready(rack, 4)
 
 
 def test_subsystem_that_appears_late_is_used(rack):
     rack.target.subsystem(WRONG, [3])
-    wait_for_line(rack, "subsystems", WRONG, ["live"])
+    wait_until_connected(rack, WRONG)
     wait_until_ready(rack, 2)
 
 

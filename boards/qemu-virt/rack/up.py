@@ -18,10 +18,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # pylint: disable=wrong-import-position
 from rack import Rack, RackConfig, RackError
+from rack import demo_remote
 from rack.config import BUILD, TOP, fetch
 
 NAME = "rack"
-SUBSYSTEM = "nqn.2026-01.rack:drive"  # what the target serves
 FOLDER = os.path.join(BUILD, "rack", NAME)
 PID_FILE = os.path.join(FOLDER, "pid")
 
@@ -32,11 +32,11 @@ def main():
         return stop()
     if arguments.action == "status":
         return status()
-    config = RackConfig(board=arguments.board, guest=arguments.guest, nic_args=arguments.nic_args,
-                        doorbells=arguments.doorbells, nic_cores=arguments.nic_cores,
-                        fabric=arguments.fabric or arguments.target, mtu=arguments.mtu)
+    words = {"board": arguments.board, "guest": arguments.guest, "nic_args": arguments.nic_args,
+             "doorbells": arguments.doorbells, "nic_cores": arguments.nic_cores}
     if arguments.target:
-        config.peers, config.targets, config.host_on_fabric = 0, 1, True
+        return start(demo_remote.config(host_on_fabric=True, **words))
+    config = RackConfig(fabric=arguments.fabric, mtu=arguments.mtu, **words)
     return start(config)
 
 
@@ -93,8 +93,6 @@ def _keep(config, write_fd):
         with Rack(NAME, config, progress=lambda text: report.write(text + "\n")) as rack:
             with open(PID_FILE, "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()}\n")
-            for target in rack.targets:
-                target.subsystem(SUBSYSTEM, [0])
             for guest in rack.guests():
                 guest.disconnect()
             report.write("up\n")
@@ -156,7 +154,7 @@ def _how_to_reach():
     if os.path.exists(os.path.join(FOLDER, "peer.console")):
         lines.append(f"  the peer's shell       {attach} peer     (--in peer run: one command there)")
     if os.path.exists(os.path.join(FOLDER, "target.console")):
-        lines.append(f"  the target's shell     {attach} target   (it serves {SUBSYSTEM})")
+        lines.append(f"  the target's shell     {attach} target   (see /sys/kernel/config/nvmet)")
     if os.path.exists(os.path.join(FOLDER, "nic.console")):
         lines.append(f"  the NIC's console      {attach} nic      (type help)")
     lines += [f"  logs                   {os.path.relpath(FOLDER, TOP)}/",
@@ -178,7 +176,7 @@ def _parse_arguments():
     parser.add_argument("--fabric", action="store_true",
                         help="with an Ethernet switch and a Linux peer on it")
     parser.add_argument("--target", action="store_true",
-                        help="with the switch, an NVMe-oF target and the host on it")
+                        help="whose drives are on an NVMe-oF target across the switch")
     parser.add_argument("--mtu", type=int, default=default.mtu, help="of IP, with --fabric")
     return parser.parse_args()
 

@@ -153,6 +153,9 @@ void path_ctrl_reset(void)
                path.live_count);
     path.reset_count++;
     path.is_up = false;
+    for (uint32_t i = 0; i < PATH_IOS; i++) {
+        path.ios[i].is_aborted |= path.ios[i].in_use;
+    }
     if (how == 2) {
         function_reset();
     } else {

@@ -125,6 +125,9 @@ static void hmb_granted_reaches_the_user_piece_by_piece(void **state)
     uint64_t first = enable(NVME_HOST_MEMORY_RETURN);
     const struct nvme_ep_hmb *memory = rig.hmb.memory;
     assert_non_null(memory);
+    struct nvme_ep_snapshot snapshot = nvme_ep_snapshot(rig.ep);
+    assert_int_equal(snapshot.hmb_bytes, 6 * PAGE);
+    assert_true(snapshot.hmb_is_used);
     assert_int_equal(memory->piece_count, 2);
     assert_int_equal(memory->len_bytes, 6 * PAGE);
     assert_int_equal(memory->pieces[0].host_addr, first);
@@ -212,6 +215,22 @@ static void hmb_list_that_cannot_be_is_an_invalid_field(void **state)
     assert_refused_at(&good);
     entry_set(0, memory, 4);
     assert_int_equal(rig_admin(&good, NULL), 0); /* a refusal leaves no trace */
+}
+
+static void hmb_of_more_pieces_than_hmmaxd_is_an_invalid_field(void **state)
+{
+    (void)state;
+    uint64_t memory = rig_alloc((LIMIT_HMB_PIECES + 1) * 2 * PAGE);
+    for (uint32_t i = 0; i < LIMIT_HMB_PIECES + 1; i++) {
+        entry_set(i, memory + (uint64_t)i * 2 * PAGE, 1);
+    }
+    struct nvme_sqe sqe =
+        set_memory(NVME_HOST_MEMORY_ENABLE, LIMIT_HMB_PIECES + 1, LIMIT_HMB_PIECES + 1);
+    assert_refused_at(&sqe);
+    sqe = set_memory(NVME_HOST_MEMORY_ENABLE, LIMIT_HMB_PIECES, LIMIT_HMB_PIECES);
+    assert_int_equal(rig_admin(&sqe, NULL), 0);
+    assert_int_equal(rig.hmb.memory->piece_count, LIMIT_HMB_PIECES);
+    assert_int_equal(rig.hmb.memory->len_bytes, LIMIT_HMB_PIECES * PAGE);
 }
 
 static void hmb_in_memory_that_may_not_be_written_is_an_invalid_field(void **state)
@@ -372,6 +391,8 @@ static void hmb_bus_master_off_revokes_and_on_grants_again(void **state)
     rig_turn(5);
     assert_int_equal(rig.ack_count, acks + 1);
     assert_null(rig.hmb.memory);
+    assert_int_equal(nvme_ep_snapshot(rig.ep).hmb_bytes, 6 * PAGE); /* still ours */
+    assert_false(nvme_ep_snapshot(rig.ep).hmb_is_used);
     rig.hmb.holds_on = false;
     rig_bus_master_set(true);
     rig_turn(5);
@@ -476,6 +497,7 @@ int main(void)
         TEST(hmb_enable_twice_is_a_sequence_error),
         TEST(hmb_disable_of_nothing_succeeds),
         TEST(hmb_list_that_cannot_be_is_an_invalid_field),
+        TEST(hmb_of_more_pieces_than_hmmaxd_is_an_invalid_field),
         TEST(hmb_in_memory_that_may_not_be_written_is_an_invalid_field),
         TEST(hmb_beyond_its_size_is_not_used),
         TEST(hmb_without_a_user_is_legal),

@@ -482,6 +482,19 @@ static void namespaces_come_and_go(void **state)
     read_and_write();
 }
 
+/* 64 associations with queues of 128 entries: the firmware's budget is 64 MiB in all. */
+static void memory_of_all_associations_is_bounded(void **state)
+{
+    (void)state;
+    w.config.queue_entries = 0;
+    up();
+    assert_int_equal(info().queue_entries, 128);
+    assert_int_equal(info().memory_bytes, nvmf_ctrl_memory_bytes(&w.config));
+    print_message("%u KiB each, with %u I/O queues\n", (unsigned)(info().memory_bytes / 1024),
+                  (unsigned)info().queue_count);
+    assert_true(info().memory_bytes * LIMIT_NVMF_CTRLS <= 24u << 20);
+}
+
 static struct {
     uint32_t count;
     uint32_t done_count;
@@ -568,6 +581,7 @@ int main(void)
         TEST(target_that_was_off_is_found_again),
         TEST(unanswered_command_ends_all_the_same),
         TEST(namespaces_come_and_go),
+        TEST(memory_of_all_associations_is_bounded),
         TEST(discovery_finds_the_subsystem),
         TEST(each_admin_command_dropped_is_made_good),
     };

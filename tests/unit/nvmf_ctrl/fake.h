@@ -3,8 +3,8 @@
  * (nvmf_host_priv.h), with a controller behind each admin queue that is written from the
  * specification alone and does what a test tells it.
  *
- * What the upper half must not do (a call in the wrong state, on the wrong core, a queue that is closed
- * while a route names it) fails the test at once.
+ * What the upper half must not do (a call in the wrong state, on the wrong core, the close of a
+ * queue that a route names) fails the test at once.
  */
 #ifndef TESTS_UNIT_NVMF_CTRL_FAKE_H
 #define TESTS_UNIT_NVMF_CTRL_FAKE_H

@@ -69,9 +69,11 @@ struct rig_user *rig_use(uint32_t index, uint8_t mark, uint32_t nsid)
 void rig_turn(void)
 {
     for (uint32_t core = fake.core_count; core-- > 0;) {
-        native_cpu_become(core);
-        (void)sched_turn();
-        fake_step(core);
+        if ((rig.stopped_cores & BIT32(core)) == 0) {
+            native_cpu_become(core);
+            (void)sched_turn();
+            fake_step(core);
+        }
     }
     native_clock_advance(rig.step_ns);
 }

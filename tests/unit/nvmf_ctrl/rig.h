@@ -23,6 +23,7 @@ struct rig_user { /* of a namespace */
 
 struct rig {
     uint64_t step_ns;
+    uint32_t stopped_cores; /* a bit each: these do not turn */
     struct fake_target *target;
     struct nvmf_ctrl_config config;
     struct nvmf_ctrl *ctrl;

@@ -81,6 +81,12 @@ static void bring_up_entries_are_the_least_of_three(void **state)
     rig_end();
 
     rig_init(1);
+    rig.target->id.maxcmd = 1;
+    rig_up();
+    assert_int_equal(rig.target->params[1].entries, 2);
+    rig_end();
+
+    rig_init(1);
     rig.target->cap = (rig.target->cap & ~UINT64_C(0xffff)) | 31; /* MQES, zeroes based */
     rig_up();
     assert_int_equal(rig.target->params[1].entries, 32);

@@ -354,6 +354,27 @@ static void lost_io_queue_disables_in_order(void **state)
     rig_end();
 }
 
+/* Whoever read a route before it was cleared may still be about to use it. */
+static void lost_queue_waits_until_every_core_came_by(void **state)
+{
+    (void)state;
+    for (uint32_t qid = 0; qid <= 1; qid++) { /* with and without the admin queue */
+        rig_init(2);
+        fake.has_device[1] = false;
+        rig_up();
+        rig.stopped_cores = BIT32(1);
+        fake_lose(rig.target, qid, NVMF_FAIL_TRANSPORT);
+        rig_run(100 * NS_PER_MS);
+        assert_int_equal(rig_info(rig.ctrl).state, qid == 0 ? NVMF_CTRL_DRAIN : NVMF_CTRL_DISABLE);
+        assert_null(atomic_load(&nvmf_ctrl_shared(rig.ctrl)->route[1]));
+        assert_int_equal(rig.target->io_close_count, 0);
+        assert_int_equal(rig.target->cc & NVME_CC_EN, NVME_CC_EN);
+        rig.stopped_cores = 0;
+        assert_true(rig_run_to(rig.ctrl, NVMF_CTRL_LIVE, NS_PER_S));
+        rig_end();
+    }
+}
+
 static void assert_quiet_after(uint64_t from_ns, uint64_t want_ns)
 {
     uint64_t quiet_ns = rig.target->last_quiet_ns;
@@ -547,6 +568,7 @@ int main(void)
         cmocka_unit_test(reset_at_every_turn_is_made_good),
         cmocka_unit_test(close_at_every_turn_ends),
         cmocka_unit_test(lost_io_queue_disables_in_order),
+        cmocka_unit_test(lost_queue_waits_until_every_core_came_by),
         cmocka_unit_test(lost_admin_queue_says_when_it_is_quiet),
         cmocka_unit_test(disable_without_effect_ends_in_two_seconds),
         cmocka_unit_test(disable_admin_queue_lost_meanwhile_drains),

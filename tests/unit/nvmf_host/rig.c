@@ -43,15 +43,20 @@ void rig_turn(void)
     }
 }
 
-void rig_run(uint64_t duration_ns)
+static void run_by(uint64_t step_ns, uint64_t duration_ns)
 {
     uint64_t end_ns = clock_now_ns() + duration_ns;
 
     rig_turn();
     while (clock_now_ns() < end_ns) {
-        native_clock_advance(RIG_STEP_NS);
+        native_clock_advance(step_ns);
         rig_turn();
     }
+}
+
+void rig_run(uint64_t duration_ns)
+{
+    run_by(duration_ns > 100 * NS_PER_MS ? NS_PER_MS : RIG_STEP_NS, duration_ns);
 }
 
 /* --- owner --------------------------------------------------------------------------------- */
@@ -167,7 +172,7 @@ void rig_open(const struct rig_config *config)
     atomic_store(&rig.ns.nsid, 1);
     rig.data = zeroed(DATA_BYTES);
     open_target();
-    rig_run(2 * NS_PER_S); /* addresses are being probed */
+    run_by(50 * NS_PER_MS, 2 * NS_PER_S); /* addresses are being probed */
 }
 
 static void close_target(void)
@@ -208,7 +213,7 @@ void rig_close(void)
     rig_run(100 * NS_PER_MS);
     check_core();
     close_target();
-    rig_run(70 * NS_PER_S); /* time wait */
+    run_by(50 * NS_PER_MS, 70 * NS_PER_S); /* time wait */
     assert_int_equal(rdma_cq_destroy(rig.core->cq), STATUS_OK);
     sched_poller_remove(&rig.core->poller);
     assert_true(rdma_soft_is_quiet(rig.host.device));
