@@ -300,7 +300,7 @@ check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU boar
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
 	    --unit-tsan $(UNIT_TSAN_PROGRAMS) --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
 
-demo: deps ## The main job, shown: a Linux host uses the SmartNIC's NVMe drive
+demo: deps ## The main job, shown: a Linux host uses remote drives through the SmartNIC
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/demo.py
 

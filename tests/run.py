@@ -143,7 +143,7 @@ def script_suites():
     for name, script, timeout_s, *words in (('native', 'tests/native/run.py', 300),
                                     ('emu', 'tests/emu/run.py', 600),
                                     ('bench', 'tests/bench/run.py', 600, 'check'),
-                                    ('rack', 'tests/emu/rack.py', 2400),
+                                    ('rack', 'tests/emu/rack.py', 7200),
                                     ('readme', 'tests/readme.py', 900)):
         if os.path.exists(os.path.join(ROOT, script)):
             suites.append((name, [PY, os.path.join(ROOT, script), *words], timeout_s,

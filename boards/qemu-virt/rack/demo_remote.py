@@ -1,9 +1,11 @@
 """The whole rack: host, NIC, fabric, target. The host's drives are namespaces of a Linux target, on
 each of the three data paths, and the host has nothing but its NVMe driver."""
 import re
+import time
 
-from rack.config import MIB, RackConfig
+from rack.config import MIB, RackConfig, scaled
 from rack.demo_steps import TIMEOUT_S, Steps, squeeze
+from rack.errors import RackError
 from rack.tree import Volume, volumes_tree
 
 TOPOLOGY = """
@@ -29,6 +31,8 @@ HOSTNQN = "nqn.2026-01.rack:tenant-0"
 PATHS = {1: "zero-copy", 2: "terminate", 3: "host-queues"}  # by NSID
 DRIVE_BYTES = 256 * MIB
 WAIT_MS = 150000  # of the volumes, for a target that boots on a slow machine
+CONNECT_S = 60
+SHOWN = r"[.](name|nqn|address|state|model|queues|namespaces|in_capsule_bytes) "
 LOADS = [("4 KiB", 4096, "64"), ("128 KiB", 128 << 10, "16")]  # block, number of I/Os each way
 
 
@@ -76,12 +80,26 @@ class RemoteDemo(Steps):
                 said = "\n".join(nic.ask(f"discover {target.ip}", 60))
                 step.require(SUBSYSTEM in said and RINGS_SUBSYSTEM in said, said)
             self.out.show_command(f"snic> discover {target.ip}", said)
-            self.out.show_command("snic> subsystems", "\n".join(nic.ask("subsystems")))
+            with self.out.step("the NIC is connected to both subsystems"):
+                said = self._wait_until_connected()
+            self.out.show_command("snic> subsystems", said)
         with self.out.step("the target knows the NIC by its host name") as step:
             log = target.kernel_log(f"creating .*controller.*{re.escape(HOSTNQN)}")
             step.require(HOSTNQN in log, f"it says:\n{target.kernel_log()}")
         lines = [line.partition("] ")[2] for line in log.splitlines()]
         self.out.show_command("target# dmesg", "\n".join(lines[-3:]))
+
+    def _wait_until_connected(self):
+        """What the console tells of the subsystems once they are in use, without its figures."""
+        deadline_s = time.monotonic() + scaled(CONNECT_S)
+        while True:
+            lines = self.rack.nic.ask("subsystems")
+            states = [line.split()[1] for line in lines if ".state " in line]
+            if states == ["LIVE", "LIVE"]:
+                return "\n".join(line for line in lines if re.search(SHOWN, line))
+            if time.monotonic() > deadline_s:
+                raise RackError("not all subsystems are LIVE:\n" + "\n".join(lines))
+            time.sleep(0.5)
 
     def find_drives(self):
         self.out.title("What the host sees")
