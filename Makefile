@@ -61,7 +61,7 @@ host_CFLAGS        = $(HOST_CFLAGS) -O2
 ARM_FLAGS := -ffreestanding -fno-pic -fno-pie -fno-stack-protector -ffunction-sections \
              -fdata-sections -mcpu=cortex-a72 -mstrict-align -mno-outline-atomics \
              -fno-omit-frame-pointer -D__DYNAMIC_REENT__ -U__linux__ -U__linux -Ulinux \
-             -U__gnu_linux__ -U__unix__ -U__unix -Uunix
+             -U__gnu_linux__ -U__unix__ -U__unix -Uunix -DASSERT_BRIEF
 # gcc's own headers stand before newlib's, whose stdatomic.h breaks _Atomic.
 ARM_INC_GCC    = -nostdinc -isystem $(shell $(ARM_GCC) -print-file-name=include) $(ARM_INC_LIBS)
 ARM_INC_CLANG  = -nostdinc -isystem $(shell $(CLANG) -print-resource-dir)/include $(ARM_INC_LIBS)
@@ -69,28 +69,33 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
                  -isystem $(B)/deps/libbearssl/include
 
 # What the firmware's sources need beside a C library, on the host's side.
-HOST_LIBS := -l:libbearssl.a
+HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+             $(addprefix firmware/base/,fmt.c log.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
                nvme_drv_state.c) \
-             $(addprefix firmware/nvme_ep/,control.c fence.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c hmb.c nvme_ep.c queue.c registers.c) \
              $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
                route.c) \
-             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c) \
-             $(wildcard firmware/nvmf_host/ctrl*.c) \
-             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
-               queue_cmd.c scan.c) firmware/vol/vol.c firmware/vol/vol_path.c \
+             $(addprefix firmware/rdma/,soft_modify.c soft_qp.c soft_ud.c) \
+             $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
+             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c host_area.c \
+               host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
-             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c psci.c semihost.c) \
+             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
+               semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
-# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
-COLD_OPTIONS := -Os -Wno-unknown-warning-option -Wno-maybe-uninitialized
-cold_flag = $(if $(filter $(COLD_SRCS),$(1)),$(COLD_OPTIONS))
+# What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
+# load or store there. Not what runs without the MMU, nor what knows of devices.
+UNALIGNED_SRCS := $(filter-out firmware/boot/% firmware/bootloader/%,$(wildcard firmware/*/*.c))
+# $(1): configuration, $(2): source
+file_cflags = $(if $(filter $(COLD_SRCS),$(2)),$($(1)_COLD)) \
+              $(if $(filter $(UNALIGNED_SRCS),$(2)),$($(1)_UNALIGNED))
 
 CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
@@ -103,7 +108,7 @@ define config_rules
 $(B)/$(1)/obj/%.o: %.c $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,CC,$$< [$(1)])
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) -MMD -MP -c $$< -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(call file_cflags,$(1),$$<) -MMD -MP -c $$< -o $$@
 
 $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 	$$(call say,AS,$$< [$(1)])
@@ -112,8 +117,8 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $(COLD_OPTIONS)' > $$@
+	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' | cmp -s - $$@ || \
+	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
@@ -205,7 +210,7 @@ define unit_program
 $(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -lfdt -o $$@
+	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -o $$@
 endef
 $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
@@ -311,7 +316,7 @@ size: deps ## Sizes of the firmware against the budgets
 
 RACK ?=
 
-rack: deps ## Start the rack and leave it running; RACK="--fabric": with an Ethernet and a Linux peer
+rack: deps ## Start the rack and leave it running; RACK="--target": with an NVMe-oF target
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/up.py $(RACK)
 

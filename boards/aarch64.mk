@@ -8,10 +8,8 @@ BOOT_SRCS    := $(wildcard firmware/boot/*.c)
 AARCH64_CFLAGS  = $(BASE_CFLAGS) -O2 $(ARM_FLAGS)
 # The one instruction for a frame record makes backtraces whole; leaf functions go without.
 AARCH64_CFLAGS += -momit-leaf-frame-pointer
-# Nothing here prints floating point: newlib's printf for integers alone saves 20 KiB.
 AARCH64_LDFLAGS = -nostdlib -static -Wl,--gc-sections,--build-id=none \
-                  -Wl,-z,max-page-size=4096,-z,noexecstack \
-                  -Wl,--defsym=snprintf=sniprintf,--defsym=vsnprintf=vsniprintf
+                  -Wl,-z,max-page-size=4096,-z,noexecstack
 # Libraries out of the cache: build/deps/NAME with include/ and lib/.
 AARCH64_DEPS    = $(B)/deps/newlib $(B)/deps/libfdt $(B)/deps/libbearssl
 AARCH64_LIBS    = $(B)/deps/newlib/lib/libc.a $(B)/deps/libfdt/lib/libfdt.a \
@@ -23,18 +21,22 @@ aarch64_objects = $(patsubst %,$(B)/$(1)/obj/%.o,$(basename $(2)))
 # A configuration. $(1): its name, as folder under build/
 define aarch64_gcc
 $(1)_CC      := $(ARM_GCC)
-$(1)_CFLAGS   = $$(AARCH64_CFLAGS) $$(ARM_INC_GCC)
+$(1)_CFLAGS   = $$(AARCH64_CFLAGS) -falign-functions=4 -falign-loops=4 $$(ARM_INC_GCC)
+# (gcc sees less of the flow then, and guesses: the -O2 builds of the same files warn)
+$(1)_COLD     = -Os -Wno-maybe-uninitialized
+$(1)_UNALIGNED = -mno-strict-align
 $(1)_LDFLAGS  = $$(AARCH64_LDFLAGS) -no-pie
-$(1)_COLD     = $$(call cold_flag,$$<)
 $(1)_NEEDS    = | $$(AARCH64_DEPS)
 CONFIGS      += $(1)
 endef
 
 define aarch64_clang
 $(1)_CC      := $(CLANG) --target=aarch64-none-elf
-$(1)_CFLAGS   = $$(AARCH64_CFLAGS) $$(ARM_INC_CLANG)
+$(1)_CFLAGS   = $$(AARCH64_CFLAGS) -fno-unroll-loops -fno-vectorize -fno-slp-vectorize \
+                $$(ARM_INC_CLANG)
+$(1)_COLD     = -Oz
+$(1)_UNALIGNED = -munaligned-access
 $(1)_LDFLAGS  = $$(AARCH64_LDFLAGS) -fuse-ld=lld
-$(1)_COLD     = $$(call cold_flag,$$<)
 $(1)_NEEDS    = | $$(AARCH64_DEPS)
 CONFIGS      += $(1)
 endef

@@ -31,6 +31,7 @@
 #define DEFAULT_POOL_BYTES (UINT64_C(64) << 30)
 #define CONFIG_BYTES       4096
 #define SERIAL_ROOM        32
+#define TREE_BYTES         (1u << 20)
 #define RNG_SEED_BYTES     64
 #define HASH_START         UINT64_C(0xcbf29ce484222325)
 #define FABRIC_MTU_BYTES   4200 /* RoCEv2 with 4096 bytes of payload */
@@ -49,19 +50,20 @@ static const char *rdma_names[LIMIT_ETH_PORTS];
 static uint32_t rdma_count;
 
 static const char usage[] =
-    "usage: snic [--config \"WORD ...\"] [--doorbells mapped|trapped] [--fabric SOCKET]\n"
-    "            [--rdma DEVICE] FOLDER...\n"
+    "usage: snic [--config \"WORD ...\"] [--config FILE.dtb] [--doorbells mapped|trapped]\n"
+    "            [--fabric SOCKET] [--rdma DEVICE] FOLDER...\n"
     "\n"
     "Serves an NVMe controller to a vfio-user client (QEMU 10.1 or later) at FOLDER/cntrl, one\n"
     "controller for each folder, up to 4. Ends on SIGINT or SIGTERM.\n"
     "\n"
+    "  --config FILE.dtb    a configuration as device tree (docs/spec/config.md), out of dtc\n"
     "  --doorbells mapped   the client stores doorbells in shared memory, we poll (default)\n"
     "  --doorbells trapped  each doorbell is a message: slower, but an idle process sleeps\n"
     "  --fabric SOCKET      an Ethernet port, MTU 4200: frames are datagrams, received at the\n"
-    "                       unix socket SOCKET and sent to SOCKET.switch; up to 4 times\n"
-    "  --rdma DEVICE        the fabric is an RNIC of this machine (rdma link), like rxe0; again "
-    "for\n"
-    "                       more. Only in the build with rdma-core: make build/native-ibv/snic\n"
+    "                       unix socket SOCKET and sent to SOCKET.switch\n"
+    "  --rdma DEVICE        an RNIC of this machine (rdma link), like rxe0. Only in the build\n"
+    "                       with rdma-core: make build/native-ibv/snic\n"
+    "                       --fabric and --rdma again for more, up to 4 together\n"
     "\n"
     "Configuration words:\n"
     "  cores=N              reactors, each a thread, 1..4 (default 1)\n"
@@ -76,6 +78,9 @@ static const char usage[] =
     "  sgl=on|off           offer SGLs (default on)\n"
     "  dbbuf=auto|on|off    offer doorbell buffers (default: with trapped doorbells)\n"
     "  dstrd=N              doorbell stride 4 << N bytes, 0..4 (default: mapped 4, trapped 0)\n"
+    "  room=N               namespace identifiers offered, 1..1024 (default 32)\n"
+    "these six and ns: KEY.F=VALUE for controller F alone\n"
+    "  wait=N               how long RDY waits for volumes, in ms, up to 19000 (default 5000)\n"
     "Words about Ethernet ports; KEY.P=VALUE is for port P = 0..3, else addresses are port 0's "
     "and\n"
     "the rest every port's:\n"
@@ -171,15 +176,80 @@ static bool refuse(const char *word, const char *why)
     return false;
 }
 
-static bool parse_rdma(const char *value)
+_Static_assert(LIMIT_ETH_PORTS == 4, "the texts say 4");
+
+/* Whether one more port or RNIC, which `value` names, may come. */
+static bool may_add(const struct options *options, const char *word, const char *value)
+{
+    if (value == NULL) {
+        return refuse(word, "a socket, or a device, must follow");
+    }
+    return options->socket_count + rdma_count < LIMIT_ETH_PORTS ||
+           refuse(word, "one too many: at most 4 of --fabric and --rdma together");
+}
+
+static bool parse_fabric(struct options *options, const char *value)
+{
+    if (!may_add(options, "--fabric", value)) {
+        return false;
+    }
+    options->sockets[options->socket_count++] = value;
+    return true;
+}
+
+static bool parse_rdma(const struct options *options, const char *value)
 {
     if (!has_rdma_core) {
         return refuse("--rdma", "this build is without rdma-core");
     }
-    if (value == NULL || rdma_count == LIMIT_ETH_PORTS) {
-        return refuse("--rdma", value == NULL ? "a device must follow" : "one device too many");
+    if (!may_add(options, "--rdma", value)) {
+        return false;
     }
     rdma_names[rdma_count++] = value;
+    return true;
+}
+
+/* The configuration's device tree, as the file has it. */
+static uint8_t *tree;
+static uint32_t tree_bytes;
+
+static bool has_ending(const char *text, const char *ending)
+{
+    size_t len = strlen(text);
+    size_t ending_len = strlen(ending);
+    return len > ending_len && strcmp(text + len - ending_len, ending) == 0;
+}
+
+/* False, with what is wrong. */
+static bool read_tree(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        fprintf(stderr, "snic: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    tree = aligned_alloc(8, TREE_BYTES);
+    size_t bytes = tree == NULL ? 0 : fread(tree, 1, TREE_BYTES, file);
+    bool is_whole = tree != NULL && feof(file) != 0;
+    fclose(file);
+    tree_bytes = (uint32_t)bytes;
+    return is_whole || refuse(path, "it cannot be read, or has 1 MiB and more");
+}
+
+static bool parse_words(const char *value, struct options *options)
+{
+    size_t used = strlen(options->config);
+
+    if (has_ending(value, ".dts")) {
+        return refuse(value, "compile it with dtc -I dts -O dtb first");
+    }
+    if (has_ending(value, ".dtb")) {
+        return read_tree(value);
+    }
+    if (used + 1 + strlen(value) + SERIAL_ROOM >= sizeof(options->config)) {
+        return refuse("--config", "the configuration is too long");
+    }
+    snprintf(options->config + used, sizeof(options->config) - used, " %s", value);
     return true;
 }
 
@@ -190,14 +260,12 @@ static bool parse(int argc, char **argv, struct options *options)
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--config") == 0 && value != NULL) {
-            size_t used = strlen(options->config);
-            if (used + 1 + strlen(value) + SERIAL_ROOM >= sizeof(options->config)) {
-                return refuse(argv[i], "the configuration is too long");
+            if (!parse_words(value, options)) {
+                return false;
             }
-            snprintf(options->config + used, sizeof(options->config) - used, " %s", value);
             i++;
         } else if (strcmp(argv[i], "--config") == 0) {
-            return refuse(argv[i], "words must follow");
+            return refuse(argv[i], "words or FILE.dtb must follow");
         } else if (strcmp(argv[i], "--doorbells") == 0) {
             if (value == NULL || (strcmp(value, "mapped") != 0 && strcmp(value, "trapped") != 0)) {
                 return refuse(argv[i], "mapped or trapped must follow");
@@ -205,13 +273,12 @@ static bool parse(int argc, char **argv, struct options *options)
             options->ep.trapped = strcmp(value, "trapped") == 0;
             i++;
         } else if (strcmp(argv[i], "--fabric") == 0) {
-            if (value == NULL || options->socket_count == LIMIT_ETH_PORTS) {
-                return refuse(argv[i], "a socket must follow, at most 4 of them");
+            if (!parse_fabric(options, value)) {
+                return false;
             }
-            options->sockets[options->socket_count++] = value;
             i++;
         } else if (strcmp(argv[i], "--rdma") == 0) {
-            if (!parse_rdma(value)) {
+            if (!parse_rdma(options, value)) {
                 return false;
             }
             i++;
@@ -336,6 +403,8 @@ int main(int argc, char **argv)
 
     board.name = "native";
     board.config = options.config;
+    board.config_tree = tree;
+    board.config_tree_bytes = tree_bytes;
     board.core_count = cores < LIMIT_CORES ? cores : LIMIT_CORES;
     board.reset_cause = "exec";
     board.pool_bytes = DEFAULT_POOL_BYTES;

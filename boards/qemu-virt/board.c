@@ -12,6 +12,7 @@
 #include "boards/qemu-virt/endpoint.h"
 #include "boards/qemu-virt/ethernet.h"
 #include "boot/boot.h"
+#include "boot/crash_record.h"
 #include "hal/clock.h"
 #include "hal/console.h"
 #include "hal/cpu.h"
@@ -25,6 +26,11 @@
 /* Where QEMU has had the first PL011 since virt exists: for messages before the device tree is
  * read. */
 #define EARLY_UART_BASE 0x09000000u
+
+/* Where whoever starts the machine may put the configuration's device tree (docs/spec/config.md):
+ * -device loader,file=X.dtb,addr=0x4f000000,force-raw=on */
+#define CONFIG_TREE_BASE  0x4f000000u
+#define CONFIG_TREE_BYTES (1u << 20)
 
 #define DTB_MAX_BYTES  (2u << 20)
 #define PAGE           4096u
@@ -42,6 +48,7 @@ static char config[CONFIG_BYTES];
 static uint8_t rng_seed[RNG_SEED_BYTES];
 
 extern char __image_end[];
+extern char __warm_end[];
 
 /* --- console -----------------------------------------------------------------------------------
  */
@@ -191,7 +198,35 @@ static void init_chosen(struct board *board)
 /* --- memory and cores --------------------------------------------------------------------------
  */
 
-/* RAM above the image goes to the backends; what lies below is device tree and crash record. */
+/* At the end of the memory that a warm reset keeps: whether there was a tree at power-on. */
+#define CONFIG_TREE_NOTE (*(uint32_t *)((uintptr_t)__warm_end - sizeof(uint32_t)))
+#define CONFIG_TREE_WAS  0x65657274u
+
+/* A loader puts the tree there before the first start. Without one the place is part of the pool: a
+ * host may have written anything to it before a warm reset, so it counts only at power-on. */
+static bool has_config_tree(uint64_t base, uint64_t end)
+{
+    static const uint8_t magic[] = {0xd0, 0x0d, 0xfe, 0xed};
+    bool is_there = base <= CONFIG_TREE_BASE && end >= CONFIG_TREE_BASE + CONFIG_TREE_BYTES &&
+                    memcmp((const void *)(uintptr_t)CONFIG_TREE_BASE, magic, sizeof(magic)) == 0;
+
+    if (crash_record_start_count() == 1 && is_there) {
+        CONFIG_TREE_NOTE = CONFIG_TREE_WAS;
+        arch_cache_clean(&CONFIG_TREE_NOTE, sizeof(CONFIG_TREE_NOTE));
+    }
+    return is_there && CONFIG_TREE_NOTE == CONFIG_TREE_WAS;
+}
+
+static void add_pool(struct board *board, uint64_t base, uint64_t end)
+{
+    if (end > base && end - base > board->pool_bytes) {
+        board->pool_base = (void *)(uintptr_t)base;
+        board->pool_bytes = end - base;
+    }
+}
+
+/* RAM above the image goes to the backends; what lies below is device tree and crash record. The
+ * configuration's tree, if there is one, divides it. */
 static void init_memory(struct board *board)
 {
     struct dt_range banks[MEMORY_BANKS];
@@ -199,6 +234,9 @@ static void init_memory(struct board *board)
     uint64_t image_end = align_up((uint64_t)(uintptr_t)__image_end, LARGE_PAGE);
     bool found = false;
 
+    if (crash_record_start_count() == 1) {
+        CONFIG_TREE_NOTE = 0;
+    }
     need(dt_memory(&dt, banks, MEMORY_BANKS, &bank_count));
     for (uint32_t i = 0; i < bank_count; i++) {
         uint64_t base = align_up(banks[i].base, PAGE);
@@ -210,10 +248,13 @@ static void init_memory(struct board *board)
             found = true;
             base = image_end;
         }
-        if (end > base && end - base > board->pool_bytes) {
-            board->pool_base = (void *)(uintptr_t)base;
-            board->pool_bytes = end - base;
+        if (has_config_tree(base, end)) {
+            board->config_tree = (const void *)(uintptr_t)CONFIG_TREE_BASE;
+            board->config_tree_bytes = CONFIG_TREE_BYTES;
+            add_pool(board, base, CONFIG_TREE_BASE);
+            base = align_up(CONFIG_TREE_BASE + CONFIG_TREE_BYTES, LARGE_PAGE);
         }
+        add_pool(board, base, end);
     }
     if (!found) {
         boot_stop("the image ends at 0x%llx, outside of the memory that the device tree names",

@@ -15,12 +15,11 @@
 #include "hal/console.h"
 #include "hal/cpu.h"
 
-/* How long RDY waits for drives; what comes later is announced as a namespace change. */
-#define SERVE_WAIT_NS       (UINT64_C(5) * NS_PER_S)
 #define SERVE_LOOK_NS       NS_PER_MS
 #define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
 #define NAMESPACE_ROOM      32
-#define FENCE_CANCEL_MS     600
+/* A fence has 1 s in all; an association needs up to 0.9 s after a cancel to be rid of a command. */
+#define FENCE_CANCEL_MS 100
 
 struct app app;
 
@@ -44,8 +43,9 @@ void *app_pool_take(uint64_t bytes, uint64_t alignment)
 
 static uint8_t doorbell_stride(const struct pcie_ep *pcie)
 {
-    if (app.config.dstrd != CONFIG_DSTRD_AUTO) {
-        return app.config.dstrd;
+    uint8_t dstrd = app.config.functions[pcie->fn].dstrd;
+    if (dstrd != CONFIG_DSTRD_AUTO) {
+        return dstrd;
     }
     /* Mapped doorbells are polled where the host stores them: a cache line each. Trapped ones may
      * be shadowed (5.7), and a shadow buffer is one page for all queues. */
@@ -54,7 +54,7 @@ static uint8_t doorbell_stride(const struct pcie_ep *pcie)
 
 static bool doorbell_buffers(const struct pcie_ep *pcie)
 {
-    switch (app.config.doorbell_buffers) {
+    switch ((enum config_choice)app.config.functions[pcie->fn].doorbell_buffers) {
     case CONFIG_ON:
         return true;
     case CONFIG_OFF:
@@ -69,7 +69,9 @@ static bool doorbell_buffers(const struct pcie_ep *pcie)
  * LIMIT_NAMESPACES; room for those that come later. */
 static uint16_t namespace_room(uint16_t fn)
 {
-    return (uint16_t)max_u64(app.config.functions[fn].ns_count, NAMESPACE_ROOM);
+    const struct config_function *config = &app.config.functions[fn];
+    uint32_t room = config->ns_room != 0 ? config->ns_room : NAMESPACE_ROOM;
+    return (uint16_t)max_u64(room, max_u64(config->ns_count, config->ns_high));
 }
 
 static enum status function_start(struct pcie_ep *pcie)
@@ -87,6 +89,7 @@ static enum status function_start(struct pcie_ep *pcie)
              (unsigned)pcie->fn);
     snprintf(function->subnqn, sizeof(function->subnqn), "nqn.2026-11.org.snic:%s-%u",
              app.config.serial, (unsigned)pcie->fn);
+    const struct config_function *words = &app.config.functions[pcie->fn];
     struct nvme_ep_config config = {
         .pcie = pcie,
         .ctrl =
@@ -99,11 +102,13 @@ static enum status function_start(struct pcie_ep *pcie)
                 .pci_subsystem_vendor_id = 0x1af4,
                 .cntlid = (uint16_t)(pcie->fn + 1),
                 .fn = pcie->fn,
-                .io_queue_count = app.config.io_queues,
+                .io_queue_count = words->io_queues,
                 .namespace_count = namespace_room(pcie->fn),
-                .mdts = app.config.mdts,
+                .mdts = words->mdts,
                 .doorbell_buffers = doorbell_buffers(pcie),
-                .sgl = app.config.sgl,
+                .sgl = words->sgl,
+                .hmb_preferred_bytes = app_host_memory_bytes(pcie->fn),
+                .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -111,6 +116,8 @@ static enum status function_start(struct pcie_ep *pcie)
         .weighted_round_robin = true,
         .fence_cancel_ms = FENCE_CANCEL_MS,
     };
+    app_host_identity(function, words, pcie->fn);
+    memcpy(config.ctrl.host_id, function->hostid, sizeof(config.ctrl.host_id));
     enum status status = nvme_ep_init(memory, &config, &function->ep);
     if (status != STATUS_OK) {
         LOG_ERROR("app: function %u: %s", (unsigned)pcie->fn, status_text(status));
@@ -118,6 +125,7 @@ static enum status function_start(struct pcie_ep *pcie)
     }
     function->pcie = pcie;
     app.function_count++;
+    app_host_memory_use(function);
     nvme_ep_start(function->ep);
     return STATUS_OK;
 }
@@ -139,17 +147,33 @@ static void serve(void)
 static void serve_when_settled(struct timer *timer)
 {
     bool late = sched_now_ns() >= app.serve_deadline_ns;
-    if (!late && !app_drives_settled()) {
+    bool settled = app_drives_settled();
+    if (!late && !(settled && app_tree_volumes_ready())) {
         timer_arm(timer, sched_now_ns() + SERVE_LOOK_NS);
         return;
     }
-    if (late) {
+    if (!settled) {
         LOG_WARN("app: a drive is still not ready: its namespaces follow when it is");
     }
+    app_tree_volumes_explain();
     serve();
 }
 
 /* --- start --------------------------------------------------------------------------------- */
+
+static void configure_by_tree(const struct board *board)
+{
+    static char error[200]; /* the tree keeps it */
+
+    app.has_tree = true;
+    if (config_tree_open(&app.tree, board->config_tree, board->config_tree_bytes, &app.config,
+                         error, sizeof(error)) != STATUS_OK) {
+        LOG_ERROR("app: configuration: %s", error);
+        board_exit(1);
+    }
+    LOG_INFO("app: configured by a device tree: %u volumes, %u subsystems",
+             (unsigned)app.tree.volume_count, (unsigned)app.tree.subsystem_count);
+}
 
 static void configure(const struct board *board)
 {
@@ -159,6 +183,9 @@ static void configure(const struct board *board)
         LOG_ERROR("app: configuration: %s", error);
         board_exit(1);
     }
+    if (board->config_tree != NULL) {
+        configure_by_tree(board);
+    }
     if (ignored > 0) {
         LOG_WARN("app: configuration: '%s' is not known here and does nothing%s", error,
                  ignored == 1 ? "" : ", like other words");
@@ -166,6 +193,17 @@ static void configure(const struct board *board)
     if (app.config.cores == 0 || app.config.cores > board->core_count) {
         app.config.cores = board->core_count;
     }
+}
+
+static void vol_start_up(void)
+{
+    uint32_t cores = sched_core_count();
+    void *memory = app_pool_take(vol_memory_bytes(cores), 64);
+    if (memory == NULL) {
+        LOG_ERROR("app: no memory for volumes");
+        board_exit(1);
+    }
+    vol_init(memory, cores);
 }
 
 static void core_run(void *arg)
@@ -203,6 +241,7 @@ void app_main(const struct board *board)
             board_exit(1);
         }
     }
+    vol_start_up();
     app_drives_start();
     if (app_volumes_attach() != STATUS_OK) {
         board_exit(1);
@@ -215,7 +254,7 @@ void app_main(const struct board *board)
     cores_start();
     board_seal_heap();
 
-    app.serve_deadline_ns = clock_now_ns() + SERVE_WAIT_NS;
+    app.serve_deadline_ns = clock_now_ns() + app.config.serve_wait_ms * NS_PER_MS;
     timer_init(&app.serve_timer, serve_when_settled);
     timer_arm(&app.serve_timer, clock_now_ns());
     sched_run();

@@ -117,13 +117,25 @@ static enum status set_serial(const struct config_word *word)
     return STATUS_OK;
 }
 
+/* The functions that a word is about. */
+#define FOR_EACH_FUNCTION(function, word)                                                   \
+    for (struct config_function *function =                                                 \
+             &(word)->config->functions[(word)->index == CONFIG_EVERY ? 0 : (word)->index]; \
+         function < ((word)->index == CONFIG_EVERY                                          \
+                         ? (word)->config->functions + LIMIT_FUNCTIONS                      \
+                         : (word)->config->functions + (word)->index + 1);                  \
+         function++)
+
 static enum status set_sgl(const struct config_word *word)
 {
     bool on = strcmp(word->value, "on") == 0;
     if (!on && strcmp(word->value, "off") != 0) {
         return config_fail(word, "on or off");
     }
-    word->config->sgl = on;
+    FOR_EACH_FUNCTION(function, word)
+    {
+        function->sgl = on;
+    }
     return STATUS_OK;
 }
 
@@ -136,7 +148,10 @@ static enum status set_dbbuf(const struct config_word *word)
     };
     for (uint32_t i = 0; i < ARRAY_SIZE(words); i++) {
         if (strcmp(word->value, words[i]) == 0) {
-            word->config->doorbell_buffers = (enum config_choice)i;
+            FOR_EACH_FUNCTION(function, word)
+            {
+                function->doorbell_buffers = (uint8_t)i;
+            }
             return STATUS_OK;
         }
     }
@@ -147,22 +162,30 @@ static enum status set_dbbuf(const struct config_word *word)
 
 struct number_row {
     const char *key;
-    size_t offset; /* in struct config */
-    uint32_t bytes;
+    size_t offset; /* in struct config, or in each of its functions */
+    uint8_t bytes;
+    bool is_functions;
     uint32_t low;
     uint32_t high;
 };
 
-#define NUMBER(key, field, low, high)                                                       \
-    {                                                                                       \
-        key, offsetof(struct config, field), sizeof(((struct config *)0)->field), low, high \
+#define NUMBER(key, field, low, high)                                                              \
+    {                                                                                              \
+        key, offsetof(struct config, field), sizeof(((struct config *)0)->field), false, low, high \
+    }
+#define FUNCTION_NUMBER(key, field, low, high)                            \
+    {                                                                     \
+        key, offsetof(struct config_function, field),                     \
+            sizeof(((struct config_function *)0)->field), true, low, high \
     }
 
 static const struct number_row numbers[] = {
     NUMBER("cores", cores, 1, LIMIT_CORES),
-    NUMBER("queues", io_queues, 1, LIMIT_IO_QUEUES),
-    NUMBER("mdts", mdts, 1, LIMIT_MDTS),
-    NUMBER("dstrd", dstrd, 0, 4),
+    FUNCTION_NUMBER("queues", io_queues, 1, LIMIT_IO_QUEUES),
+    FUNCTION_NUMBER("mdts", mdts, 1, LIMIT_MDTS),
+    FUNCTION_NUMBER("dstrd", dstrd, 0, 4),
+    FUNCTION_NUMBER("room", ns_room, 1, LIMIT_NAMESPACES),
+    NUMBER("wait", serve_wait_ms, 0, CONFIG_SERVE_WAIT_HIGH_MS),
     NUMBER("rping.port", rping_port, 1, UINT16_MAX),
     NUMBER("perf.port", perf_port, 1, UINT16_MAX),
 };
@@ -178,7 +201,14 @@ static enum status set_number(const struct config_word *word, const struct numbe
     }
     /* The core is little endian (base/compiler.h): the low bytes come first. */
     ASSERT(row->bytes <= sizeof(value));
-    memcpy((uint8_t *)word->config + row->offset, &value, row->bytes);
+    if (!row->is_functions) {
+        memcpy((uint8_t *)word->config + row->offset, &value, row->bytes);
+        return STATUS_OK;
+    }
+    FOR_EACH_FUNCTION(function, word)
+    {
+        memcpy((uint8_t *)function + row->offset, &value, row->bytes);
+    }
     return STATUS_OK;
 }
 
@@ -189,8 +219,8 @@ static const struct {
 } keys[] = {
     {"idle", 0, set_idle},
     {"serial", 0, set_serial},
-    {"sgl", 0, set_sgl},
-    {"dbbuf", 0, set_dbbuf},
+    {"sgl", LIMIT_FUNCTIONS, set_sgl},
+    {"dbbuf", LIMIT_FUNCTIONS, set_dbbuf},
     {"ns", LIMIT_FUNCTIONS, config_set_ns},
     {"ip", LIMIT_ETH_PORTS, config_set_ip},
     {"ip6", LIMIT_ETH_PORTS, config_set_ip6},
@@ -236,50 +266,66 @@ static enum status ignore(const struct config_word *word, const char *text, uint
     return STATUS_OK;
 }
 
-/* `text` is cut at '=' in place. */
-static enum status set_word(struct config_word *word, char *text, uint32_t *ignored)
+enum status config_set(struct config_word *word, const char *name, bool *is_known)
 {
-    char *equals = strchr(text, '=');
-    if (equals == NULL) {
-        return ignore(word, text, ignored);
-    }
-    *equals = '\0';
-    word->key = text;
-    word->value = equals + 1;
+    uint32_t index_count = 0;
+
+    *is_known = true;
     for (uint32_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-        if (strcmp(text, numbers[i].key) == 0) {
-            return set_number(word, &numbers[i]);
+        index_count = numbers[i].is_functions ? LIMIT_FUNCTIONS : 0;
+        if (is_row(name, numbers[i].key, index_count, &word->index)) {
+            return word->index != CONFIG_EVERY && word->index >= index_count
+                       ? index_fail(word, index_count)
+                       : set_number(word, &numbers[i]);
         }
     }
     for (uint32_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        if (!is_row(text, keys[i].key, keys[i].index_count, &word->index)) {
-            continue;
+        index_count = keys[i].index_count;
+        if (is_row(name, keys[i].key, index_count, &word->index)) {
+            return word->index != CONFIG_EVERY && word->index >= index_count
+                       ? index_fail(word, index_count)
+                       : keys[i].set(word);
         }
-        if (word->index != CONFIG_EVERY && word->index >= keys[i].index_count) {
-            return index_fail(word, keys[i].index_count);
-        }
-        return keys[i].set(word);
     }
-    return ignore(word, text, ignored);
+    *is_known = false;
+    return STATUS_OK;
+}
+
+/* `text` is cut at '=' in place. */
+static enum status set_word(struct config_word *word, char *text, uint32_t *ignored)
+{
+    bool is_known = false;
+    enum status status = STATUS_OK;
+    char *equals = strchr(text, '=');
+
+    if (equals != NULL) {
+        *equals = '\0';
+        word->key = text;
+        word->value = equals + 1;
+        status = config_set(word, text, &is_known);
+    }
+    return is_known ? status : ignore(word, text, ignored);
 }
 
 static void set_defaults(struct config *config)
 {
     *config = (struct config){
         .idle = SCHED_IDLE_ADAPTIVE,
-        .io_queues = LIMIT_IO_QUEUES,
-        .mdts = LIMIT_MDTS,
-        .dstrd = CONFIG_DSTRD_AUTO,
-        .sgl = true,
+        .serve_wait_ms = 5000,
         .serial = "SNIC",
         .rping_port = 7174,
         .perf_port = 18515,
         .perf_bytes = UINT32_C(8) << 20,
     };
     for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
-        config->functions[i].ns_count = 1;
-        config->functions[i].ns[0] = (struct config_ns){
+        struct config_function *function = &config->functions[i];
+        function->ns_count = 1;
+        function->ns[0] = (struct config_ns){
             .kind = CONFIG_NS_RAM, .size_bytes = UINT64_C(64) << 20, .lba_shift = 9};
+        function->io_queues = LIMIT_IO_QUEUES;
+        function->mdts = LIMIT_MDTS;
+        function->dstrd = CONFIG_DSTRD_AUTO;
+        function->sgl = true;
     }
     for (uint32_t i = 0; i < LIMIT_ETH_PORTS; i++) {
         config->ports[i].ecn = true;

@@ -1,14 +1,15 @@
 /*
  * What the firmware is told at start: blank-separated key=value words from the board (device tree
- * bootargs, or the command line of the native board).
+ * bootargs, or the command line of the native board), then a device tree of its own, if there is
+ * one, for all that words cannot say (app/config_tree.h). Where both say something, the tree wins.
  *
  *   cores=N               cores that run reactors, 1..4; default and at most: what the board has
  *   idle=poll|adaptive    default adaptive
- *   ns=LIST, ns.F=LIST    namespaces of every function, or of function F; comma-separated:
+ *   ns=LIST               namespaces; comma-separated:
  *                           ram:SIZE[:LBA]    RAM, SIZE with K, M or G; LBA 512 (default) or 4096
  *                           null:SIZE[:LBA]   completes at once, keeps nothing: for measurements
  *                           drive:D[:NSID]    local drive D behind the NIC, its namespace (or 1)
- *                         or none; default ram:64M
+ *                         or none; default ram:64M. With a tree: not used, the tree has them all
  *   serial=TEXT           1 to 12 letters and digits, unlike other boards in one host; default
  *                         SNIC. Function F is drive TEXT-F
  *   queues=N              I/O queue pairs offered, 1..64; default 64
@@ -17,6 +18,12 @@
  *   dbbuf=auto|on|off     offer doorbell buffers; auto: where doorbells are trapped
  *   dstrd=N               doorbell stride 4 << N bytes, 0..4; default: 4 with mapped doorbells,
  *                         else 0
+ *   room=N                namespace identifiers offered (NN), 1..1024; default 32, or what the
+ *                         namespaces need
+ * The words ns, queues, mdts, sgl, dbbuf, dstrd and room are every function's; as KEY.F=VALUE they
+ * are function F's.
+ *   wait=N                how long, in ms, CSTS.RDY waits for drives and volumes, 0..19000; default
+ *                         5000
  *
  * Ethernet ports, where the board has some. KEY.P=VALUE is for port P = 0..3; without a number,
  * addresses are port 0's, the other words every port's:
@@ -64,10 +71,31 @@ struct config_ns {
     uint32_t drive_nsid; /* DRIVE */
 };
 
-struct config_function {
-    uint32_t ns_count;
-    struct config_ns ns[CONFIG_NS_MAX];
+enum config_choice {
+    CONFIG_AUTO,
+    CONFIG_ON,
+    CONFIG_OFF,
 };
+
+#define CONFIG_DSTRD_AUTO 0xff
+
+struct config_function {
+    uint32_t ns_count; /* of words */
+    struct config_ns ns[CONFIG_NS_MAX];
+    uint16_t io_queues;
+    uint16_t ns_room; /* 0: as many as are needed, or the default */
+    uint8_t mdts;
+    uint8_t dstrd;
+    bool sgl;
+    uint8_t doorbell_buffers; /* enum config_choice */
+    /* Of the tree. */
+    uint16_t ns_high;    /* highest namespace identifier */
+    bool has_hostid;     /* else both are made from the serial number */
+    uint8_t hostid[16];  /* as hosts of fabrics send it */
+    const char *hostnqn; /* NULL: made from hostid */
+};
+
+#define CONFIG_SERVE_WAIT_HIGH_MS 19000 /* CAP.TO is 20 s */
 
 #define CONFIG_PERF_LOW_BYTES  (UINT32_C(4) << 10)
 #define CONFIG_PERF_HIGH_BYTES (UINT32_C(64) << 20)
@@ -83,22 +111,10 @@ struct config_port {
     bool ecn;
 };
 
-enum config_choice {
-    CONFIG_AUTO,
-    CONFIG_ON,
-    CONFIG_OFF,
-};
-
-#define CONFIG_DSTRD_AUTO 0xff
-
 struct config {
     uint32_t cores; /* 0: all */
     enum sched_idle idle;
-    uint16_t io_queues;
-    uint8_t mdts;
-    uint8_t dstrd;
-    bool sgl;
-    enum config_choice doorbell_buffers;
+    uint32_t serve_wait_ms;
     char serial[CONFIG_SERIAL_BYTES];
     struct config_function functions[LIMIT_FUNCTIONS];
     struct config_port ports[LIMIT_ETH_PORTS];

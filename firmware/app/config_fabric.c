@@ -119,19 +119,30 @@ static enum status gateway_fail(const struct config_word *word, uint32_t port, c
     return config_fail(&named, "a router in the network of the port's address");
 }
 
+uint32_t config_bad_gateway(const struct config_port *port)
+{
+    uint32_t bits4 = port->ip4.prefix_bits;
+    uint32_t bits6 = port->ip6.prefix_bits;
+
+    if (!net_addr_is_zero(&port->gateway4) &&
+        (bits4 == 0 || !same_net(&port->gateway4, &port->ip4.addr, 96 + bits4))) {
+        return 4;
+    }
+    if (!net_addr_is_zero(&port->gateway6) && !is_link_local6(&port->gateway6) &&
+        (bits6 == 0 || !same_net(&port->gateway6, &port->ip6.addr, bits6))) {
+        return 6;
+    }
+    return 0;
+}
+
 enum status config_check_fabric(const struct config_word *word)
 {
     for (uint32_t i = 0; i < LIMIT_ETH_PORTS; i++) {
         const struct config_port *port = &word->config->ports[i];
-        uint32_t bits4 = port->ip4.prefix_bits;
-        uint32_t bits6 = port->ip6.prefix_bits;
-        if (!net_addr_is_zero(&port->gateway4) &&
-            (bits4 == 0 || !same_net(&port->gateway4, &port->ip4.addr, 96 + bits4))) {
-            return gateway_fail(word, i, "gw", &port->gateway4);
-        }
-        if (!net_addr_is_zero(&port->gateway6) && !is_link_local6(&port->gateway6) &&
-            (bits6 == 0 || !same_net(&port->gateway6, &port->ip6.addr, bits6))) {
-            return gateway_fail(word, i, "gw6", &port->gateway6);
+        uint32_t family = config_bad_gateway(port);
+        if (family != 0) {
+            return gateway_fail(word, i, family == 4 ? "gw" : "gw6",
+                                family == 4 ? &port->gateway4 : &port->gateway6);
         }
     }
     return STATUS_OK;

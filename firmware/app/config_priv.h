@@ -28,6 +28,10 @@ bool config_take_number(const char **text, uint64_t *out);
 bool config_take_size(const char **text, uint64_t *out);
 bool config_take_prefix(const char **text, const char *prefix);
 
+/* Sets what `name`, a key with or without ".INDEX", stands for to word->value; word->key is what an
+ * error calls it. *is_known: false when there is no such key. */
+enum status config_set(struct config_word *word, const char *name, bool *is_known);
+
 /* A whole value that is a number of [low, high]. */
 bool config_whole_number(const char *value, uint64_t low, uint64_t high, uint64_t *out);
 
@@ -42,6 +46,9 @@ enum status config_set_mtu(const struct config_word *word);
 enum status config_set_ecn(const struct config_word *word);
 enum status config_set_diag(const struct config_word *word);
 enum status config_set_perf_size(const struct config_word *word);
+
+/* 0: `port` suits itself; else which gateway is outside of its network: 4 or 6. */
+uint32_t config_bad_gateway(const struct config_port *port);
 
 /* What one word alone cannot tell: a gateway outside of its network. */
 enum status config_check_fabric(const struct config_word *word);

@@ -33,7 +33,7 @@ static struct {
 
 void console_say(const char *format, ...)
 {
-    char text[192];
+    char text[320]; /* an NQN has up to 223 characters */
     va_list args;
     va_start(args, format);
     int len = vsnprintf(text, sizeof(text), format, args);
@@ -93,13 +93,19 @@ static const struct {
 } commands[] = {
     {"help", "", "this text", command_help, NULL},
     {"status", "", "states of functions and drives", console_status, NULL},
-    {"stats", "", "counters of functions and drives", console_stats, NULL},
+    {"stats", "", "counters of functions, drives, volumes and data paths", console_stats, NULL},
     {"queues", "", "every queue pair as it is now", console_queues, NULL},
     {"net", "", "addresses, neighbours and counters of Ethernet ports", console_net, NULL},
     {"rdma", "", "RDMA devices, their queue pairs, connections, services", console_rdma, NULL},
     {"ping", "ADDRESS", "one ICMP echo", NULL, console_ping},
     {"rping", "ADDRESS [COUNT] [SIZE] [CONNECTIONS]",
      "RDMA echoes with an rping server, 10 of 64 bytes", NULL, console_rping},
+    {"volumes", "", "volumes of the device tree, their paths and what waits", console_volumes,
+     NULL},
+    {"volume", "attach|detach NAME", "a volume comes or goes while the host runs", NULL,
+     console_volume},
+    {"subsystems", "", "remote subsystems: state, and why not", console_subsystems, NULL},
+    {"discover", "ADDRESS [PORT]", "what a discovery service tells", NULL, console_discover},
     {"reactors", "", "turns, work and sleep of every core and poller", command_reactors, NULL},
     {"reset", "", "warm reset of the board", command_reset, NULL},
     {"panic", "", "die on purpose, to see the dump", command_panic, NULL},

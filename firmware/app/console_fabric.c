@@ -11,6 +11,7 @@
 #include "base/counter.h"
 #include "hal/clock.h"
 #include "hal/console.h"
+#include "rdma/cm_soft.h"
 
 #define TEXT_BYTES       16384
 #define QPS_SHOWN        64
@@ -18,6 +19,8 @@
 #define PING_BYTES       56
 #define PING_TIMEOUT_MS  1000
 #define RPING_COUNT      10
+#define RPING_COUNT_MAX  1000000
+#define RPING_CONNS_MAX  10000
 #define RPING_BYTES      64
 #define RPING_TIMEOUT_MS 10000
 
@@ -37,8 +40,13 @@ static struct {
     uint32_t count;
     uint32_t len_bytes;
     uint32_t connections; /* rping: one after the other; how many are still to come */
-    uint32_t mismatches;
-    uint32_t pings;
+    struct {
+        uint64_t pings;
+        uint64_t mismatches;
+        uint64_t low_ns;
+        uint64_t high_ns;
+        uint64_t sum_ns;
+    } total; /* of all connections */
     char text[TEXT_BYTES];
 } question;
 
@@ -49,11 +57,17 @@ static void put(const char *format, ...)
     uint32_t room = TEXT_BYTES - question.used;
     va_list args;
 
+    if (question.is_cut) {
+        return;
+    }
     va_start(args, format);
     int len = vsnprintf(question.text + question.used, room, format, args);
     va_end(args);
     if (len < 0 || (uint32_t)len >= room) {
-        question.is_cut = true; /* whole lines only */
+        question.is_cut = true;
+        while (question.used > 0 && question.text[question.used - 1] != '\n') {
+            question.used--; /* whole lines only */
+        }
     } else {
         question.used += (uint32_t)len;
     }
@@ -297,6 +311,7 @@ static bool rdma_text(struct app_fabric *fabric)
                rdma_mtu_bytes((enum rdma_mtu)fabric->rdma->attr.path_mtu_max));
     if (fabric->nif != NULL) {
         put_stats("rdma", index, RDMA_SOFT_STAT_LIST(STAT_NAME), rdma_soft_stats(fabric->rdma));
+        put_stats("cm", index, RDMA_CM_SOFT_STAT_LIST(STAT_NAME), rdma_cm_soft_stats(fabric->rdma));
     }
     put_qp_counts(fabric);
     rdma_qp_visit(fabric->rdma, put_qp, fabric);
@@ -366,6 +381,20 @@ static enum status rping_again(struct app_fabric *fabric)
     return diag_rping_client_start(fabric->rping_client, &run);
 }
 
+static void add_result(const struct diag_rping_result *result)
+{
+    if (result->pings == 0) {
+        return;
+    }
+    bool is_first = question.total.pings == 0;
+    question.total.low_ns =
+        is_first ? result->low_ns : min_u64(question.total.low_ns, result->low_ns);
+    question.total.high_ns = max_u64(question.total.high_ns, result->high_ns);
+    question.total.sum_ns += result->sum_ns;
+    question.total.pings += result->pings;
+    question.total.mismatches += result->mismatches;
+}
+
 static void rpinged(void *ctx, const struct diag_rping_result *result)
 {
     static const char *const ends[] = {
@@ -373,19 +402,23 @@ static void rpinged(void *ctx, const struct diag_rping_result *result)
         [DIAG_RPING_REJECTED] = "rejected",   [DIAG_RPING_DISCONNECTED] = "disconnected",
         [DIAG_RPING_TIMED_OUT] = "timed out", [DIAG_RPING_NO_RESOURCES] = "no resources",
     };
-    question.pings += result->pings;
-    question.mismatches += result->mismatches;
-    if (result->end == DIAG_RPING_DONE && --question.connections > 0 &&
-        rping_again(ctx) == STATUS_OK) {
-        return;
+    const char *end = ends[result->end];
+
+    add_result(result);
+    if (result->end == DIAG_RPING_DONE && --question.connections > 0) {
+        enum status status = rping_again(ctx);
+        if (status == STATUS_OK) {
+            return;
+        }
+        end = status_text(status);
     }
-    put("rping.end %s\nrping.pings %u\nrping.mismatches %u\n", ends[result->end],
-        (unsigned)question.pings, (unsigned)question.mismatches);
-    if (result->pings > 0) {
+    put("rping.end %s\nrping.pings %llu\nrping.mismatches %llu\n", end,
+        (unsigned long long)question.total.pings, (unsigned long long)question.total.mismatches);
+    if (question.total.pings > 0) {
         put("rping.low_us %llu\nrping.average_us %llu\nrping.high_us %llu\n",
-            (unsigned long long)(result->low_ns / NS_PER_US),
-            (unsigned long long)(result->sum_ns / result->pings / NS_PER_US),
-            (unsigned long long)(result->high_ns / NS_PER_US));
+            (unsigned long long)(question.total.low_ns / NS_PER_US),
+            (unsigned long long)(question.total.sum_ns / question.total.pings / NS_PER_US),
+            (unsigned long long)(question.total.high_ns / NS_PER_US));
     }
     answer();
 }
@@ -395,8 +428,7 @@ static bool rping_start(struct app_fabric *fabric)
     enum status status = STATUS_NOT_FOUND;
 
     question.is_over = true;
-    question.pings = 0;
-    question.mismatches = 0;
+    memset(&question.total, 0, sizeof(question.total));
     if (fabric->rping_client != NULL) {
         status = rping_again(fabric);
     }
@@ -428,12 +460,15 @@ void console_ping(char *arguments)
 void console_rping(char *arguments)
 {
     if (console_is_pending() || !net_addr_parse(console_take_word(&arguments), &question.addr) ||
-        !parse_number(console_take_word(&arguments), 1, UINT32_MAX, RPING_COUNT, &question.count) ||
+        !parse_number(console_take_word(&arguments), 1, RPING_COUNT_MAX, RPING_COUNT,
+                      &question.count) ||
         !parse_number(console_take_word(&arguments), DIAG_RPING_LOW_BYTES, DIAG_RPING_HIGH_BYTES,
                       RPING_BYTES, &question.len_bytes) ||
-        !parse_number(console_take_word(&arguments), 1, UINT32_MAX, 1, &question.connections)) {
-        console_say("rping ADDRESS [COUNT] [SIZE] [CONNECTIONS], COUNT from 1, SIZE %u to %u\n",
-                    DIAG_RPING_LOW_BYTES, DIAG_RPING_HIGH_BYTES);
+        !parse_number(console_take_word(&arguments), 1, RPING_CONNS_MAX, 1,
+                      &question.connections)) {
+        console_say("rping ADDRESS [COUNT] [SIZE] [CONNECTIONS], COUNT 1 to %u, SIZE %u to %u, "
+                    "CONNECTIONS 1 to %u\n",
+                    RPING_COUNT_MAX, DIAG_RPING_LOW_BYTES, DIAG_RPING_HIGH_BYTES, RPING_CONNS_MAX);
         return;
     }
     ask(rping_start);

@@ -58,6 +58,7 @@ void console_stats(void)
         console_say_number("drive", i, "resets", s.reset_count);
         console_say_number("drive", i, "bad_completions", s.bad_completion_count);
     }
+    console_volume_stats();
 }
 
 void console_status(void)

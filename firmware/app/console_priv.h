@@ -7,7 +7,7 @@
 #include "app/app_priv.h"
 #include "base/compiler.h"
 
-/* As printf; at most 191 characters at once. Core 0. */
+/* As printf; at most 319 characters at once. Core 0. */
 void console_say(const char *format, ...) PRINTF_LIKE(1, 2);
 
 /* "fn0.commands 17" */
@@ -30,5 +30,10 @@ void console_net(void);
 void console_rdma(void);
 void console_ping(char *arguments);
 void console_rping(char *arguments);
+void console_volumes(void);
+void console_volume(char *arguments);
+void console_subsystems(void);
+void console_discover(char *arguments);
+void console_volume_stats(void); /* a part of stats */
 
 #endif

@@ -4,8 +4,9 @@
  *
  * Port i belongs to core i % cores: everything of it is made and called there. Memory is core 0's
  * to hand out, so the start goes back and forth: core 0 (memory of interface and device), owner
- * (makes both), core 0 (memory of the services, which the device can tell now), owner (services).
- * A port that cannot start is left out: the host's side does not depend on it.
+ * (makes both), core 0 (memory of the services, which the device can tell now), owner (services and
+ * the initiator's part), core 0 (it has answered). A port that cannot start is left out: the host's
+ * side does not depend on it. When all have answered, the volumes of the tree are made.
  *
  * Behind the ports come the RNICs of the board's operating system, which has their interfaces: only
  * the device and its services are ours then.
@@ -20,6 +21,10 @@
 
 #define MEMORY_ALIGNMENT 64
 #define PAGE_ALIGNMENT   4096
+
+/* Of each core: NIC memory for commands of the data path "terminate" and for what keys cannot
+ * express. */
+#define INITIATOR_STAGE_BYTES (UINT32_C(4) << 20)
 
 /* --- from core to core --------------------------------------------------------------------- */
 
@@ -45,6 +50,21 @@ static void step_on(uint32_t core, struct app_fabric *fabric, void (*step)(struc
 static void fail(struct app_fabric *fabric, const char *what, enum status status)
 {
     LOG_ERROR("app: %s: %s: %s", fabric->name, what, status_text(status));
+}
+
+/* Core 0: there will be no more of it. Volumes wait for the last. */
+static void answered(struct app_fabric *fabric)
+{
+    (void)fabric;
+    if (--app.fabrics_due == 0) {
+        app_tree_volumes_start();
+    }
+}
+
+static void give_up(struct app_fabric *fabric, const char *what, enum status status)
+{
+    fail(fabric, what, status);
+    step_on(0, fabric, answered);
 }
 
 /* --- configuration ------------------------------------------------------------------------- */
@@ -102,6 +122,16 @@ static struct diag_perf_config perf_config(const struct app_fabric *fabric)
         .device = fabric->rdma, .port = app.config.perf_port, .len_bytes = app.config.perf_bytes};
 }
 
+static void client_start(struct app_fabric *fabric)
+{
+    enum status status =
+        diag_rping_client_init(fabric->client_memory, fabric->rdma, &fabric->rping_client);
+    if (status != STATUS_OK) {
+        fabric->rping_client = NULL;
+        fail(fabric, "rping client", status);
+    }
+}
+
 static void rping_start(struct app_fabric *fabric)
 {
     enum status status =
@@ -126,48 +156,73 @@ static void perf_start(struct app_fabric *fabric)
     say_service(fabric, "perf", config.port);
 }
 
-static void services_init(struct app_fabric *fabric)
+static struct nvmf_host_core_config nvmf_config(const struct app_fabric *fabric)
 {
-    enum status status =
-        diag_rping_client_init(fabric->client_memory, fabric->rdma, &fabric->rping_client);
-    if (status != STATUS_OK) {
-        fabric->rping_client = NULL;
-        fail(fabric, "rping client", status);
-    }
-    if (app.config.diag_rping) {
-        rping_start(fabric);
-    }
-    if (app.config.diag_perf) {
-        perf_start(fabric);
-    }
-    fabric->is_up = true;
+    return (struct nvmf_host_core_config){.device = fabric->rdma,
+                                          .command_count = APP_INITIATOR_COMMANDS,
+                                          .stage_bytes = INITIATOR_STAGE_BYTES};
 }
 
-/* False: not enough is left. */
-static bool services_memory(struct app_fabric *fabric)
+static void initiator_start(struct app_fabric *fabric)
 {
-    struct rdma_device *device = fabric->rdma;
-    struct diag_perf_config perf = perf_config(fabric);
+    struct nvmf_host_core_config config = nvmf_config(fabric);
+    enum status status = nvmf_host_core_start(fabric->nvmf_memory, &config);
+    if (status != STATUS_OK) {
+        fail(fabric, "initiator", status);
+    }
+    fabric->is_initiator = status == STATUS_OK;
+}
 
-    fabric->client_memory = app_pool_take(diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
-    bool is_there = fabric->client_memory != NULL;
-    if (is_there && app.config.diag_rping) {
-        fabric->rping_memory = app_pool_take(diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
-        is_there = fabric->rping_memory != NULL;
+/* Each for itself: what of them has no memory is not there. */
+static void services_init(struct app_fabric *fabric)
+{
+    if (fabric->client_memory != NULL) {
+        client_start(fabric);
     }
-    if (is_there && app.config.diag_perf) {
-        fabric->perf_memory = app_pool_take(diag_perf_memory_bytes(&perf), PAGE_ALIGNMENT);
-        is_there = fabric->perf_memory != NULL;
+    if (fabric->rping_memory != NULL) {
+        rping_start(fabric);
     }
-    return is_there;
+    if (fabric->perf_memory != NULL) {
+        perf_start(fabric);
+    }
+    if (fabric->nvmf_memory != NULL) {
+        initiator_start(fabric);
+    }
+    fabric->is_up = true;
+    step_on(0, fabric, answered);
+}
+
+static void *service_memory(const struct app_fabric *fabric, const char *what, uint64_t bytes,
+                            uint64_t alignment)
+{
+    void *memory = app_pool_take(bytes, alignment);
+    if (memory == NULL) {
+        LOG_ERROR("app: %s: %s: %llu KiB of RAM are left, %llu KiB are needed", fabric->name, what,
+                  (unsigned long long)(app.pool_left >> 10), (unsigned long long)(bytes >> 10));
+    }
+    return memory;
 }
 
 /* Core 0. */
 static void services_take_memory(struct app_fabric *fabric)
 {
-    if (!services_memory(fabric)) {
-        fail(fabric, "memory for diagnostic services", STATUS_NO_SPACE);
-        return;
+    struct rdma_device *device = fabric->rdma;
+    struct diag_perf_config perf = perf_config(fabric);
+
+    if (fabric->index < sched_core_count()) { /* a core's queues are on its first port */
+        struct nvmf_host_core_config nvmf = nvmf_config(fabric);
+        fabric->nvmf_memory =
+            service_memory(fabric, "initiator", nvmf_host_core_memory_bytes(&nvmf), PAGE_ALIGNMENT);
+    }
+    fabric->client_memory = service_memory(
+        fabric, "rping client", diag_rping_client_memory_bytes(device), MEMORY_ALIGNMENT);
+    if (app.config.diag_rping) {
+        fabric->rping_memory =
+            service_memory(fabric, "rping", diag_rping_memory_bytes(device), MEMORY_ALIGNMENT);
+    }
+    if (app.config.diag_perf) {
+        fabric->perf_memory =
+            service_memory(fabric, "perf", diag_perf_memory_bytes(&perf), PAGE_ALIGNMENT);
     }
     step_on(fabric->core, fabric, services_init);
 }
@@ -218,14 +273,14 @@ static void fabric_init(struct app_fabric *fabric)
     enum status status = net_if_init(fabric->net_memory, &net, &fabric->nif);
     if (status != STATUS_OK) {
         fabric->nif = NULL;
-        fail(fabric, "the words ip, gw, vlan and mtu do not suit the port", status);
+        give_up(fabric, "ip, gateway, vlan and mtu do not suit the port", status);
         return;
     }
     struct rdma_soft_config rdma = rdma_config(fabric);
     status = rdma_soft_init(fabric->rdma_memory, &rdma, &fabric->rdma);
     if (status != STATUS_OK) {
         fabric->rdma = NULL;
-        fail(fabric, "RDMA", status);
+        give_up(fabric, "RDMA", status);
         return;
     }
     fabric->rdma->event = device_event;
@@ -248,10 +303,10 @@ static bool take_memory(struct app_fabric *fabric)
 
 static void rnic_init(struct app_fabric *fabric)
 {
-    enum status status = app.board->rdma_open(fabric->index - app.board->eth_count, &fabric->rdma);
+    enum status status = app.board->rdma_open(fabric->rnic, &fabric->rdma);
     if (status != STATUS_OK) {
         fabric->rdma = NULL;
-        fail(fabric, "the RNIC", status);
+        give_up(fabric, "the RNIC", status);
         return;
     }
     fabric->rdma->event = device_event;
@@ -266,6 +321,7 @@ static struct app_fabric *fabric_add(void)
     struct app_fabric *fabric = &app.fabrics[app.fabric_count];
 
     fabric->index = app.fabric_count++;
+    app.fabrics_due++;
     fabric->core = fabric->index % sched_core_count();
     snprintf(fabric->name, sizeof(fabric->name), "rdma%u", (unsigned)fabric->index);
     return fabric;
@@ -282,25 +338,36 @@ static void ports_start(const struct board *board)
                   RNG_SEED_BYTES);
         return;
     }
-    for (uint32_t i = 0; i < board->eth_count && i < LIMIT_ETH_PORTS; i++) {
+    for (uint32_t i = 0; i < board->eth_count; i++) {
         struct app_fabric *fabric = fabric_add();
         fabric->port = board->eths[i];
         rng_fork(&app.rng, &fabric->rng);
         if (take_memory(fabric)) {
             step_on(fabric->core, fabric, fabric_init);
         } else {
-            fail(fabric, "memory", STATUS_NO_SPACE);
+            give_up(fabric, "memory", STATUS_NO_SPACE);
         }
+    }
+}
+
+static void rnics_start(const struct board *board)
+{
+    for (uint32_t i = 0; i < board->rdma_count; i++) {
+        if (app.fabric_count == LIMIT_ETH_PORTS) {
+            LOG_ERROR("app: RNIC %u and those behind it are not used: at most %u ports and RNICs",
+                      (unsigned)i, LIMIT_ETH_PORTS);
+            return;
+        }
+        struct app_fabric *fabric = fabric_add();
+        fabric->rnic = i;
+        step_on(fabric->core, fabric, rnic_init);
     }
 }
 
 void app_fabric_start(void)
 {
-    const struct board *board = app.board;
-
-    ports_start(board);
-    for (uint32_t i = 0; i < board->rdma_count && app.fabric_count < LIMIT_ETH_PORTS; i++) {
-        struct app_fabric *fabric = fabric_add();
-        step_on(fabric->core, fabric, rnic_init);
-    }
+    app.fabrics_due = 1; /* this: the last one answers after all have begun */
+    ports_start(app.board);
+    rnics_start(app.board);
+    answered(NULL);
 }

@@ -1,21 +1,19 @@
 /*
- * Volumes: the block devices that the configuration names, attached as namespaces 1, 2, ... of each
- * function. RAM and null devices are a function's own; a drive's namespace may be named by several.
+ * Namespaces by words: the block devices that the words ns name, attached as namespaces 1, 2, ... of
+ * each function. RAM and null devices are a function's own; a drive's namespace may be named by
+ * several. Also the local drives, for words and tree. Volumes of the tree: volumes_tree.c.
  */
 #include "app/app_priv.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
-#include "blk/blk_null.h"
-#include "blk/blk_ram.h"
 #include "hal/pcie_rc.h"
 
 #define NAME_BYTES 16
 
-/* Stable over restarts, so that a host finds its namespace again: ours, then function and
- * namespace. Version 8 of RFC 9562, "custom". */
-static void make_uuid(uint8_t uuid[16], uint16_t fn, uint32_t nsid)
+/* Ours, then function and namespace. Version 8 of RFC 9562, "custom". */
+void app_make_uuid(uint8_t uuid[16], uint16_t fn, uint32_t nsid)
 {
     static const uint8_t ours[16] = {'s', 'n', 'i', 'c', 0, 0, 0x80, 0, 0x80};
     memcpy(uuid, ours, sizeof(ours));
@@ -39,7 +37,7 @@ static struct blk_dev *make_ram(const struct config_ns *ns, uint16_t fn, uint32_
         return NULL;
     }
     snprintf(name, NAME_BYTES, "ram%u.%u", (unsigned)fn, (unsigned)nsid);
-    make_uuid(config.uuid, fn, nsid);
+    app_make_uuid(config.uuid, fn, nsid);
     return blk_ram_init(ram, &config) == STATUS_OK ? &ram->dev : NULL;
 }
 
@@ -101,8 +99,28 @@ enum status app_volumes_attach(void)
 
 /* --- drives -------------------------------------------------------------------------------- */
 
+static bool drive_is_in_tree(uint32_t index)
+{
+    struct config_volume volume;
+
+    for (uint32_t v = 0; app.has_tree && v < app.tree.volume_count; v++) {
+        if (config_tree_volume(&app.tree, v, &volume) != STATUS_OK) {
+            continue;
+        }
+        for (uint32_t p = 0; p < volume.path_count; p++) {
+            if (volume.paths[p].kind == CONFIG_PATH_DRIVE && volume.paths[p].drive == index) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static bool drive_is_named(uint32_t index)
 {
+    if (drive_is_in_tree(index)) {
+        return true;
+    }
     for (uint32_t f = 0; f < app.function_count; f++) {
         const struct config_function *function = &app.config.functions[app.functions[f].pcie->fn];
         for (uint32_t n = 0; n < function->ns_count; n++) {

@@ -11,11 +11,19 @@
  * Any core, any context. Each board supplies it (boot/panic.c, hal/native, the unit tests). */
 NORETURN COLD void panic(const char *format, ...) PRINTF_LIKE(1, 2);
 
-#define ASSERT(condition)                                                         \
-    do {                                                                          \
-        if (UNLIKELY(!(condition))) {                                             \
-            panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition); \
-        }                                                                         \
+#ifdef ASSERT_BRIEF
+/* Where the text has a budget, file and line tell which condition it was. */
+NORETURN COLD void assert_failed(const char *file, int line);
+#define ASSERT_FAILED(condition) assert_failed(__FILE__, __LINE__)
+#else
+#define ASSERT_FAILED(condition) panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, condition)
+#endif
+
+#define ASSERT(condition)              \
+    do {                               \
+        if (UNLIKELY(!(condition))) {  \
+            ASSERT_FAILED(#condition); \
+        }                              \
     } while (0)
 
 #endif

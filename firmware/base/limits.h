@@ -22,6 +22,9 @@
 /* Host memory windows of a function. */
 #define LIMIT_DMA_WINDOWS 64
 
+/* Pieces of a Host Memory Buffer (HMMAXD). Linux makes them of 4 MiB as long as it can. */
+#define LIMIT_HMB_PIECES 64
+
 /* MSI-X vectors of a function: one for each queue pair. */
 #define LIMIT_VECTORS (LIMIT_IO_QUEUES + 1)
 

@@ -56,6 +56,19 @@ ALWAYS_INLINE void shm_copy64(void *to, const void *from)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/* The same for 32 bytes. */
+ALWAYS_INLINE void shm_copy32(void *to, const void *from)
+{
+    const word128 *f = (const word128 *)from;
+    word128 *t = (word128 *)to;
+    word128 a = f[0];
+    word128 b = f[1];
+
+    t[0] = a;
+    t[1] = b;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
 /* Orders everything before against everything after, stores against loads included
  * ("arm, full barrier, look again"). */
 ALWAYS_INLINE void shm_full_barrier(void)

@@ -154,3 +154,8 @@ void panic_fault(const struct arch_regs *regs)
     arch_fault_text(regs, text, sizeof(text));
     die(text, regs);
 }
+
+void assert_failed(const char *file, int line)
+{
+    panic("assertion failed: %s:%d", file, line);
+}

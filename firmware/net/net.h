@@ -33,6 +33,11 @@ struct net_addr net_addr_ipv4(uint8_t a, uint8_t b, uint8_t c, uint8_t d);
 bool net_addr_is_ipv4(const struct net_addr *addr);
 bool net_addr_equal(const struct net_addr *a, const struct net_addr *b);
 bool net_addr_is_zero(const struct net_addr *addr); /* all zero: none */
+/* Of one host: not zero, group, broadcast, loopback. */
+bool net_addr_is_host(const struct net_addr *addr);
+bool net_addr_is_link_local6(const struct net_addr *addr); /* fe80::/10 */
+/* Both are of one family and have its first `bits` alike, 0..32 or 0..128. */
+bool net_addr_same_prefix(const struct net_addr *a, const struct net_addr *b, uint32_t bits);
 
 /* "192.0.2.1" or an IPv6 address as RFC 4291 2.2 writes it. False: neither. Any context. */
 MUST_USE bool net_addr_parse(const char *text, struct net_addr *addr);

@@ -127,11 +127,6 @@ ALWAYS_INLINE const uint8_t *net_addr_4(const struct net_addr *addr)
 }
 struct net_addr net_addr_from_4(const uint8_t bytes[4]);
 struct net_addr net_addr_from_6(const uint8_t bytes[16]);
-/* Both have the first `bits` of an IPv6, or of an IPv4 address, alike; families too. */
-bool net_addr_same_prefix(const struct net_addr *a, const struct net_addr *b, uint32_t bits);
-/* Of one host: not zero, group, broadcast, loopback. */
-bool net_addr_is_host(const struct net_addr *addr);
-bool net_addr_is_link_local6(const struct net_addr *addr);
 /* ff02::1:ffXX:XXXX, RFC 4291 2.7.1 */
 struct net_addr net_addr_solicited_node(const struct net_addr *addr);
 extern const struct net_addr net_all_nodes; /* ff02::1 */

@@ -99,6 +99,9 @@ void nvme_admin_done(struct nvme_cmd *cmd, nvme_status_t status, uint32_t dw0)
             ctrl->io_queue_created = true;
         }
         break;
+    case NVME_ADMIN_SET_FEATURES: /* one alone goes to a transport */
+        nvme_features_host_memory_done(cmd, status);
+        break;
     default:
         break;
     }

@@ -41,7 +41,7 @@ static bool is_valid(const struct nvme_ctrl_config *config)
            config->io_queue_count >= 1 && config->io_queue_count <= LIMIT_IO_QUEUES &&
            config->vector_count >= 1 && config->vector_count <= LIMIT_VECTORS &&
            config->namespace_count <= LIMIT_NAMESPACES && config->mdts >= 1 &&
-           config->mdts <= LIMIT_MDTS;
+           config->mdts <= LIMIT_MDTS && config->hmb_min_bytes <= config->hmb_preferred_bytes;
 }
 
 static void shutdown_timed_out(struct timer *timer);

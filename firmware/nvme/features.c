@@ -2,7 +2,8 @@
  * Get Features (5.13) and Set Features (5.21). None is saveable; all go back to their defaults when
  * the controller is enabled.
  *
- * Leaves out: LBA Range Type, APST, HMB, thermal management, host identifier, reservations.
+ * Leaves out: LBA Range Type, APST, thermal management, reservation notifications and persistence
+ * (of which a block device here knows nothing).
  * Source: NVM Express Base Specification 1.4.
  */
 #include <string.h>
@@ -25,11 +26,38 @@ static const struct feature features[NVME_FEATURE_SLOTS] = {
 #undef FEATURE
 };
 
+/* 5.21.1.26. A host that wants reservations sets this on a controller that is the drive itself.
+ * Here the drive is another controller, to which we introduced the host by the identifier that its
+ * tenant is configured with, before the host was there to be asked; a fabrics controller takes no
+ * other one after Connect. So the feature is there, not changeable, and says which one it is. Far
+ * beyond the other identifiers, hence not in the table. */
+static const struct feature host_id_feature = {.flags = NVME_FEATURE_DATA | NVME_FEATURE_FIXED,
+                                               .exists = true};
+
+bool nvme_host_id_is_known(const struct nvme_ctrl *ctrl)
+{
+    uint8_t bits = 0;
+
+    for (uint32_t i = 0; i < sizeof(ctrl->config.host_id); i++) {
+        bits |= ctrl->config.host_id[i];
+    }
+    return bits != 0;
+}
+
+bool nvme_host_memory_is_offered(const struct nvme_ctrl *ctrl)
+{
+    return ctrl->config.hmb_preferred_bytes != 0 && ctrl->ops->host_memory != NULL;
+}
+
 /* NULL: not one of this controller's. */
 static const struct feature *feature_find(const struct nvme_ctrl *ctrl, uint32_t fid)
 {
+    if (fid == NVME_FEATURE_HOST_ID) {
+        return nvme_host_id_is_known(ctrl) ? &host_id_feature : NULL;
+    }
     if (fid >= NVME_FEATURE_SLOTS || !features[fid].exists ||
-        (fid == NVME_FEATURE_KEEP_ALIVE && !ctrl->config.keep_alive)) {
+        (fid == NVME_FEATURE_KEEP_ALIVE && !ctrl->config.keep_alive) ||
+        (fid == NVME_FEATURE_HOST_MEMORY && !nvme_host_memory_is_offered(ctrl))) {
         return NULL;
     }
     return &features[fid];
@@ -128,6 +156,8 @@ static bool selector_is_valid(const struct nvme_ctrl *ctrl, uint32_t fid, uint32
         return FIELD_GET(NVME_TEMPERATURE_TYPE, cdw11) <= NVME_TEMPERATURE_TYPE_UNDER &&
                (sensor == NVME_TEMPERATURE_SENSOR_COMPOSITE ||
                 (set && sensor == NVME_TEMPERATURE_SENSOR_ALL));
+    case NVME_FEATURE_HOST_ID: /* ours has 128 bits (CTRATT bit 0); none of 64 goes with it */
+        return (cdw11 & NVME_HOST_ID_EXTENDED) != 0;
     default:
         return true;
     }
@@ -156,16 +186,31 @@ static void get_data(struct nvme_cmd *cmd, uint32_t fid, bool current)
 {
     struct nvme_ctrl *ctrl = cmd->ctrl;
     uint32_t len_bytes = sizeof(struct nvme_timestamp);
+    uint32_t dw0 = 0;
 
-    if (fid == NVME_FEATURE_HOST_BEHAVIOR) {
+    memset(ctrl->scratch, 0, sizeof(ctrl->scratch));
+    switch (fid) {
+    case NVME_FEATURE_HOST_BEHAVIOR:
         len_bytes = sizeof(struct nvme_host_behavior);
-        memset(ctrl->scratch, 0, len_bytes);
         ctrl->scratch[0] = current ? ctrl->features.host_acre : 0;
-    } else {
+        break;
+    case NVME_FEATURE_HOST_MEMORY:
+        len_bytes = sizeof(struct nvme_host_memory_attributes);
+        if (current) {
+            dw0 = ctrl->features.value[fid];
+            memcpy(ctrl->scratch, ctrl->features.host_memory, sizeof(ctrl->features.host_memory));
+        }
+        break;
+    case NVME_FEATURE_HOST_ID: /* the default is the same */
+        len_bytes = NVME_HOST_ID_BYTES;
+        memcpy(ctrl->scratch, ctrl->config.host_id, NVME_HOST_ID_BYTES);
+        break;
+    default:
         timestamp_fill(ctrl, current);
+        break;
     }
     if (nvme_admin_reply(cmd, 0, len_bytes, len_bytes)) {
-        nvme_admin_end(cmd, NVME_SC_SUCCESS, 0);
+        nvme_admin_end(cmd, NVME_SC_SUCCESS, dw0);
     }
 }
 
@@ -196,8 +241,10 @@ void nvme_admin_get_features(struct nvme_cmd *cmd)
     }
     bool per_ns = (feature->flags & NVME_FEATURE_PER_NS) != 0;
     if (select == NVME_SELECT_CAPABILITIES) {
-        nvme_admin_end(cmd, NVME_SC_SUCCESS,
-                       NVME_FEATURE_CAP_CHANGEABLE | (per_ns ? NVME_FEATURE_CAP_NS_SPECIFIC : 0));
+        nvme_admin_end(
+            cmd, NVME_SC_SUCCESS,
+            ((feature->flags & NVME_FEATURE_FIXED) != 0 ? 0 : NVME_FEATURE_CAP_CHANGEABLE) |
+                (per_ns ? NVME_FEATURE_CAP_NS_SPECIFIC : 0));
         return;
     }
     nvme_status_t status = per_ns ? get_nsid_check(ctrl, sqe->nsid) : NVME_SC_SUCCESS;
@@ -358,6 +405,46 @@ static void set_data(struct nvme_cmd *cmd, uint32_t fid)
     nvme_admin_end(cmd, NVME_SC_SUCCESS, 0);
 }
 
+/* 5.21.1.13. Enabling and disabling alternate; the transport knows what a good buffer is. */
+static void set_host_memory(struct nvme_cmd *cmd)
+{
+    struct nvme_feature_values *values = &cmd->ctrl->features;
+    bool is_on = (values->value[NVME_FEATURE_HOST_MEMORY] & NVME_HOST_MEMORY_ENABLE) != 0;
+    bool turn_on = (cmd->blk.cmd.cdw11 & NVME_HOST_MEMORY_ENABLE) != 0;
+
+    if (values->host_memory_busy || (is_on && turn_on)) {
+        nvme_fail(cmd, NVME_SC_COMMAND_SEQUENCE_ERROR, NVME_ERROR_LOCATION_NONE);
+        return;
+    }
+    if (is_on == turn_on) {
+        nvme_admin_end(cmd, NVME_SC_SUCCESS, 0); /* off already */
+        return;
+    }
+    values->host_memory_busy = true;
+    cmd->ctrl->ops->host_memory(cmd);
+}
+
+void nvme_features_host_memory_done(struct nvme_cmd *cmd, nvme_status_t status)
+{
+    struct nvme_feature_values *values = &cmd->ctrl->features;
+    const struct nvme_sqe *sqe = &cmd->blk.cmd;
+    uint32_t *value = &values->value[NVME_FEATURE_HOST_MEMORY];
+
+    values->host_memory_busy = false;
+    if (status != 0) {
+        return;
+    }
+    *value = 0;
+    memset(values->host_memory, 0, sizeof(values->host_memory));
+    if ((sqe->cdw11 & NVME_HOST_MEMORY_ENABLE) != 0) {
+        *value = sqe->cdw11 & features[NVME_FEATURE_HOST_MEMORY].mask;
+        values->host_memory[0] = sqe->cdw12;
+        values->host_memory[1] = sqe->cdw13;
+        values->host_memory[2] = sqe->cdw14;
+        values->host_memory[3] = sqe->cdw15;
+    }
+}
+
 /* 5.21: FFFFFFFFh means all; a controller's feature is not set through a namespace. */
 static nvme_status_t set_nsid_check(struct nvme_ctrl *ctrl, bool per_ns, uint32_t nsid)
 {
@@ -433,11 +520,17 @@ void nvme_admin_set_features(struct nvme_cmd *cmd)
         nvme_end(cmd, status);
         return;
     }
+    if ((feature->flags & NVME_FEATURE_FIXED) != 0) {
+        nvme_fail(cmd, NVME_SC_FEATURE_NOT_CHANGEABLE, NVME_AT_CDW10);
+        return;
+    }
     if (!selector_is_valid(ctrl, fid, sqe->cdw11, true)) {
         nvme_fail(cmd, NVME_SC_INVALID_FIELD, NVME_AT_CDW11);
         return;
     }
-    if ((feature->flags & NVME_FEATURE_DATA) != 0) {
+    if (fid == NVME_FEATURE_HOST_MEMORY) {
+        set_host_memory(cmd);
+    } else if ((feature->flags & NVME_FEATURE_DATA) != 0) {
         set_data(cmd, fid);
     } else {
         set_plain(cmd, fid, feature);

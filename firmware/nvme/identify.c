@@ -15,7 +15,7 @@ _Static_assert(sizeof(struct nvme_identify_ctrl) == sizeof(((struct nvme_ctrl *)
 
 /* --- controller ----------------------------------------------------------------------------- */
 
-/* ONCS bits 0 to 3 and 7 promise for every namespace: what all that are active now can do. A
+/* ONCS bits 0 to 3, 5 and 7 promise for every namespace: what all that are active now can do. A
  * namespace that comes later and cannot answers Invalid Opcode. Dataset Management is advisory:
  * always there. */
 static uint16_t oncs(struct nvme_ctrl *ctrl)
@@ -25,7 +25,13 @@ static uint16_t oncs(struct nvme_ctrl *ctrl)
     return (uint16_t)(NVME_ONCS_DSM | NVME_ONCS_FEATURE_SELECT | NVME_ONCS_TIMESTAMP |
                       ((features & BLK_FEATURE_COMPARE) != 0 ? NVME_ONCS_COMPARE : 0) |
                       ((features & BLK_FEATURE_WRITE_ZEROES) != 0 ? NVME_ONCS_WRITE_ZEROES : 0) |
-                      ((features & BLK_FEATURE_VERIFY) != 0 ? NVME_ONCS_VERIFY : 0));
+                      ((features & BLK_FEATURE_VERIFY) != 0 ? NVME_ONCS_VERIFY : 0) |
+                      ((features & BLK_FEATURE_RESERVATIONS) != 0 ? NVME_ONCS_RESERVATIONS : 0));
+}
+
+static uint32_t units_of_4_kib(uint32_t bytes)
+{
+    return bytes / 4096 + (bytes % 4096 != 0);
 }
 
 static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
@@ -42,8 +48,9 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->mdts = config->mdts;
     id->cntlid = config->cntlid;
     id->ver = NVME_VERSION_1_4;
-    id->rtd3e_us = NVME_SHUTDOWN_MS * 1000;
+    id->rtd3e_us = NVME_RTD3E_MS * 1000;
     id->oaes = NVME_OAES_NS_ATTRIBUTE;
+    id->ctratt = nvme_host_id_is_known(ctrl) ? NVME_CTRATT_HOST_ID_128 : 0;
     id->cntrltype = NVME_CTRLTYPE_IO;
 
     id->oacs = nvme_admin_op(ctrl, NVME_ADMIN_DOORBELL_BUFFER_CONFIG) != NULL
@@ -54,6 +61,11 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->frmw = NVME_FRMW_SLOT1_RO | 1u << NVME_FRMW_SLOTS_SHIFT;
     id->lpa = NVME_LPA_EFFECTS | NVME_LPA_EXTENDED_DATA;
     id->elpe = NVME_ERROR_ENTRIES - 1;
+    if (nvme_host_memory_is_offered(ctrl)) {
+        id->hmpre = units_of_4_kib(config->hmb_preferred_bytes);
+        id->hmmin = units_of_4_kib(config->hmb_min_bytes);
+        id->hmmaxd = LIMIT_HMB_PIECES;
+    }
     id->wctemp_kelvin = NVME_WCTEMP_KELVIN;
     id->cctemp_kelvin = NVME_CCTEMP_KELVIN;
     id->kas = config->keep_alive ? NVME_KAS : 0;
@@ -112,6 +124,45 @@ static void nguid_get(const struct nvme_ctrl *ctrl, uint32_t nsid,
     }
 }
 
+/* A count of blocks in a zeroes based field of 16 bits; 0, not reported, is there the least. */
+static uint16_t zeroes_based(uint32_t count)
+{
+    return count == 0 ? 0 : (uint16_t)min_u32(count - 1, UINT16_MAX);
+}
+
+/* 6.4: no atomic size is above its boundary. */
+static uint32_t within(uint32_t count, uint32_t boundary)
+{
+    return boundary == 0 ? count : min_u32(count, boundary);
+}
+
+/* 5.15.2.2, 6.4, 8.25. What the device does not report is one block, or nothing, as the
+ * specification has it for a zero; AWUN and AWUPF of the controller are one block. ACWU and NACWU
+ * speak of Compare and Write, which is not offered (FUSES): 0. */
+static void identify_limits(const struct blk_limits *limits, struct nvme_identify_ns *id)
+{
+    if ((limits->atomic_write | limits->atomic_write_power_fail) != 0) {
+        id->nsfeat |= NVME_NSFEAT_ATOMICS;
+    }
+    uint32_t atomic = within(limits->atomic_write, limits->atomic_boundary);
+    uint32_t power_fail =
+        within(limits->atomic_write_power_fail, limits->atomic_boundary_power_fail);
+    id->nawun = zeroes_based(atomic);
+    id->nawupf = zeroes_based(min_u32(power_fail, atomic)); /* AWUPF is not above AWUN */
+    id->nabsn = zeroes_based(limits->atomic_boundary);
+    id->nabspf = zeroes_based(limits->atomic_boundary_power_fail);
+    id->noiob = limits->optimal_boundary <= UINT16_MAX ? (uint16_t)limits->optimal_boundary : 0;
+    if ((limits->preferred_write | limits->preferred_write_align | limits->preferred_dealloc |
+         limits->preferred_dealloc_align | limits->optimal_write) != 0) {
+        id->nsfeat |= NVME_NSFEAT_PREFERRED;
+    }
+    id->npwg = zeroes_based(limits->preferred_write);
+    id->npwa = zeroes_based(limits->preferred_write_align);
+    id->npdg = zeroes_based(limits->preferred_dealloc);
+    id->npda = zeroes_based(limits->preferred_dealloc_align);
+    id->nows = zeroes_based(limits->optimal_write);
+}
+
 static void identify_ns(struct nvme_ctrl *ctrl, uint32_t nsid, struct nvme_identify_ns *id)
 {
     const struct blk_geometry *geometry = &ctrl->ns[nsid - 1].dev->geometry;
@@ -126,6 +177,10 @@ static void identify_ns(struct nvme_ctrl *ctrl, uint32_t nsid, struct nvme_ident
     memcpy(id->nvmcap, &bytes, sizeof(bytes));
     id->nsattr =
         (geometry->features & BLK_FEATURE_READ_ONLY) != 0 ? NVME_NSATTR_WRITE_PROTECTED : 0;
+    if ((nvme_ns_features(ctrl, geometry) & BLK_FEATURE_RESERVATIONS) != 0) {
+        id->rescap = geometry->reservation_types;
+    }
+    identify_limits(&geometry->limits, id);
     nguid_get(ctrl, nsid, geometry, id->nguid);
     memcpy(id->eui64, geometry->eui64, sizeof(id->eui64));
     id->lbaf[0].lba_shift = geometry->lba_shift;

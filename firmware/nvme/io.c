@@ -325,6 +325,36 @@ void nvme_io_flush(struct nvme_cmd *cmd)
     io_run(cmd, io_done);
 }
 
+/* --- reservations (6.10 - 6.13, 8.8) --------------------------------------------------------- */
+
+/* They are the device's: what the host sent goes there, and its answer comes back as it is. */
+void nvme_io_reservation(struct nvme_cmd *cmd)
+{
+    const struct nvme_sqe *sqe = &cmd->blk.cmd;
+    uint64_t len_bytes = NVME_RESERVATION_REGISTER_BYTES;
+
+    _Static_assert(NVME_RESERVATION_REGISTER_BYTES == NVME_RESERVATION_ACQUIRE_BYTES, "as above");
+    if (sqe->opcode == NVME_IO_RESERVATION_RELEASE) {
+        len_bytes = NVME_RESERVATION_RELEASE_BYTES;
+    } else if (sqe->opcode == NVME_IO_RESERVATION_REPORT) {
+        len_bytes = ((uint64_t)sqe->cdw10 + 1) * 4; /* NUMD */
+    }
+    if (len_bytes > cmd->ctrl->mdts_bytes) {
+        nvme_fail(cmd, NVME_SC_INVALID_FIELD, NVME_AT_CDW10);
+        return;
+    }
+    ns_take(cmd, cmd->ns);
+    cmd->blk.dir = sqe->opcode & 3; /* figure 138 */
+    nvme_status_t status = cmd->ctrl->ops->map(cmd, (uint32_t)len_bytes);
+    if (status != 0) {
+        io_fail_held(cmd, status);
+        return;
+    }
+    cmd->step = NVME_STEP_DEVICE;
+    cmd->blk.done = io_done;
+    blk_submit(cmd->ns->dev, &cmd->blk);
+}
+
 /* --- flush of every namespace --------------------------------------------------------------- */
 
 static void flush_all_next(struct nvme_cmd *cmd);

@@ -46,9 +46,17 @@ nvme_status_t nvme_ns_refusal(const struct nvme_ctrl *ctrl, uint32_t nsid)
                : NVME_SC_INVALID_FIELD | NVME_STATUS_DNR;
 }
 
+/* 8.8: who has no identifier cannot be a registrant. */
+uint32_t nvme_ns_features(const struct nvme_ctrl *ctrl, const struct blk_geometry *geometry)
+{
+    return nvme_host_id_is_known(ctrl) ? geometry->features
+                                       : geometry->features & ~BLK_FEATURE_RESERVATIONS;
+}
+
 uint32_t nvme_ns_common_features(struct nvme_ctrl *ctrl)
 {
-    uint32_t features = UINT32_MAX;
+    uint32_t features =
+        nvme_host_id_is_known(ctrl) ? UINT32_MAX : ~(uint32_t)BLK_FEATURE_RESERVATIONS;
 
     for (uint32_t nsid = 1; nsid <= ctrl->ns_count; nsid++) {
         const struct nvme_ns *ns = nvme_ns_find(ctrl, nsid);
@@ -117,7 +125,7 @@ static void publish(struct nvme_ns_slot *slot)
     }
     atomic_store_explicit(&ns->lba_count, geometry->lba_count, memory_order_relaxed);
     ns->lba_shift = geometry->lba_shift;
-    ns->features = geometry->features;
+    ns->features = nvme_ns_features(slot->ctrl, geometry);
     ns->max_lba_count = slot->ctrl->mdts_bytes >> geometry->lba_shift;
     state_set(slot, NVME_NS_STATE_ACTIVE);
     /* Release: the fields before are seen by whoever sees it open (nvme_ns_find, nvme_submit_io).
@@ -301,7 +309,8 @@ static void slot_device_changed(struct nvme_ns_slot *slot)
         break;
     case NVME_NS_STATE_ACTIVE:
         if (geometry->known && geometry_fits(slot->ctrl, geometry) &&
-            geometry->lba_shift == ns->lba_shift && geometry->features == ns->features) {
+            geometry->lba_shift == ns->lba_shift &&
+            nvme_ns_features(slot->ctrl, geometry) == ns->features) {
             atomic_store_explicit(&ns->lba_count, geometry->lba_count, memory_order_relaxed);
             break;
         }

@@ -73,6 +73,12 @@ struct nvme_transport_ops {
     void (*doorbell_buffers)(
         struct nvme_cmd *cmd); /* 5.7; NULL or not offered: OACS bit 8 is clear */
 
+    /* Set Features, Host Memory Buffer (5.21.1.13): takes the buffer that the command names into
+     * use, or, with EHM 0, lets go of the one in use. The core sees to it that these alternate and
+     * that there is one at a time. May answer later, by nvme_admin_done(); whatever is in use at a
+     * disable the transport has let go of before. NULL: not offered. Control core. */
+    void (*host_memory)(struct nvme_cmd *cmd);
+
     /* Abort (5.1): find sq_id/cid and ask for its end; ends `cmd` by nvme_admin_done() with dw0 bit
      * 0 telling whether it was not aborted. Control core. */
     void (*abort)(struct nvme_cmd *cmd, uint16_t sq_id, uint16_t cid);
@@ -136,6 +142,13 @@ struct nvme_ctrl_config {
     bool admin_sgl;           /* admin commands use SGLs too (fabrics; never PCIe) */
     uint32_t sgls;            /* with sgl: bits of Identify's SGLS beyond bit 0 that map() can do */
     bool keep_alive;          /* offer Keep Alive (KAS not 0) */
+    /* Host Memory Buffer (8.9), rounded up to 4 KiB: what is asked for, and the least of use; the
+     * least is not above what is asked for. 0 preferred: not offered. */
+    uint32_t hmb_preferred_bytes;
+    uint32_t hmb_min_bytes;
+    /* Who the host is to the subsystems behind (HOSTID of Connect): Host Identifier (81h) returns
+     * it. All zero: none; then the feature is not there and reservations are not offered (8.8). */
+    uint8_t host_id[16];
 };
 
 /* Size and alignment are public so that the app can place it; fields are in nvme/nvme_priv.h. */

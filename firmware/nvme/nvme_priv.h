@@ -21,6 +21,7 @@
 #define NVME_KAS                       1 /* granularity of Keep Alive in that unit */
 #define NVME_DSM_BUFFERS               4 /* range lists under way per core; more wait */
 #define NVME_SHUTDOWN_MS               5000
+#define NVME_RTD3E_MS                  (NVME_SHUTDOWN_MS + 2000) /* commands under way end first */
 #define NVME_DRAIN_POLL_NS             UINT64_C(1000000)
 #define NVME_WCTEMP_KELVIN             343 /* nonzero since 1.2; no sensor can reach it */
 #define NVME_CCTEMP_KELVIN             358
@@ -77,7 +78,11 @@ enum nvme_step {
       NVME_EFFECT_BLOCK_CONTENT)                                                                \
     X(DSM,          nvme_io_dsm,   0,                        NVME_OP_WRITES,                    \
       NVME_EFFECT_BLOCK_CONTENT)                                                                \
-    X(VERIFY,       nvme_io_range, BLK_FEATURE_VERIFY,       NVME_OP_RANGE,      0)
+    X(VERIFY,       nvme_io_range, BLK_FEATURE_VERIFY,       NVME_OP_RANGE,      0)             \
+    X(RESERVATION_REGISTER, nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)             \
+    X(RESERVATION_REPORT,   nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)             \
+    X(RESERVATION_ACQUIRE,  nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)             \
+    X(RESERVATION_RELEASE,  nvme_io_reservation, BLK_FEATURE_RESERVATIONS, 0,    0)
 /* clang-format on */
 
 struct nvme_op {
@@ -97,6 +102,7 @@ NVME_ADMIN_OPS(NVME_ADMIN_PROTOTYPE)
 void nvme_io_flush(struct nvme_cmd *cmd);
 void nvme_io_range(struct nvme_cmd *cmd);
 void nvme_io_dsm(struct nvme_cmd *cmd);
+void nvme_io_reservation(struct nvme_cmd *cmd);
 
 /* --- features: the table -------------------------------------------------------------------- */
 
@@ -104,8 +110,9 @@ void nvme_io_dsm(struct nvme_cmd *cmd);
 #define NVME_FEATURE_TRANSPORT BIT32(1) /* the transport acts on it: ops->feature_changed */
 #define NVME_FEATURE_DATA      BIT32(2) /* the value is in a data buffer, not in cdw11 */
 #define NVME_FEATURE_CHECKED   BIT32(3) /* bits outside of `mask` are refused, not ignored */
+#define NVME_FEATURE_FIXED     BIT32(4) /* cannot be set */
 
-/* None can be saved; all can be changed. */
+/* None can be saved; all can be changed, but for Host Identifier (81h), which features.c knows. */
 /* clang-format off */
 #define NVME_FEATURES(X)                                                                        \
     /* feature            mask of cdw11  default                     flags */                   \
@@ -119,6 +126,7 @@ void nvme_io_dsm(struct nvme_cmd *cmd);
     X(INTERRUPT_VECTOR,     0x0001ffffu, 0 /* by vector */,          NVME_FEATURE_TRANSPORT)    \
     X(WRITE_ATOMICITY,      0x00000001u, 0,                          0)                         \
     X(ASYNC_EVENT,          0x000001ffu, NVME_AEC_NS_ATTRIBUTE,      NVME_FEATURE_CHECKED)      \
+    X(HOST_MEMORY,          0x00000003u, 0,                          NVME_FEATURE_DATA)         \
     X(TIMESTAMP,            0,           0,                          NVME_FEATURE_DATA)         \
     X(KEEP_ALIVE,           0xffffffffu, 0,                          0)                         \
     X(HOST_BEHAVIOR,        0,           0,                          NVME_FEATURE_DATA)
@@ -134,6 +142,8 @@ struct nvme_feature_values {
     uint64_t timestamp_set_ns;
     bool timestamp_is_set;
     uint8_t host_acre;
+    bool host_memory_busy;   /* the transport has a Set Features of it */
+    uint32_t host_memory[4]; /* cdw12 to cdw15 as they were set, while cdw11 says EHM */
 };
 
 /* --- error log ------------------------------------------------------------------------------ */
@@ -292,6 +302,8 @@ struct nvme_ns_slot *nvme_ns_slot_find(struct nvme_ctrl *ctrl, uint32_t nsid);
 void nvme_ns_init(struct nvme_ctrl *ctrl);
 /* What ctrl->write_through says has changed. */
 void nvme_ns_update_access(struct nvme_ctrl *ctrl);
+/* BLK_FEATURE_* of a device that the host may see. */
+uint32_t nvme_ns_features(const struct nvme_ctrl *ctrl, const struct blk_geometry *geometry);
 /* What every active namespace can do: for ONCS. */
 uint32_t nvme_ns_common_features(struct nvme_ctrl *ctrl);
 
@@ -302,6 +314,12 @@ void nvme_flush_all_done(struct nvme_cmd *cmd, nvme_status_t status);
 void nvme_dsm_cancel(struct nvme_cmd *cmd);
 
 void nvme_features_reset(struct nvme_ctrl *ctrl);
+/* The transport has ended a Set Features command that it took over. */
+void nvme_features_host_memory_done(struct nvme_cmd *cmd, nvme_status_t status);
+/* Offered: the transport can, and the configuration wants it. */
+bool nvme_host_memory_is_offered(const struct nvme_ctrl *ctrl);
+/* The host has an identifier for the subsystems behind. */
+bool nvme_host_id_is_known(const struct nvme_ctrl *ctrl);
 
 void nvme_events_init(struct nvme_ctrl *ctrl);
 void nvme_events_reset(struct nvme_ctrl *ctrl);

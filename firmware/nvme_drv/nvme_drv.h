@@ -23,7 +23,8 @@
  * and if it does not end within NVME_DRV_ABORT_NS the drive is reset. No request ends by a reset
  * before the drive has stopped or its access to memory was cut off.
  *
- * Leaves out: interrupts, metadata and protection information, block sizes other than 512 and 4096,
+ * Leaves out: reservations (a drive knows the NIC as its one host, whoever the tenants are),
+ * interrupts, metadata and protection information, block sizes other than 512 and 4096,
  * drives with fewer I/O queues than cores (refused), hot plug (a drive that goes away stays away),
  * firmware download and format. Source: NVM Express Base Specification 1.4.
  */

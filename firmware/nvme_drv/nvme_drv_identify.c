@@ -42,6 +42,9 @@ static void copy_text(char *to, const uint8_t *from, uint32_t len_bytes)
     to[end] = '\0';
 }
 
+/* Never BLK_FEATURE_RESERVATIONS, although the drive may have them: it knows one host, us, and a
+ * drive may serve several functions. One tenant's registration would be every tenant's, and what
+ * shuts others out would shut out nobody. */
 static void take_features(struct nvme_drv *drv, const struct nvme_identify_ctrl *id)
 {
     uint32_t oncs = shm_load16(&id->oncs);
@@ -62,6 +65,14 @@ static void take_features(struct nvme_drv *drv, const struct nvme_identify_ctrl 
     if ((oncs & NVME_ONCS_VERIFY) != 0) {
         drv->features |= BLK_FEATURE_VERIFY;
     }
+}
+
+/* AWUN, AWUPF, ACWU (figure 247) are zeroes based. */
+static void take_ctrl_limits(struct nvme_drv *drv, const struct nvme_identify_ctrl *id)
+{
+    drv->limits = (struct blk_limits){.atomic_write = shm_load16(&id->awun) + 1u,
+                                      .atomic_write_power_fail = shm_load16(&id->awupf) + 1u,
+                                      .atomic_compare_write = shm_load16(&id->acwu) + 1u};
 }
 
 static void take_caps(struct nvme_drv *drv, const struct nvme_identify_ctrl *id)
@@ -106,6 +117,7 @@ enum nvme_drv_state nvme_drv_state_identify_ctrl(struct nvme_drv *drv, uint64_t 
     }
     take_features(drv, id);
     take_caps(drv, id);
+    take_ctrl_limits(drv, id);
     copy_text(serial, id->sn, sizeof(id->sn));
     copy_text(model, id->mn, sizeof(id->mn));
     copy_text(firmware, id->fr, sizeof(id->fr));
@@ -121,7 +133,8 @@ static bool geometry_equals(const struct blk_geometry *a, const struct blk_geome
 {
     return a->lba_count == b->lba_count && a->features == b->features &&
            a->max_transfer_bytes == b->max_transfer_bytes && a->lba_shift == b->lba_shift &&
-           a->known == b->known && memcmp(a->nguid, b->nguid, sizeof(a->nguid)) == 0 &&
+           a->known == b->known && memcmp(&a->limits, &b->limits, sizeof(a->limits)) == 0 &&
+           memcmp(a->nguid, b->nguid, sizeof(a->nguid)) == 0 &&
            memcmp(a->eui64, b->eui64, sizeof(a->eui64)) == 0 &&
            memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0;
 }
@@ -213,6 +226,53 @@ enum nvme_drv_state nvme_drv_state_list_ns(struct nvme_drv *drv, uint64_t now_ns
     return drv->scan_count != 0 ? NVME_DRV_IDENTIFY_NS : scan_ends(drv);
 }
 
+/* A namespace's atomic size, zeroes based: 0 says that it is the controller's (figure 245). */
+static void take_own(uint32_t *count, const uint16_t *field)
+{
+    uint32_t value = shm_load16(field);
+
+    if (value != 0) {
+        *count = value + 1;
+    }
+}
+
+/* The drive's promise holds for one of its commands, so it is ours up to where a request becomes
+ * several (nvme_drv_map.c): above the largest transfer, and anywhere without SGLs of bytes. */
+static void take_atomics(const struct nvme_drv *drv, const struct nvme_identify_ns *id,
+                         struct blk_geometry *draft)
+{
+    struct blk_limits *limits = &draft->limits;
+    uint32_t most = drv->caps.max_bytes >> draft->lba_shift;
+    bool is_whole = drv->caps.sgl && drv->caps.sgl_align_mask == 0;
+
+    if (!is_whole || shm_load16(&id->nabo) != 0) {
+        return; /* with an offset to its boundaries neither */
+    }
+    *limits = drv->limits;
+    if ((shm_load8(&id->nsfeat) & NVME_NSFEAT_ATOMICS) != 0) {
+        take_own(&limits->atomic_write, &id->nawun);
+        take_own(&limits->atomic_write_power_fail, &id->nawupf);
+        take_own(&limits->atomic_compare_write, &id->nacwu);
+    }
+    take_own(&limits->atomic_boundary, &id->nabsn); /* 0: none */
+    take_own(&limits->atomic_boundary_power_fail, &id->nabspf);
+    limits->atomic_write = min_u32(limits->atomic_write, most);
+    limits->atomic_write_power_fail = min_u32(limits->atomic_write_power_fail, most);
+    limits->atomic_compare_write = min_u32(limits->atomic_compare_write, most);
+}
+
+static void take_preferred(const struct nvme_identify_ns *id, struct blk_limits *limits)
+{
+    limits->optimal_boundary = shm_load16(&id->noiob);
+    if ((shm_load8(&id->nsfeat) & NVME_NSFEAT_PREFERRED) != 0) {
+        limits->preferred_write = shm_load16(&id->npwg) + 1u;
+        limits->preferred_write_align = shm_load16(&id->npwa) + 1u;
+        limits->preferred_dealloc = shm_load16(&id->npdg) + 1u;
+        limits->preferred_dealloc_align = shm_load16(&id->npda) + 1u;
+        limits->optimal_write = shm_load16(&id->nows) + 1u;
+    }
+}
+
 /* Checks and takes what the drive says about a namespace; NULL, or why it cannot be used. */
 static const char *take_ns(struct nvme_drv *drv, const struct nvme_identify_ns *id)
 {
@@ -234,6 +294,8 @@ static const char *take_ns(struct nvme_drv *drv, const struct nvme_identify_ns *
     if ((shm_load8(&id->nsattr) & NVME_NSATTR_WRITE_PROTECTED) != 0) {
         drv->draft.features |= BLK_FEATURE_READ_ONLY;
     }
+    take_atomics(drv, id, &drv->draft);
+    take_preferred(id, &drv->draft.limits);
     memcpy(drv->draft.nguid, id->nguid, sizeof(drv->draft.nguid));
     memcpy(drv->draft.eui64, id->eui64, sizeof(drv->draft.eui64));
     return NULL;

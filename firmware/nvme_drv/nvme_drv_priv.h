@@ -282,8 +282,9 @@ struct nvme_drv {
     uint64_t ready_timeout_ns;
     uint32_t stride_bytes;
     uint32_t queue_entries;
-    uint32_t features; /* BLK_FEATURE_* */
-    uint32_t events;   /* what SET_EVENTS asks for */
+    uint32_t features;        /* BLK_FEATURE_* */
+    struct blk_limits limits; /* the controller's: of namespaces that have none of their own */
+    uint32_t events;          /* what SET_EVENTS asks for */
     struct nvme_drv_caps caps;
 
     /* Asynchronous events. */

@@ -180,6 +180,17 @@ static enum nvme_ep_state state_flushing(struct nvme_ep *ep)
     if (!ep->is_flushed) {
         return NVME_EP_STATE_FLUSHING;
     }
+    /* Not earlier: what is flushed may be on its way through the buffer. */
+    nvme_ep_fence_start(ep, NVME_EP_FENCE_HMB);
+    return NVME_EP_STATE_RELEASING;
+}
+
+/* Comes here when the HMB fence has ended. */
+static enum nvme_ep_state state_releasing(struct nvme_ep *ep)
+{
+    if (must_drain(ep)) {
+        return drain(ep);
+    }
     nvme_ep_shst_set(ep, NVME_SHST_COMPLETE);
     return NVME_EP_STATE_SHUT_DOWN;
 }
@@ -246,11 +257,11 @@ static enum nvme_ep_state state_fatal(struct nvme_ep *ep)
 typedef enum nvme_ep_state state_fn(struct nvme_ep *ep);
 
 static state_fn *const states[] = {
-    [NVME_EP_STATE_DISABLED] = state_disabled, [NVME_EP_STATE_ENABLING] = state_enabling,
-    [NVME_EP_STATE_READY] = state_ready,       [NVME_EP_STATE_QUIESCING] = state_quiescing,
-    [NVME_EP_STATE_FLUSHING] = state_flushing, [NVME_EP_STATE_SHUT_DOWN] = state_shut_down,
-    [NVME_EP_STATE_DRAINING] = state_draining, [NVME_EP_STATE_FAILING] = state_failing,
-    [NVME_EP_STATE_FATAL] = state_fatal,
+    [NVME_EP_STATE_DISABLED] = state_disabled,   [NVME_EP_STATE_ENABLING] = state_enabling,
+    [NVME_EP_STATE_READY] = state_ready,         [NVME_EP_STATE_QUIESCING] = state_quiescing,
+    [NVME_EP_STATE_FLUSHING] = state_flushing,   [NVME_EP_STATE_RELEASING] = state_releasing,
+    [NVME_EP_STATE_SHUT_DOWN] = state_shut_down, [NVME_EP_STATE_DRAINING] = state_draining,
+    [NVME_EP_STATE_FAILING] = state_failing,     [NVME_EP_STATE_FATAL] = state_fatal,
 };
 
 /* Where each state may go to, beside staying. */
@@ -260,7 +271,8 @@ static const uint32_t transitions[] = {
     [NVME_EP_STATE_ENABLING] = TO(READY) | TO(FAILING) | TO(DRAINING),
     [NVME_EP_STATE_READY] = TO(QUIESCING) | TO(FAILING) | TO(DRAINING),
     [NVME_EP_STATE_QUIESCING] = TO(FLUSHING) | TO(DRAINING),
-    [NVME_EP_STATE_FLUSHING] = TO(SHUT_DOWN) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_FLUSHING] = TO(RELEASING) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_RELEASING] = TO(SHUT_DOWN) | TO(DRAINING),
     [NVME_EP_STATE_SHUT_DOWN] = TO(DRAINING),
     [NVME_EP_STATE_DRAINING] = TO(DISABLED),
     [NVME_EP_STATE_FAILING] = TO(FATAL),
@@ -414,6 +426,7 @@ static void fence_end(struct nvme_ep *ep)
         pcie_ep_event_ack(ep->pcie, &ep->fence_event);
     }
     nvme_ep_lost_update(ep);
+    nvme_ep_hmb_fence_ended(ep, fence);
     if (fence == NVME_EP_FENCE_DBBUF) {
         struct nvme_ep_cmd *cmd = ep->dbbuf_cmd;
         ep->dbbuf_cmd = NULL;
@@ -461,6 +474,10 @@ static bool control_step(struct nvme_ep *ep)
     }
     if (ep->dbbuf_cmd != NULL) {
         nvme_ep_fence_start(ep, NVME_EP_FENCE_DBBUF);
+        return true;
+    }
+    if (ep->hmb.cmd != NULL) {
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_HMB);
         return true;
     }
     if (state_step(ep)) {

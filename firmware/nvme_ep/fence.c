@@ -2,8 +2,9 @@
  * Fences: every core is told, does its part between two turns, and answers; when all have answered,
  * core 0 may tell the host. Core 0 begins where it decides, the others when the message comes.
  *
- * Fences that take host memory away stop fetching and wait for the commands that refer to it. After
- * fence_cancel_ms, or when a reset waits behind the fence, these are asked to end early. A command
+ * Fences that take host memory away stop fetching and wait for the commands that refer to it, and
+ * for the user of the Host Memory Buffer (hmb.c). After fence_cancel_ms, at once in a reset or when
+ * one waits behind the fence, commands are asked to end early. A command
  * that does not end at all keeps the fence open: then the other end takes the link down
  * (hal/pcie_ep.h), which is right, since something of ours may still write to host memory.
  * Source: NVM Express Base Specification 1.4, section 7.3; spec/link.h ("Fences").
@@ -269,6 +270,7 @@ static void fence_finish(struct nvme_ep_core *core)
     case NVME_EP_FENCE_SIGNAL:
         nvme_ep_signal_again(core);
         break;
+    case NVME_EP_FENCE_HMB:
     case NVME_EP_FENCE_NONE:
         break;
     }
@@ -332,6 +334,7 @@ static void fence_begin(struct msg *msg)
     case NVME_EP_FENCE_SIGNAL:
         fence_finish(core);
         break;
+    case NVME_EP_FENCE_HMB:
     case NVME_EP_FENCE_NONE:
         ASSERT(false);
     }
@@ -342,7 +345,16 @@ void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence)
     ASSERT(ep->fence == NVME_EP_FENCE_NONE && ep->fence_left == 0);
     ep->fence = fence;
     atomic_store_explicit(&ep->fence_is_urgent, false, memory_order_relaxed);
-    ep->fence_left = 1; /* core 0, which is always in the mask */
+    /* First, so that its time runs beside the cores'. */
+    if (nvme_ep_hmb_must_revoke(ep, fence)) {
+        ep->fence_left++;
+        nvme_ep_hmb_revoke(ep);
+    }
+    if (fence == NVME_EP_FENCE_HMB) {
+        nvme_ep_control_wake(ep);
+        return;
+    }
+    ep->fence_left++; /* core 0, which is always in the mask */
     for (uint32_t core = 1; core < LIMIT_CORES; core++) {
         if ((ep->core_mask & BIT32(core)) != 0) {
             ep->fence_left++;

@@ -52,6 +52,7 @@ static const struct nvme_transport_ops transport_ops = {
     .delete_cq = nvme_ep_delete_cq,
     .delete_sq = nvme_ep_delete_sq,
     .doorbell_buffers = nvme_ep_doorbell_buffers,
+    .host_memory = nvme_ep_host_memory,
     .abort = nvme_ep_abort,
     .feature_changed = feature_changed,
     .fatal = fatal,
@@ -65,7 +66,8 @@ static bool config_is_valid(const struct nvme_ep_config *config)
            (config->core_mask & ~(BIT32(cores) - 1)) == 0 && config->dstrd <= 15 &&
            config->ready_timeout_500ms >= 1 && config->fence_cancel_ms >= 1 &&
            config->fence_cancel_ms <= FENCE_CANCEL_MAX_MS && config->ctrl.io_queue_count >= 1 &&
-           config->ctrl.io_queue_count <= LIMIT_IO_QUEUES;
+           config->ctrl.io_queue_count <= LIMIT_IO_QUEUES &&
+           config->ctrl.hmb_preferred_bytes <= NVME_EP_HMB_PIECE_MAX;
 }
 
 /* Doorbell buffers are one page each, with the stride of the doorbells (7.13). */
@@ -181,6 +183,13 @@ void nvme_ep_serve(struct nvme_ep *ep)
     nvme_ep_control_wake(ep);
 }
 
+void nvme_ep_hmb_use(struct nvme_ep *ep, const struct nvme_ep_hmb_ops *ops, void *ctx)
+{
+    ASSERT(!ep->is_serving && ep->hmb.ops == NULL);
+    ep->hmb.ops = ops;
+    ep->hmb.ctx = ctx;
+}
+
 struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep)
 {
     return ep->ctrl;
@@ -282,6 +291,8 @@ struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep)
         .serving = ep->is_serving,
         .bus_master = ep->cores[0].view.window_count != 0,
         .fence_left = ep->fence_left,
+        .hmb_bytes = ep->hmb.is_set ? ep->hmb.memory.len_bytes : 0,
+        .hmb_is_used = ep->hmb.is_used,
         .view_generation = ep->cores[0].view.generation,
     };
 

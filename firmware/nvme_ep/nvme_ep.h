@@ -40,7 +40,57 @@ struct nvme_ep_config {
     uint8_t ready_timeout_500ms; /* CAP.TO, 1..255: how long RDY may wait for nvme_ep_serve() */
     bool weighted_round_robin;   /* offer WRR with urgent class (CAP.AMS) */
     bool subsystem_reset;        /* offer NSSR (CAP.NSSRS) */
-    uint16_t fence_cancel_ms;    /* when a fence cancels commands that still run, 1..900 */
+    /* When the fence of an unmap, of bus mastering off or of a shutdown cancels commands that still
+     * run, 1..900. The other end gives an unmap 1 s: what the slowest device takes to end a command
+     * that was cancelled must fit in as well, or the link goes down. Resets, CC.EN=0 and deletions
+     * of queues cancel at once. */
+    uint16_t fence_cancel_ms;
+};
+
+/* --- Host Memory Buffer (8.9, 5.21.1.13) ---------------------------------------------------- */
+
+/* Offered when ctrl.hmb_preferred_bytes is not 0. A host that grants memory hands over a list of
+ * pieces; each was found inside one window that may be read and written. What lies in them is
+ * hostile all the same: the host can write there whenever it likes, promise or not. */
+struct nvme_ep_hmb_piece {
+    uint64_t host_addr; /* a multiple of 4 KiB */
+    uint64_t bus_addr;  /* the same on the NIC's bus, good until the user has let go */
+    uint32_t len_bytes; /* a multiple of 4 KiB, not 0, at most NVME_EP_HMB_PIECE_MAX */
+};
+#define NVME_EP_HMB_PIECE_MAX (UINT32_C(1) << 30)
+
+/* At least ctrl.hmb_min_bytes in all; the host may grant less or more than was preferred. */
+struct nvme_ep_hmb {
+    uint64_t len_bytes; /* sum of the pieces */
+    uint32_t piece_count;
+    struct nvme_ep_hmb_piece pieces[LIMIT_HMB_PIECES]; /* in the host's order */
+};
+
+/* Who uses the granted memory. One user for a function; both calls on core 0.
+ *
+ * The user is either without the buffer (at first, and after its answer to revoke) or has it (from
+ * `granted` on). Calls alternate: granted, revoke, granted, ...
+ *
+ *  granted: the memory may be used from now on, by every core. `hmb` stays as it is until the
+ *      answer to revoke. Its content is undefined: nothing that lay there before is relied on,
+ *      although the host may say that it returns it (MR).
+ *  revoke: nothing of ours may touch the memory any more once done(arg) is called: no core, no
+ *      device, no packet under way that reads it or would be placed into it. Call it exactly once,
+ *      on core 0, before revoke returns or later. What the host waits for (EHM=0, CC.EN=0, SHST,
+ *      FLR, the loss of bus mastering, a DMA unmap) is not reported before, so be quick: the other
+ *      end of the link gives 1 s for all of a fence, and commands of the host that go on over the
+ *      fence may need their 900 ms of it. Aim at 100 ms: detach (queue pairs to the error state),
+ *      do not wait for a remote side.
+ *      In that time no other fence starts. Commands of the host go on if EHM=0 is the reason.
+ *
+ * Reasons to revoke: Set Features EHM=0; CC.EN=0; CC.SHN, after the namespaces are flushed; reset,
+ * FLR, link down; fatal error (CFS); bus mastering off, or a change of the windows after which some
+ * piece is not where it was. After the last two the buffer is still the controller's, and granted
+ * comes again by itself (with new bus addresses) when all pieces are within reach again. After all
+ * others only a new Set Features with EHM=1 grants. */
+struct nvme_ep_hmb_ops {
+    void (*granted)(void *ctx, const struct nvme_ep_hmb *hmb);
+    void (*revoke)(void *ctx, void (*done)(void *arg), void *arg);
 };
 
 /* Size and alignment are public so that the app can place it; fields are in nvme_ep/nvme_ep_priv.h.
@@ -64,6 +114,10 @@ void nvme_ep_start(struct nvme_ep *ep);
 /* Namespaces are attached: from now on CC.EN may lead to CSTS.RDY. Core 0. */
 void nvme_ep_serve(struct nvme_ep *ep);
 
+/* Names the user of the Host Memory Buffer. At most once, core 0, before nvme_ep_serve(). Without a
+ * user the host may grant memory all the same, and nothing is in it. */
+void nvme_ep_hmb_use(struct nvme_ep *ep, const struct nvme_ep_hmb_ops *ops, void *ctx);
+
 /* The controller behind, to attach namespaces. */
 struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep);
 
@@ -75,6 +129,7 @@ struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep);
     X(READY, "RDY is 1, queues are served")                                      \
     X(QUIESCING, "CC.SHN is set: nothing is fetched, commands under way end")    \
     X(FLUSHING, "the namespaces are flushed, SHST is occurring")                 \
+    X(RELEASING, "flushed; the Host Memory Buffer's user lets go of it")         \
     X(SHUT_DOWN, "SHST is complete, nothing is served until CC.EN goes to 0")    \
     X(DRAINING, "CC.EN went to 0 or a reset came: every command must end first") \
     X(FAILING, "a fatal error: as DRAINING, then CFS")                           \
@@ -147,8 +202,11 @@ struct nvme_ep_snapshot {
     uint32_t cc;
     uint32_t csts;
     bool serving;
-    bool bus_master;     /* some window is reachable */
-    uint32_t fence_left; /* cores that have not answered the running fence */
+    bool bus_master; /* some window is reachable */
+    uint32_t
+        fence_left;     /* cores, and the user of the host's memory, that owe the fence an answer */
+    uint64_t hmb_bytes; /* Host Memory Buffer as granted; 0: none */
+    bool hmb_is_used;   /* its user has it */
     uint32_t view_generation;
     uint32_t sq_count; /* I/O queues */
     uint32_t cq_count;

@@ -170,6 +170,7 @@ enum nvme_ep_fence {
     NVME_EP_FENCE_SETTINGS, /* arbitration, coalescing: read them again */
     NVME_EP_FENCE_DBBUF,    /* take the doorbell buffers into use */
     NVME_EP_FENCE_SIGNAL,   /* raise again what has unacknowledged completions */
+    NVME_EP_FENCE_HMB,      /* no core has a part in it: the user of the Host Memory Buffer has */
 };
 
 /* Doorbell buffers, as this core uses them. */
@@ -260,6 +261,18 @@ enum nvme_ep_queue_state {
     NVME_EP_QUEUE_DELETING,
 };
 
+/* The Host Memory Buffer (hmb.c). */
+struct nvme_ep_hmb_state {
+    const struct nvme_ep_hmb_ops *ops; /* NULL: no user */
+    void *ctx;
+    struct nvme_ep_hmb memory; /* as the host granted it; bus addresses as of the last `granted` */
+    bool is_set;               /* the host has granted it and not taken it back */
+    bool is_used;              /* the user has it */
+    bool is_revoking;          /* the user was asked to let go */
+    struct nvme_ep_cmd *cmd;   /* Set Features with EHM 0, waits for the user */
+    struct pcie_ep_view next_view; /* to look at a table of windows that is not in use yet */
+};
+
 struct nvme_ep {
     struct pcie_ep *pcie;
     struct nvme_ctrl *ctrl;
@@ -290,7 +303,7 @@ struct nvme_ep {
     struct pcie_ep_event reset_event;
 
     /* The running fence. */
-    uint32_t fence_left; /* cores that have not answered */
+    uint32_t fence_left; /* cores, and the user of the Host Memory Buffer, that owe an answer */
     enum nvme_ep_fence fence;
     bool fence_is_event; /* ack fence_event at the end */
     struct pcie_ep_event fence_event;
@@ -302,6 +315,7 @@ struct nvme_ep {
     uint32_t early_next;
 
     struct nvme_ep_cmd *dbbuf_cmd; /* Doorbell Buffer Config under way */
+    struct nvme_ep_hmb_state hmb;
 
     /* Features, for the cores to read in a SETTINGS fence. Relaxed: core 0 may change one while
      * others read; then another fence follows. */
@@ -461,6 +475,16 @@ MUST_USE bool nvme_ep_cq_map_doorbell(struct nvme_ep_core *core, struct nvme_ep_
 void nvme_ep_doorbell_merge(struct nvme_ep_core *core);
 /* The head doorbell of a CQ, raw. Owner core. */
 uint32_t nvme_ep_cq_head_read(struct nvme_ep_cq *cq);
+
+/* --- hmb.c: Host Memory Buffer; core 0 ------------------------------------------------------- */
+
+void nvme_ep_host_memory(struct nvme_cmd *nvme);
+/* A fence starts: true when the user has to let go for it. It may already have done so when
+ * nvme_ep_hmb_revoke() returns; its answer is one of those that ep->fence_left counts. */
+MUST_USE bool nvme_ep_hmb_must_revoke(struct nvme_ep *ep, enum nvme_ep_fence fence);
+void nvme_ep_hmb_revoke(struct nvme_ep *ep);
+/* A fence has ended: forgets the buffer, or gives it back to the user. */
+void nvme_ep_hmb_fence_ended(struct nvme_ep *ep, enum nvme_ep_fence fence);
 
 /* --- prp.c, sgl.c -------------------------------------------------------------------------- */
 

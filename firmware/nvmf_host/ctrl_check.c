@@ -160,7 +160,7 @@ static void take_blk_limits(struct blk_limits *limits, const struct nvmf_ctrl_ca
         limits->atomic_boundary = id->nabsn != 0 ? id->nabsn + 1u : 0;
         limits->atomic_boundary_power_fail = id->nabspf != 0 ? id->nabspf + 1u : 0;
     }
-    if ((id->nsfeat & NVME_NSFEAT_OPTIMAL) != 0) {
+    if ((id->nsfeat & NVME_NSFEAT_PREFERRED) != 0) {
         limits->preferred_write = id->npwg + 1u;
         limits->preferred_write_align = id->npwa + 1u;
         limits->preferred_dealloc = id->npdg + 1u;

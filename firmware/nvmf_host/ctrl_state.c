@@ -199,6 +199,7 @@ static enum nvmf_ctrl_state state_set_queues(struct nvmf_ctrl *ctrl, uint64_t no
 
 static void open_io(struct nvmf_ctrl *ctrl)
 {
+    ctrl->is_on_host = ctrl->config.host_queues && nvmf_host_memory_is_there(ctrl->config.fn);
     for (uint32_t i = 0; i < ctrl->granted; i++) {
         struct nvmf_link *link = &ctrl->links[i];
         link->queue.params = (struct nvmf_queue_params){
@@ -207,6 +208,7 @@ static void open_io(struct nvmf_ctrl *ctrl)
             .cntlid = ctrl->cntlid,
             .sq_flow_off = !ctrl->config.sq_flow_control,
             .sgl_offsets = ctrl->caps.sgl_offsets,
+            .host_rings = ctrl->is_on_host,
             .icd_bytes = ctrl->caps.icd_bytes,
             .icd_offset_bytes = ctrl->caps.icd_offset_bytes,
             .step_timeout_ns = ctrl->admin.timeout_ns,
@@ -303,6 +305,12 @@ static bool is_fenced(struct nvmf_ctrl *ctrl)
     return ctrl->away_count == 0;
 }
 
+/* A host that wants its memory back does not wait for a controller. */
+static uint64_t hurried(const struct nvmf_ctrl *ctrl, uint64_t end_ns)
+{
+    return ctrl->is_on_host ? min_u64(end_ns, nvmf_host_memory_leave_ns(ctrl->config.fn)) : end_ns;
+}
+
 /* Writes CC and waits for CSTS, no longer than until `end_ns`. WAIT: not there yet. */
 static enum nvmf_step change_cc(struct nvmf_ctrl *ctrl, uint32_t cc, uint32_t mask, uint32_t want,
                                 uint64_t end_ns)
@@ -319,7 +327,8 @@ static enum nvmf_step change_cc(struct nvmf_ctrl *ctrl, uint32_t cc, uint32_t ma
 
 static enum nvmf_ctrl_state state_disable(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 {
-    uint64_t end_ns = ctrl->state_since_ns + min_u64(DISABLE_NS, ctrl->ready_timeout_ns);
+    uint64_t end_ns =
+        hurried(ctrl, ctrl->state_since_ns + min_u64(DISABLE_NS, ctrl->ready_timeout_ns));
     (void)now_ns;
 
     if (!is_fenced(ctrl)) {
@@ -338,14 +347,15 @@ static enum nvmf_ctrl_state state_shut_down(struct nvmf_ctrl *ctrl, uint64_t now
         return NVMF_CTRL_SHUT_DOWN;
     }
     /* 7.6.2: first the commands under way should end. */
-    uint64_t settle_ns = ctrl->state_since_ns + SETTLE_NS;
+    uint64_t settle_ns = hurried(ctrl, ctrl->state_since_ns + SETTLE_NS);
     if (now_ns < settle_ns && nvmf_links_in_flight(ctrl) != 0 && nvmf_ctrl_admin_works(ctrl)) {
         nvmf_ctrl_wake_at(ctrl, now_ns + LOOK_NS);
         return NVMF_CTRL_SHUT_DOWN;
     }
     enum nvmf_step step =
         change_cc(ctrl, cc, (uint32_t)(FIELD_MASK(NVME_CSTS_SHST) << NVME_CSTS_SHST_SHIFT),
-                  NVME_SHST_COMPLETE << NVME_CSTS_SHST_SHIFT, ctrl->state_since_ns + SHUTDOWN_NS);
+                  NVME_SHST_COMPLETE << NVME_CSTS_SHST_SHIFT,
+                  hurried(ctrl, ctrl->state_since_ns + SHUTDOWN_NS));
     return step == NVMF_STEP_WAIT ? NVMF_CTRL_SHUT_DOWN : NVMF_CTRL_DRAIN;
 }
 
@@ -407,7 +417,9 @@ static uint64_t jittered(const struct nvmf_ctrl *ctrl, uint64_t pause_ns)
 
 static enum nvmf_ctrl_state state_backoff(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 {
-    if (!ctrl->is_entered) {
+    if (!ctrl->is_entered && ctrl->fail == NVMF_FAIL_HOST_MEMORY) {
+        ctrl->next_ns = now_ns; /* nothing is wrong */
+    } else if (!ctrl->is_entered) {
         /* Nobody there by this name, or not for us: only a person can change that. */
         bool is_slow = ctrl->fail == NVMF_FAIL_BAD_SUBNQN || ctrl->fail == NVMF_FAIL_BAD_HOSTNQN;
         uint64_t pause_ms = (uint64_t)ctrl->config.backoff_low_ms << ctrl->backoff_steps;
@@ -482,8 +494,10 @@ static void set_state(struct nvmf_ctrl *ctrl, enum nvmf_ctrl_state next, uint64_
 
 static void say_why(struct nvmf_ctrl *ctrl)
 {
-    if (ctrl->fail != ctrl->pending_fail || ctrl->fail_code != ctrl->pending_code ||
-        ctrl->was_live) {
+    if (ctrl->pending_fail == NVMF_FAIL_HOST_MEMORY) {
+        LOG_LIMITED(INFO, "nvmf: %s: %s", ctrl->name, nvmf_fail_text(ctrl->pending_fail));
+    } else if (ctrl->fail != ctrl->pending_fail || ctrl->fail_code != ctrl->pending_code ||
+               ctrl->was_live) {
         LOG_LIMITED(WARN, "nvmf: %s: %s%s (code %u)", ctrl->name,
                     ctrl->was_live ? "association lost: " : "", nvmf_fail_text(ctrl->pending_fail),
                     (unsigned)ctrl->pending_code);
@@ -525,6 +539,17 @@ static void run_rest(struct nvmf_ctrl *ctrl, uint64_t now_ns)
     } else {
         nvmf_aborts_drop(ctrl);
     }
+}
+
+void nvmf_ctrl_move(struct nvmf_ctrl *ctrl)
+{
+    bool is_there = nvmf_host_memory_is_there(ctrl->config.fn);
+
+    if (ctrl->state >= NVMF_CTRL_CONNECT_IO && ctrl->state <= NVMF_CTRL_LIVE &&
+        ctrl->is_on_host != is_there) {
+        nvmf_ctrl_fail(ctrl, NVMF_FAIL_HOST_MEMORY, 0);
+    }
+    nvmf_ctrl_wake(ctrl); /* what is on its way down may have to hurry */
 }
 
 void nvmf_ctrl_run(struct nvmf_ctrl *ctrl)

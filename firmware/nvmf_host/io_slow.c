@@ -2,6 +2,7 @@
  * Block requests, what is rare: other cores' requests, waiting, staging, deadlines and cancels, and
  * how requests end when their queue does.
  */
+#include "base/log.h"
 #include "nvmf_host/queue_priv.h"
 
 /* Opcodes that are no admin's nor a vendor's and leave no trace (NVMe 1.4, figure 346); Reservation
@@ -124,6 +125,21 @@ void nvmf_io_scan_waiting(struct nvmf_queue *queue, uint64_t now_ns)
         } else {
             nvmf_io_end_path(queue->core, req, 0);
         }
+    }
+}
+
+/* --- host queues -------------------------------------------------------------------------------
+ */
+
+void nvmf_io_fall_back(struct nvmf_queue *queue)
+{
+    counter_add(&queue->inner->paths[NVMF_PATH_HOST_QUEUES].fallbacks, 1);
+    if (!queue->is_fallback_told) {
+        queue->is_fallback_told = true;
+        LOG_LIMITED(WARN,
+                    "nvmf: function %u: its host grants no memory for queues: host-queues of %s go "
+                    "over ordinary ones, data as in zero-copy",
+                    (unsigned)queue->target->fn, queue->target->subnqn);
     }
 }
 

@@ -81,7 +81,7 @@ struct cm_conn *cm_table_find(const struct cm *cm, enum cm_table table, uint32_t
     {
         struct cm_conn *c = LIST_ENTRY(node - table, struct cm_conn, links);
         if (number_in(c, table) == number &&
-            (!is_by_peer(table) || cm_addr_equal(&c->id.peer, peer))) {
+            (!is_by_peer(table) || net_addr_equal(&c->id.peer, peer))) {
             return c;
         }
     }
@@ -93,8 +93,9 @@ struct cm_conn *cm_listener_find(const struct cm *cm, const struct net_addr *loc
     LIST_FOR_EACH(node, temp, &cm->listeners)
     {
         struct cm_conn *c = LIST_ENTRY(node, struct cm_conn, listen_link);
-        if (c->id.local_port == port && (cm_addr_is_zero(&c->id.local) || cm_addr_is_zero(local) ||
-                                         cm_addr_equal(&c->id.local, local))) {
+        if (c->id.local_port == port &&
+            (net_addr_is_zero(&c->id.local) || net_addr_is_zero(local) ||
+             net_addr_equal(&c->id.local, local))) {
             return c;
         }
     }
@@ -182,12 +183,9 @@ void cm_conn_settle(struct cm_conn *c)
 
 void cm_decided(struct cm_conn *c)
 {
-    if (c->is_undecided) {
-        c->is_undecided = false;
-        if (c->listener != NULL) {
-            c->listener->undecided--;
-            c->listener = NULL;
-        }
+    if (c->listener != NULL) {
+        c->listener->undecided--;
+        c->listener = NULL;
     }
 }
 
@@ -200,30 +198,12 @@ bool cm_local_index(const struct cm *cm, const struct net_addr *addr, uint8_t *i
         if (ours == NULL) {
             break;
         }
-        if (cm_addr_equal(&ours->addr, addr)) {
+        if (net_addr_equal(&ours->addr, addr)) {
             *index = i;
             return true;
         }
     }
     return false;
-}
-
-static bool is_link_local(const struct net_addr *addr)
-{
-    return addr->bytes[0] == 0xfe && (addr->bytes[1] & 0xc0) == 0x80;
-}
-
-static bool is_same_net(const struct net_if_addr *ours, const struct net_addr *dst)
-{
-    uint32_t bits = ours->prefix_bits + (cm_addr_is_ipv4(dst) ? 96u : 0u);
-    uint32_t bytes = min_u32(bits / 8, sizeof(dst->bytes));
-
-    if (memcmp(ours->addr.bytes, dst->bytes, bytes) != 0) {
-        return false;
-    }
-    uint32_t rest = bits % 8;
-    return rest == 0 || bytes == sizeof(dst->bytes) ||
-           (ours->addr.bytes[bytes] ^ dst->bytes[bytes]) >> (8 - rest) == 0;
 }
 
 const struct net_addr *cm_local_for(const struct cm *cm, const struct net_addr *dst, uint8_t *index)
@@ -235,11 +215,11 @@ const struct net_addr *cm_local_for(const struct cm *cm, const struct net_addr *
         if (ours == NULL) {
             break;
         }
-        if (cm_addr_is_ipv4(&ours->addr) != cm_addr_is_ipv4(dst) ||
-            is_link_local(&ours->addr) != is_link_local(dst)) {
+        if (net_addr_is_ipv4(&ours->addr) != net_addr_is_ipv4(dst) ||
+            net_addr_is_link_local6(&ours->addr) != net_addr_is_link_local6(dst)) {
             continue;
         }
-        bool is_near = is_same_net(ours, dst);
+        bool is_near = net_addr_same_prefix(&ours->addr, dst, ours->prefix_bits);
         if (found == NULL || is_near) {
             found = &ours->addr;
             *index = i;
@@ -358,13 +338,10 @@ static bool fill_config(const struct rdma_cm_soft_config *given, struct rdma_cm_
     config->ack_delay = given->ack_delay != 0 ? given->ack_delay : 15;
     config->response_timeout = given->response_timeout != 0 ? given->response_timeout : 20;
     config->max_retries = given->max_retries != 0 ? given->max_retries : 15;
-    config->dreq_retries = given->dreq_retries != 0 ? given->dreq_retries : 4;
-    config->min_rnr_timer = given->min_rnr_timer != 0 ? given->min_rnr_timer : 12;
     return config->id_count >= 2 && config->id_count <= 16384 && config->addr != NULL &&
            config->random != NULL && is_in(config->packet_lifetime, 1, 20) &&
            is_in(config->ack_delay, 1, 20) && is_in(config->response_timeout, 10, 24) &&
-           is_in(config->max_retries, 1, 15) && is_in(config->dreq_retries, 1, 15) &&
-           is_in(config->min_rnr_timer, 1, 31);
+           is_in(config->max_retries, 1, 15);
 }
 
 /* Where things lie, one behind the other. */

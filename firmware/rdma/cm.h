@@ -36,9 +36,8 @@
     X(LISTEN, "takes requests")                                    \
     X(RESOLVING, "the neighbour is being asked")                   \
     X(RESOLVED, "may connect")                                     \
-    X(REQ_SENT, "connection request sent, no answer yet")          \
+    X(REQ_SENT, "connection request sent, no reply yet")           \
     X(REQ_RCVD, "request received, its owner has not decided")     \
-    X(MRA_REP_RCVD, "the peer asked for time")                     \
     X(REP_SENT, "accepted, the peer has not confirmed")            \
     X(ESTABLISHED, "connected")                                    \
     X(DREQ_SENT, "disconnect requested, no answer yet")            \
@@ -55,7 +54,6 @@ const char *rdma_cm_state_name(enum rdma_cm_state state);
 
 /* Reasons of a rejection (IBA table 108), those that are made or looked at here. */
 enum rdma_cm_reject {
-    RDMA_CM_REJ_NO_QP = 1,
     RDMA_CM_REJ_NO_RESOURCES = 3,
     RDMA_CM_REJ_TIMEOUT = 4,
     RDMA_CM_REJ_UNSUPPORTED = 5,
@@ -85,7 +83,8 @@ struct rdma_cm_event {
     const uint8_t
         *private_data;      /* REQUEST, ESTABLISHED (active side), REJECTED; until the return */
     uint32_t private_bytes; /* what the message has room for: padding is zero */
-    uint32_t reason;        /* REJECTED: enum rdma_cm_reject or another number of the peer */
+    uint32_t reason;        /* REJECTED, and DISCONNECTED by a rejection: enum rdma_cm_reject or
+                               another number of the peer */
     uint8_t responder_resources; /* REQUEST, ESTABLISHED: READs that we may have to serve ... */
     uint8_t initiator_depth;     /* ... and that we may have under way; what both sides agreed on */
 };
@@ -113,7 +112,7 @@ struct rdma_cm_param {
     uint32_t private_bytes;      /* at most RDMA_CM_*_PRIVATE_BYTES of the message */
     uint8_t responder_resources; /* READs of the peer that we serve at once; capped by the device */
     uint8_t initiator_depth;     /* READs of ours */
-    uint8_t retry_count;         /* 0..7 */
+    uint8_t retry_count;         /* 0..7; connect: of both sides, accept: not looked at */
     uint8_t rnr_retry_count;     /* 0..7, 7: for ever */
     uint8_t access;              /* RDMA_ACCESS_REMOTE_* of the QP */
 };
@@ -136,7 +135,8 @@ struct rdma_cm_ops {
 
 /* Requests for `port` (the RDMA_PS_TCP space: service id 0x0000000001060000 + port), at the address
  * or, zero, at all of ours. `backlog`: undecided requests, 1..64; more are rejected with
- * NO_RESOURCES. EXISTS: somebody listens there. NO_SPACE: out of ids. */
+ * NO_RESOURCES. INVALID: port 0, the backlog, an address that is not ours. EXISTS: somebody listens
+ * there. NO_SPACE: out of ids. */
 MUST_USE ALWAYS_INLINE enum status rdma_cm_listen(struct rdma_device *device,
                                                   const struct net_addr *addr, uint16_t port,
                                                   uint32_t backlog, rdma_cm_event_fn *event,
@@ -155,14 +155,15 @@ MUST_USE ALWAYS_INLINE enum status rdma_cm_resolve(struct rdma_device *device,
 }
 
 /* Takes the QP from RESET to INIT, so that receives can be posted before accept or connect (which
- * do it when it was not done). */
+ * do it when it was not done). INVALID: no QP, one of another connection, the id's state. AGAIN: a
+ * connection of the QP's number is in time wait. */
 MUST_USE ALWAYS_INLINE enum status rdma_cm_qp_init(struct rdma_cm_id *id, struct rdma_qp *qp,
                                                    uint8_t access)
 {
     return id->device->cm_ops->qp_init(id, qp, access);
 }
 
-/* In RESOLVED. INVALID: state, private data too long, no QP. */
+/* In RESOLVED. INVALID: state, private data too long, a retry count, no QP; AGAIN as qp_init. */
 MUST_USE ALWAYS_INLINE enum status rdma_cm_connect(struct rdma_cm_id *id,
                                                    const struct rdma_cm_param *param)
 {

@@ -16,7 +16,7 @@ static enum status api_listen(struct rdma_device *device, const struct net_addr 
     uint8_t index;
 
     if (port == 0 || backlog == 0 || backlog > CM_BACKLOG_MAX ||
-        (!cm_addr_is_zero(addr) && !cm_local_index(cm, addr, &index))) {
+        (!net_addr_is_zero(addr) && !cm_local_index(cm, addr, &index))) {
         return STATUS_INVALID;
     }
     if (cm_listener_find(cm, addr, port) != NULL) {
@@ -68,7 +68,7 @@ static enum status api_resolve(struct rdma_device *device, const struct net_addr
     uint8_t index = 0;
     const struct net_addr *local = cm_local_for(cm, dst, &index);
 
-    if (local == NULL || cm_addr_is_zero(dst)) {
+    if (local == NULL || net_addr_is_zero(dst)) {
         return STATUS_NOT_FOUND;
     }
     struct cm_conn *c = cm_conn_get(cm);

@@ -54,18 +54,17 @@ static bool repeat(struct cm_conn *c, uint8_t message)
 }
 
 /* The peer wants time: once for each message sent, so that it cannot hold an id for ever. */
-static bool extend(struct cm_conn *c, const struct cm_mad *mad, uint8_t message)
+static void extend(struct cm_conn *c, const struct cm_mad *mad, uint8_t message)
 {
     uint8_t service = (uint8_t)FIELD_GET(CM_MRA_SERVICE, mad->mra.service);
 
     if (c->got_mra || FIELD_GET(CM_MESSAGE, mad->mra.message) != message) {
         CM_COUNT(c->cm, rx_unexpected);
-        return false;
+        return;
     }
     c->got_mra = true;
     cm_start_timer(c, cm_time_ns(cm_min_u8(service, CM_SERVICE_TIME)) +
                           2 * cm_time_ns(c->cm->config.packet_lifetime));
-    return true;
 }
 
 static void owe_rej(struct cm_conn *c, uint8_t message, uint16_t reason)
@@ -109,7 +108,8 @@ static enum rdma_cm_state req_timeout(struct cm_conn *c, const struct cm_mad *ma
 
 static enum rdma_cm_state req_mra(struct cm_conn *c, const struct cm_mad *mad)
 {
-    return extend(c, mad, CM_MESSAGE_REQ) ? RDMA_CM_MRA_REP_RCVD : keep(c, mad);
+    extend(c, mad, CM_MESSAGE_REQ);
+    return keep(c, mad);
 }
 
 static enum rdma_cm_state req_rejected(struct cm_conn *c, const struct cm_mad *mad)
@@ -220,7 +220,7 @@ static enum rdma_cm_state rep_again(struct cm_conn *c, const struct cm_mad *mad)
 
 static enum rdma_cm_state rep_mra(struct cm_conn *c, const struct cm_mad *mad)
 {
-    (void)extend(c, mad, CM_MESSAGE_REP);
+    extend(c, mad, CM_MESSAGE_REP);
     return keep(c, mad);
 }
 
@@ -296,7 +296,7 @@ static enum rdma_cm_state dreq_start(struct cm_conn *c, const struct cm_mad *mad
     (void)mad;
     cm_qp_error(c);
     c->dreq_tid = (uint64_t)cm_random(c->cm) << 32 | c->comm_id;
-    c->tries_left = c->cm->config.dreq_retries;
+    c->tries_left = CM_DREQ_RETRIES;
     c->owed = 0;
     cm_owe(c, CM_OWES_DREQ);
     cm_start_timer(c, c->wait_ns);
@@ -360,15 +360,6 @@ static handler *const table[CM_STATES][CM_INPUTS] = {
         },
     [RDMA_CM_RESOLVED] = {[CM_IN_DESTROY] = forget},
     [RDMA_CM_REQ_SENT] =
-        {
-            [CM_IN_MRA] = req_mra,
-            [CM_IN_REJ] = req_rejected,
-            [CM_IN_REP] = rep_received,
-            [CM_IN_DREQ] = dreq_answer,
-            [CM_IN_TIMEOUT] = req_timeout,
-            [CM_IN_DESTROY] = req_abandon,
-        },
-    [RDMA_CM_MRA_REP_RCVD] =
         {
             [CM_IN_MRA] = req_mra,
             [CM_IN_REJ] = req_rejected,
@@ -473,7 +464,6 @@ void cm_set_state(struct cm_conn *c, enum rdma_cm_state state)
     case RDMA_CM_RESOLVED:
     case RDMA_CM_REQ_SENT:
     case RDMA_CM_REQ_RCVD:
-    case RDMA_CM_MRA_REP_RCVD:
     case RDMA_CM_REP_SENT:
     case RDMA_CM_DREQ_SENT:
     default:

@@ -41,7 +41,7 @@ static void put_private(uint8_t *to, uint32_t room_bytes, const void *from, uint
 
 static void put_ip_address(uint8_t to[16], const struct net_addr *addr)
 {
-    if (cm_addr_is_ipv4(addr)) {
+    if (net_addr_is_ipv4(addr)) {
         memcpy(to + CM_IP_IPV4_OFFSET, addr->bytes + CM_IP_IPV4_OFFSET, 4);
     } else {
         memcpy(to, addr->bytes, sizeof(addr->bytes));
@@ -50,7 +50,7 @@ static void put_ip_address(uint8_t to[16], const struct net_addr *addr)
 
 static void put_ip_header(const struct cm_conn *c, struct cm_ip_header *ip)
 {
-    ip->ip_version = PUT8(CM_IP_VERSION, cm_addr_is_ipv4(&c->id.peer) ? 4u : 6u);
+    ip->ip_version = PUT8(CM_IP_VERSION, net_addr_is_ipv4(&c->id.peer) ? 4u : 6u);
     ip->src_port = be16_make(c->id.local_port);
     put_ip_address(ip->src_addr, &c->id.local);
     put_ip_address(ip->dst_addr, &c->id.peer);
@@ -83,7 +83,6 @@ void cm_mad_req(const struct cm_conn *c, const void *private_data, uint32_t priv
     req->primary_remote_lid = be16_make(CM_LID_PERMISSIVE);
     memcpy(req->primary_local_gid, c->id.local.bytes, sizeof(req->primary_local_gid));
     memcpy(req->primary_remote_gid, c->id.peer.bytes, sizeof(req->primary_remote_gid));
-    req->primary_traffic_class = config->traffic_class;
     req->primary_hop_limit = 64;
     req->primary_ack_timeout = PUT8(CM_REQ_ACK_TIMEOUT, c->ack_timeout);
     put_ip_header(c, &ip);
@@ -193,7 +192,7 @@ static bool is_ip_header_good(const struct cm_ip_header *ip, const struct net_ad
     put_ip_address(src_bytes, src);
     put_ip_address(dst_bytes, dst);
     return ip->version == 0 &&
-           FIELD_GET(CM_IP_VERSION, ip->ip_version) == (cm_addr_is_ipv4(src) ? 4u : 6u) &&
+           FIELD_GET(CM_IP_VERSION, ip->ip_version) == (net_addr_is_ipv4(src) ? 4u : 6u) &&
            memcmp(ip->src_addr, src_bytes, sizeof(src_bytes)) == 0 &&
            memcmp(ip->dst_addr, dst_bytes, sizeof(dst_bytes)) == 0;
 }
@@ -239,7 +238,6 @@ void cm_mad_take_req(struct cm_conn *c, const struct cm_req *req)
 
     c->remote_id = be32_get(req->local_comm_id);
     c->has_remote_id = true;
-    c->guid = be64_get(req->local_ca_guid);
     c->remote_qpn = be24_get(req->local_qpn);
     c->sq_psn = be24_get(req->starting_psn);
     c->path_mtu = GET8(CM_REQ_MTU, req->mtu);
@@ -280,7 +278,6 @@ bool cm_mad_take_rep(struct cm_conn *c, const struct cm_rep *rep)
     }
     c->remote_id = be32_get(rep->local_comm_id);
     c->has_remote_id = true;
-    c->guid = be64_get(rep->local_ca_guid);
     c->remote_qpn = qpn;
     c->sq_psn = be24_get(rep->starting_psn);
     c->rnr_retry = GET8(CM_REP_RNR_RETRY, rep->rnr_retry);

@@ -44,6 +44,12 @@
 #define CM_ACK_TIMEOUT_MAX 21
 /* What an MRA asks for: Linux asks for this too, 69 s; a longer time is not granted. */
 #define CM_SERVICE_TIME 24
+/* A DREQ is repeated so often: a peer that is gone holds an id so long. */
+#define CM_DREQ_RETRIES 4
+
+/* Of connections, IBA table 45: 0.64 ms. */
+#define CM_MIN_RNR_TIMER 12
+
 /* A request that is undecided so long gets an MRA, if its sender does not want one sooner. */
 #define CM_MRA_AFTER_NS UINT64_C(2000000000)
 
@@ -111,7 +117,6 @@ struct cm_conn {
     uint64_t tid;        /* of the messages that make the connection */
     uint64_t dreq_tid;   /* of ours */
     uint64_t drep_tid;   /* of the peer's DREQ */
-    uint64_t guid;       /* the peer's CA */
     uint32_t local_qpn;  /* 0: none yet */
     uint32_t remote_qpn; /* 0: not known */
     uint32_t rq_psn;
@@ -121,7 +126,6 @@ struct cm_conn {
     bool in_use;
     bool is_owned;      /* somebody has &id */
     bool is_active;     /* we asked for the connection */
-    bool is_undecided;  /* counts in listener->undecided */
     bool is_rejected;   /* TIMEWAIT only repeats the REJ */
     bool has_remote_id; /* remote_id is known */
     bool got_mra;       /* since msg was sent last */
@@ -241,23 +245,6 @@ ALWAYS_INLINE struct cm_conn *cm_conn_of(struct rdma_cm_id *id)
 #define CM_COUNT(cm, name) counter_add(&(cm)->stats.name, 1)
 
 /* --- helpers ------------------------------------------------------------------------------- */
-
-ALWAYS_INLINE bool cm_addr_equal(const struct net_addr *a, const struct net_addr *b)
-{
-    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
-}
-
-ALWAYS_INLINE bool cm_addr_is_zero(const struct net_addr *addr)
-{
-    static const struct net_addr zero;
-    return cm_addr_equal(addr, &zero);
-}
-
-ALWAYS_INLINE bool cm_addr_is_ipv4(const struct net_addr *addr)
-{
-    static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
-    return memcmp(addr->bytes, prefix, sizeof(prefix)) == 0;
-}
 
 ALWAYS_INLINE uint8_t cm_min_u8(uint8_t a, uint8_t b)
 {

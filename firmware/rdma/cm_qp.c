@@ -21,7 +21,6 @@ enum status cm_qp_init(struct rdma_qp *qp, uint8_t access)
 
 enum status cm_qp_connect(struct cm_conn *c)
 {
-    const struct rdma_cm_soft_config *config = &c->cm->config;
     struct rdma_qp_attr attr = {
         .state = RDMA_QP_RTR,
         .access = c->access,
@@ -29,12 +28,11 @@ enum status cm_qp_connect(struct cm_conn *c)
         .rq_psn = c->rq_psn,
         .dest_qpn = c->remote_qpn,
         .max_dest_rd_atomic = c->responder_resources,
-        .min_rnr_timer = config->min_rnr_timer,
+        .min_rnr_timer = CM_MIN_RNR_TIMER,
         .av =
             {
                 .dgid = c->id.peer,
                 .sgid_index = c->sgid_index,
-                .traffic_class = config->traffic_class,
             },
     };
 

@@ -69,7 +69,7 @@ static void receive_message(struct cm *cm, const struct arrival *in, enum cm_inp
         answer_stranger(cm, in, input);
         return;
     }
-    if (!cm_addr_equal(&c->id.peer, in->src)) {
+    if (!net_addr_equal(&c->id.peer, in->src)) {
         CM_COUNT(cm, rx_wrong_peer);
         return;
     }
@@ -133,7 +133,6 @@ static void new_request(struct cm *cm, const struct arrival *in, const struct cm
     cm_table_add(c, CM_BY_REMOTE_ID);
     cm_table_add(c, CM_BY_REMOTE_QPN);
     c->listener = listener;
-    c->is_undecided = true;
     listener->undecided++;
     cm_set_state(c, RDMA_CM_REQ_RCVD);
     cm_event(c, CM_EV_REQUEST, in->mad->req.private_data + sizeof(struct cm_ip_header),

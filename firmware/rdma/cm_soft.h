@@ -14,8 +14,7 @@
  * What rdma/cm.h leaves open: a request that its sender takes back, and a reply that the peer
  * rejects, are DISCONNECTED, with the reason. REJECTED with NO_RESOURCES can also mean that our
  * own QP could not be moved when the reply came. After a rejection no TIMEWAIT_EXIT follows,
- * except when the reason was STALE_CONN. qp_init, connect and accept say AGAIN for a QP whose
- * number is in time wait.
+ * except when the reason was STALE_CONN.
  *
  * Leaves out: alternate paths (LAP, APR), SIDR, REQs of peers for UC and RD, redirection.
  */
@@ -45,9 +44,6 @@ struct rdma_cm_soft_config {
     uint8_t ack_delay;        /* of this device, 1..20; 0: 15 */
     uint8_t response_timeout; /* that CMs grant each other, 10..24; 0: 20, 4.3 s, as Linux */
     uint8_t max_retries;      /* of a REQ or REP, 1..15; 0: 15, as Linux */
-    uint8_t dreq_retries;     /* 1..15; 0: 4. A peer that is gone holds an id so long */
-    uint8_t min_rnr_timer;    /* of QPs, IBA table 45, 1..31; 0: 12, 0.64 ms */
-    uint8_t traffic_class;    /* DSCP of connections and of CM's own datagrams */
 };
 
 /* Bytes that rdma_cm_soft_init() wants. Of `device` ops and attr are looked at, nothing else. */
@@ -74,6 +70,7 @@ bool rdma_cm_soft_is_quiet(const struct rdma_device *device);
     X(rx_unexpected, "dropped: the connection's state has no use for it")  \
     X(rx_duplicates, "repeated requests and replies")                      \
     X(rx_stale, "requests that showed an old connection to be dead")       \
+    X(rx_lost_buffers, "receives that QP1 did not take")                   \
     X(tx_mads, "datagrams sent")                                           \
     X(tx_errors, "sends that failed")                                      \
     X(tx_dropped, "answers that had no buffer or no way")                  \

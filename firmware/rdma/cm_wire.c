@@ -43,7 +43,6 @@ static enum status path_make(struct cm *cm, const struct net_addr *peer, uint8_t
     struct rdma_av av = {
         .dgid = *peer,
         .sgid_index = sgid_index,
-        .traffic_class = cm->config.traffic_class,
     };
     struct cm_path *path = pool_get(&cm->path_pool);
 
@@ -75,7 +74,7 @@ static enum status path_get(struct cm *cm, const struct net_addr *peer, uint8_t 
     LIST_FOR_EACH(node, temp, path_bucket(cm, peer, sgid_index))
     {
         struct cm_path *path = LIST_ENTRY(node, struct cm_path, hash_link);
-        if (path->sgid_index == sgid_index && cm_addr_equal(&path->peer, peer)) {
+        if (path->sgid_index == sgid_index && net_addr_equal(&path->peer, peer)) {
             *out = path;
             return STATUS_OK;
         }
@@ -332,7 +331,7 @@ void cm_post_recv(struct cm *cm, uint32_t index)
 
     rx->grh[0] = 0; /* an IPv4 header leaves the bytes before it as they were */
     if (rdma_post_recv(cm->qp, &wr, NULL) != STATUS_OK) {
-        CM_COUNT(cm, tx_errors);
+        CM_COUNT(cm, rx_lost_buffers);
     }
 }
 

@@ -356,6 +356,7 @@ static void fill_attr(struct rdma_device_attr *attr, const struct rdma_soft_conf
         .rd_atomic_max = RDMA_SOFT_READS,
         .dest_rd_atomic_max = RDMA_SOFT_READS,
         .key_kind = RDMA_KEY_SCATTER,
+        .host_rings = true,
     };
 }
 

@@ -64,6 +64,11 @@ MUST_USE enum status rdma_soft_init(void *memory, const struct rdma_soft_config 
     X(copied_bytes, "bytes copied in order to be sent")                      \
     X(zero_copy_bytes, "bytes sent from where they lay")                     \
     X(key_violations, "accesses refused: key, rights, range or domain")      \
+    X(host_ring_reads, "entries read from rings in host memory")             \
+    X(host_ring_read_bytes, "and their bytes")                               \
+    X(host_ring_writes, "entries written to rings in host memory")           \
+    X(host_ring_write_bytes, "and their bytes")                              \
+    X(host_ring_faults, "entries that the host has spoiled")                 \
     X(events, "asynchronous events")
 
 struct rdma_soft_stats {

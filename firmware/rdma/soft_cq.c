@@ -15,16 +15,25 @@ enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr
                            struct rdma_cq **out)
 {
     if (attr->entry_count == 0 || attr->entry_count > device->attr.cqe_count_max ||
-        attr->memory == NULL) {
+        attr->memory == NULL || (attr->host_pd != NULL && attr->host_pd->device != device)) {
         return STATUS_INVALID;
     }
     struct soft_cq *cq = pool_get(&soft_device_of(device)->cq_pool);
     if (cq == NULL) {
         return STATUS_NO_SPACE;
     }
+    uint32_t mask = soft_ring_entries(attr->entry_count) - 1;
     *cq = (struct soft_cq){.cq = {.device = device, .ctx = attr->ctx},
                            .wcs = attr->memory,
-                           .mask = soft_ring_entries(attr->entry_count) - 1};
+                           .mask = mask,
+                           .wcs_mask = mask};
+    if (attr->host_pd != NULL) {
+        cq->wcs = &cq->host_wc;
+        cq->wcs_mask = 0;
+        cq->host_cqes = attr->memory;
+        cq->host_pd = attr->host_pd;
+        soft_pd_use(cq->host_pd, true);
+    }
     cq->event.cq = &cq->cq;
     list_init(&cq->event.link);
     *out = &cq->cq;
@@ -38,6 +47,9 @@ enum status soft_cq_destroy(struct rdma_cq *cq)
     if (soft->use_count > 0) {
         return STATUS_AGAIN;
     }
+    if (soft->host_pd != NULL) {
+        soft_pd_use(soft->host_pd, false);
+    }
     list_remove(&soft->event.link);
     pool_put(&soft_device_of(cq->device)->cq_pool, soft);
     return STATUS_OK;
@@ -48,6 +60,9 @@ uint32_t soft_cq_poll(struct rdma_cq *cq, struct rdma_wc *wcs, uint32_t max)
     struct soft_cq *soft = soft_cq_of(cq);
     uint32_t count = 0;
 
+    if (UNLIKELY(soft->host_cqes != NULL)) {
+        return soft_host_poll(soft, wcs, max);
+    }
     while (count < max && soft->tail != soft->head) {
         const struct rdma_wc *wc = &soft->wcs[soft->tail++ & soft->mask];
         if (LIKELY(wc->qp != NULL)) { /* else its QP is gone */
@@ -66,11 +81,15 @@ struct rdma_wc *soft_cq_push(struct soft_cq *cq)
         }
         return NULL;
     }
-    return &cq->wcs[cq->head++ & cq->mask];
+    return &cq->wcs[cq->head++ & cq->wcs_mask];
 }
 
-void soft_cq_purge(struct soft_cq *cq, const struct rdma_qp *qp)
+void soft_cq_purge(struct soft_cq *cq, struct rdma_qp *qp)
 {
+    if (cq->host_cqes != NULL) {
+        soft_host_purge(cq, soft_qp_of(qp));
+        return;
+    }
     for (uint32_t i = cq->tail; i != cq->head; i++) {
         struct rdma_wc *wc = &cq->wcs[i & cq->mask];
         if (wc->qp == qp) {
@@ -81,11 +100,15 @@ void soft_cq_purge(struct soft_cq *cq, const struct rdma_qp *qp)
 
 /* --- receive queues --------------------------------------------------------------------------- */
 
-enum status soft_recv_ring_post(struct soft_recv_ring *ring, uint32_t sge_max,
-                                const struct rdma_recv_wr *wr, const struct rdma_recv_wr **bad)
+enum status soft_recv_ring_post(struct soft_device *dev, struct soft_recv_ring *ring,
+                                uint32_t sge_max, const struct rdma_recv_wr *wr,
+                                const struct rdma_recv_wr **bad)
 {
     enum status status = STATUS_OK;
 
+    if (UNLIKELY(ring->wqes == NULL)) {
+        return soft_host_post(dev, ring, wr, bad);
+    }
     for (; wr != NULL; wr = wr->next) {
         if (wr->sge_count > sge_max) {
             status = STATUS_INVALID;
@@ -123,7 +146,8 @@ enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **
     struct soft_device *dev = soft_device_of(attr->pd->device);
 
     if (attr->wr_count == 0 || attr->wr_count > dev->device.attr.wr_count_max ||
-        attr->memory == NULL) {
+        (attr->host_recv == NULL ? attr->memory == NULL
+                                 : !soft_host_recv_is_valid(attr->host_recv))) {
         return STATUS_INVALID;
     }
     struct soft_srq *srq = pool_get(&dev->srq_pool);
@@ -134,6 +158,10 @@ enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **
         .srq = {.pd = attr->pd, .ctx = attr->ctx},
         .ring = {.wqes = attr->memory, .mask = soft_ring_entries(attr->wr_count) - 1},
         .limit = attr->limit};
+    if (attr->host_recv != NULL) {
+        srq->ring.wqes = NULL;
+        srq->ring.host = *attr->host_recv;
+    }
     srq->event.srq = &srq->srq;
     list_init(&srq->event.link);
     soft_pd_use(attr->pd, true);
@@ -157,5 +185,6 @@ enum status soft_srq_destroy(struct rdma_srq *srq)
 enum status soft_srq_post(struct rdma_srq *srq, const struct rdma_recv_wr *wr,
                           const struct rdma_recv_wr **bad)
 {
-    return soft_recv_ring_post(&soft_srq_of(srq)->ring, RDMA_SOFT_SGES, wr, bad);
+    return soft_recv_ring_post(soft_device_of(srq->pd->device), &soft_srq_of(srq)->ring,
+                               RDMA_SOFT_SGES, wr, bad);
 }

@@ -125,7 +125,7 @@ enum status soft_post_recv(struct rdma_qp *rdma_qp, const struct rdma_recv_wr *w
         }
         return STATUS_INVALID;
     }
-    enum status status = soft_recv_ring_post(&qp->rq, qp->recv_sge_count, wr, bad);
+    enum status status = soft_recv_ring_post(qp->dev, &qp->rq, qp->recv_sge_count, wr, bad);
     if (rdma_qp->state == RDMA_QP_ERR) {
         soft_respond_flush(qp);
     }

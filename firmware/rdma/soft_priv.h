@@ -131,11 +131,15 @@ struct soft_cq {
     struct rdma_cq cq; /* first */
     struct rdma_wc *wcs;
     uint32_t mask;
+    uint32_t wcs_mask;  /* the same; 0 for a host ring, whose `wcs` is but `host_wc` */
     uint32_t head;      /* written next, free running */
     uint32_t tail;      /* read next */
     uint32_t use_count; /* QPs */
     bool has_overrun;
     struct soft_event event;
+    struct soft_host_cqe *host_cqes; /* NULL: no host ring */
+    struct rdma_pd *host_pd;
+    struct rdma_wc host_wc; /* the completion under way to it */
 };
 
 /* --- receive queues --------------------------------------------------------------------------- */
@@ -148,10 +152,11 @@ struct soft_recv_wqe {
 };
 
 struct soft_recv_ring {
-    struct soft_recv_wqe *wqes;
+    struct soft_recv_wqe *wqes; /* NULL: host ring */
     uint32_t mask;
     uint32_t head;
     uint32_t tail;
+    struct rdma_host_recv host;
 };
 
 struct soft_srq {
@@ -324,6 +329,7 @@ struct soft_qp {
     bool rate_waits; /* for rate.next_tx_ns */
     uint8_t send_sge_count;
     uint8_t recv_sge_count;
+    uint32_t host_cqe_count; /* of it, in a CQ in host memory */
     struct rdma_qp_stats stats;
 };
 
@@ -430,6 +436,11 @@ ALWAYS_INLINE void soft_forget_local_error(struct soft_qp *qp)
     }
 }
 
+ALWAYS_INLINE struct soft_recv_ring *soft_recv_ring_of(struct soft_qp *qp)
+{
+    return qp->qp.srq != NULL ? &soft_srq_of(qp->qp.srq)->ring : &qp->rq;
+}
+
 /* Packets of a message, or of the answer to a READ. */
 ALWAYS_INLINE uint32_t soft_packet_count(const struct soft_qp *qp, uint32_t len_bytes)
 {
@@ -476,14 +487,26 @@ enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr
                            struct rdma_cq **out);
 enum status soft_cq_destroy(struct rdma_cq *cq);
 uint32_t soft_cq_poll(struct rdma_cq *cq, struct rdma_wc *wcs, uint32_t max);
-/* Where the next completion goes, to be filled in; NULL: overrun, the QP must die. */
+/* Where the next completion goes, to be filled in; NULL: overrun, the QP must die. For a host ring
+ * that is `host_wc`, and soft_host_push() has to follow. */
 struct rdma_wc *soft_cq_push(struct soft_cq *cq);
-void soft_cq_purge(struct soft_cq *cq, const struct rdma_qp *qp);
+void soft_cq_purge(struct soft_cq *cq, struct rdma_qp *qp);
 uint64_t soft_srq_memory_bytes(const struct rdma_device *device, uint32_t wr_count);
 enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **out);
 enum status soft_srq_destroy(struct rdma_srq *srq);
 enum status soft_srq_post(struct rdma_srq *srq, const struct rdma_recv_wr *wr,
                           const struct rdma_recv_wr **bad);
+
+/* soft_host.c: rings in host memory */
+bool soft_host_recv_is_valid(const struct rdma_host_recv *host);
+enum status soft_host_post(struct soft_device *dev, struct soft_recv_ring *ring,
+                           const struct rdma_recv_wr *wr, const struct rdma_recv_wr **bad);
+/* The oldest entry of the ring, which has one. */
+void soft_host_take(struct soft_device *dev, struct soft_recv_ring *ring,
+                    struct soft_recv_wqe *wqe);
+void soft_host_push(struct soft_qp *qp);
+uint32_t soft_host_poll(struct soft_cq *cq, struct rdma_wc *wcs, uint32_t max);
+void soft_host_purge(struct soft_cq *cq, struct soft_qp *qp);
 
 /* soft_qp.c */
 uint64_t soft_qp_memory_bytes(const struct rdma_device *device,
@@ -511,8 +534,9 @@ enum status soft_post_send(struct rdma_qp *qp, const struct rdma_send_wr *wr,
                            const struct rdma_send_wr **bad);
 enum status soft_post_recv(struct rdma_qp *qp, const struct rdma_recv_wr *wr,
                            const struct rdma_recv_wr **bad);
-enum status soft_recv_ring_post(struct soft_recv_ring *ring, uint32_t sge_max,
-                                const struct rdma_recv_wr *wr, const struct rdma_recv_wr **bad);
+enum status soft_recv_ring_post(struct soft_device *dev, struct soft_recv_ring *ring,
+                                uint32_t sge_max, const struct rdma_recv_wr *wr,
+                                const struct rdma_recv_wr **bad);
 
 /* soft_req.c: the requester sends. Returns packets. */
 uint32_t soft_request(struct soft_qp *qp, uint32_t budget);

@@ -14,10 +14,26 @@ uint64_t soft_qp_memory_bytes(const struct rdma_device *device,
         (uint64_t)soft_ring_entries(attr->send_wr_count) * sizeof(struct soft_send_wqe);
 
     (void)device;
-    if (attr->srq == NULL) {
+    if (attr->srq == NULL && attr->host_recv == NULL) {
         bytes += (uint64_t)soft_ring_entries(attr->recv_wr_count) * sizeof(struct soft_recv_wqe);
     }
     return bytes;
+}
+
+/* Completions of a host ring may go to any CQ for receives; a CQ in host memory takes no others,
+ * since a wr_id that is no slot could not be checked. */
+static bool host_rings_are_valid(const struct rdma_qp_init_attr *attr)
+{
+    const struct soft_cq *recv_cq = soft_cq_of(attr->recv_cq);
+    bool is_host =
+        attr->srq != NULL ? soft_srq_of(attr->srq)->ring.wqes == NULL : attr->host_recv != NULL;
+
+    if (attr->host_recv != NULL && (attr->srq != NULL || attr->type != RDMA_QP_RC ||
+                                    !soft_host_recv_is_valid(attr->host_recv))) {
+        return false;
+    }
+    return soft_cq_of(attr->send_cq)->host_pd == NULL &&
+           (recv_cq->host_pd == NULL || (recv_cq->host_pd == attr->pd && is_host));
 }
 
 static bool attr_is_valid(const struct soft_device *dev, const struct rdma_qp_init_attr *attr)
@@ -25,7 +41,8 @@ static bool attr_is_valid(const struct soft_device *dev, const struct rdma_qp_in
     const struct rdma_device_attr *limits = &dev->device.attr;
 
     if (attr->memory == NULL || attr->send_cq == NULL || attr->recv_cq == NULL ||
-        attr->send_cq->device != &dev->device || attr->recv_cq->device != &dev->device) {
+        attr->send_cq->device != &dev->device || attr->recv_cq->device != &dev->device ||
+        !host_rings_are_valid(attr)) {
         return false;
     }
     if (attr->srq != NULL && (attr->srq->pd != attr->pd || attr->type != RDMA_QP_RC)) {
@@ -115,8 +132,12 @@ enum status soft_qp_create(const struct rdma_qp_init_attr *attr, struct rdma_qp 
     qp->req.wqes = attr->memory;
     qp->req.mask = send_entries - 1;
     if (attr->srq == NULL) {
-        qp->rq.wqes = (struct soft_recv_wqe *)(void *)(qp->req.wqes + send_entries);
         qp->rq.mask = soft_ring_entries(attr->recv_wr_count) - 1;
+    }
+    if (attr->host_recv != NULL) {
+        qp->rq.host = *attr->host_recv;
+    } else if (attr->srq == NULL) {
+        qp->rq.wqes = (struct soft_recv_wqe *)(void *)(qp->req.wqes + send_entries);
     }
     list_init(&qp->active_link);
     list_init(&qp->ack_link);

@@ -120,9 +120,11 @@ void soft_respond_acks(struct soft_device *dev)
 /* --- receive completions ---------------------------------------------------------------------- */
 
 /* False: the CQ overran, nobody will hear of it. */
-static bool push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const struct rdma_wc *wc)
+ALWAYS_INLINE bool push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe,
+                             const struct rdma_wc *wc)
 {
-    struct rdma_wc *slot = soft_cq_push(soft_cq_of(qp->qp.recv_cq));
+    struct soft_cq *cq = soft_cq_of(qp->qp.recv_cq);
+    struct rdma_wc *slot = soft_cq_push(cq);
 
     if (slot == NULL) {
         soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_QP_FATAL);
@@ -131,6 +133,9 @@ static bool push_recv(struct soft_qp *qp, const struct soft_recv_wqe *wqe, const
     *slot = *wc;
     slot->wr_id = wqe->wr_id;
     slot->qp = &qp->qp;
+    if (UNLIKELY(cq->host_cqes != NULL)) {
+        soft_host_push(qp);
+    }
     return true;
 }
 
@@ -144,21 +149,18 @@ static void end_wqe(struct soft_qp *qp, enum rdma_wc_status status)
     }
 }
 
-void soft_respond_flush(struct soft_qp *qp)
+ALWAYS_INLINE void copy_wqe(struct soft_recv_wqe *to, const struct soft_recv_wqe *from)
 {
-    end_wqe(qp, RDMA_WC_WR_FLUSH_ERR);
-    if (qp->qp.srq != NULL) {
-        soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_LAST_WQE_REACHED);
-        return;
-    }
-    while (qp->rq.tail != qp->rq.head) {
-        push_recv(qp, &qp->rq.wqes[qp->rq.tail++ & qp->rq.mask],
-                  &(struct rdma_wc){.status = RDMA_WC_WR_FLUSH_ERR, .opcode = RDMA_WC_RECV});
+    to->wr_id = from->wr_id;
+    to->sge_count = from->sge_count;
+    to->len_bytes = from->len_bytes;
+    for (uint32_t i = 0; i < from->sge_count; i++) {
+        to->sges[i] = from->sges[i];
     }
 }
 
 /* Takes a receive for the message; false: there is none. */
-static bool take_wqe(struct soft_qp *qp)
+ALWAYS_INLINE bool take_wqe(struct soft_qp *qp)
 {
     struct soft_srq *srq = qp->qp.srq != NULL ? soft_srq_of(qp->qp.srq) : NULL;
     struct soft_recv_ring *ring = srq != NULL ? &srq->ring : &qp->rq;
@@ -169,12 +171,10 @@ static bool take_wqe(struct soft_qp *qp)
     if (ring->tail == ring->head) {
         return false;
     }
-    const struct soft_recv_wqe *wqe = &ring->wqes[ring->tail++ & ring->mask];
-    qp->resp.wqe.wr_id = wqe->wr_id;
-    qp->resp.wqe.sge_count = wqe->sge_count;
-    qp->resp.wqe.len_bytes = wqe->len_bytes;
-    for (uint32_t i = 0; i < wqe->sge_count; i++) {
-        qp->resp.wqe.sges[i] = wqe->sges[i];
+    if (LIKELY(ring->wqes != NULL)) {
+        copy_wqe(&qp->resp.wqe, &ring->wqes[ring->tail++ & ring->mask]);
+    } else {
+        soft_host_take(qp->dev, ring, &qp->resp.wqe);
     }
     qp->resp.has_wqe = true;
     if (srq != NULL && srq->limit != 0 && ring->head - ring->tail < srq->limit) {
@@ -182,6 +182,19 @@ static bool take_wqe(struct soft_qp *qp)
         soft_event_raise(qp->dev, &srq->event, RDMA_EVENT_SRQ_LIMIT);
     }
     return true;
+}
+
+void soft_respond_flush(struct soft_qp *qp)
+{
+    end_wqe(qp, RDMA_WC_WR_FLUSH_ERR);
+    if (qp->qp.srq != NULL) {
+        soft_event_raise(qp->dev, &qp->event, RDMA_EVENT_LAST_WQE_REACHED);
+        return;
+    }
+    while (qp->rq.tail != qp->rq.head) {
+        (void)take_wqe(qp);
+        end_wqe(qp, RDMA_WC_WR_FLUSH_ERR);
+    }
 }
 
 /* --- placement -------------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ struct rdma_device_attr {
     uint8_t dest_rd_atomic_max; /* and as responder */
     uint8_t path_mtu_max;       /* enum rdma_mtu that the port allows */
     uint8_t key_kind;           /* enum rdma_key_kind */
+    bool host_rings;            /* receive rings and CQs may lie in host memory (below) */
 };
 
 /* Asynchronous events (IBA 11.6.3). */
@@ -189,9 +190,33 @@ struct rdma_wc {
 };
 ASSERT_SIZE(struct rdma_wc, 32);
 
+/* Rings in host memory, where attr.host_rings says so: the ring and the buffers of a receive queue,
+ * and a CQ for its completions. Sends, their completions and all state of rings (heads, tails,
+ * counts) are NIC memory. The host may change what lies there at any moment; what comes out of it
+ * is worth this much:
+ *  - a ring entry names one of `slot_count` buffers of equal size and nothing else. One that names
+ *    none ends with LOC_PROT_ERR, and the QP dies;
+ *  - a completion that rdma_cq_poll() returns is of a living QP of this CQ's domain that lacks one,
+ *    its wr_id is a slot, len_bytes fits into the slot, status and opcode exist: else it is
+ *    GENERAL_ERR with slot 0, or was dropped since it is nobody's. Both are counted (rdma/soft.h);
+ *  - which slot, which status, len_bytes, imm and flags are what the host likes: a slot may come
+ *    twice, or never. Whether a key is bound is asked of the key (is_bound).
+ * Nothing here looks into windows but the region of the buffers: before the host gets the memory
+ * back, QPs, SRQs and CQs over it are destroyed, and its regions deregistered. */
+struct rdma_host_recv {
+    void *ring;          /* rdma_host_ring_bytes() of the work requests, 64-byte aligned */
+    uint64_t slots_addr; /* of slot 0, under lkey; they follow each other */
+    uint32_t lkey;       /* LOCAL_WRITE; of the queue's domain */
+    uint32_t slot_bytes; /* not 0 */
+    uint32_t slot_count; /* not 0 */
+};
+
 struct rdma_cq_attr {
     uint32_t entry_count; /* at least; 1..cqe_count_max */
     void *memory;         /* rdma_cq_memory_bytes() of it, 64-byte aligned; stays until destroyed */
+    /* NULL: `memory` is the NIC's. Else it is the host's, and the CQ serves receives of host rings
+     * of QPs of this domain alone. */
+    struct rdma_pd *host_pd;
     void *ctx;
 };
 
@@ -205,6 +230,7 @@ struct rdma_srq_attr {
     uint32_t wr_count;
     uint32_t limit; /* RDMA_EVENT_SRQ_LIMIT once, when fewer are left; 0: never */
     void *memory;   /* rdma_srq_memory_bytes(), as above */
+    const struct rdma_host_recv *host_recv; /* not NULL: instead of `memory`; copied */
     void *ctx;
 };
 
@@ -249,6 +275,8 @@ struct rdma_qp_init_attr {
     uint8_t recv_sge_count;
     bool signal_all; /* every send work request is signalled */
     void *memory;    /* rdma_qp_memory_bytes() of this, 64-byte aligned; stays */
+    /* RC without SRQ: the receive queue lies there; copied. NULL: inside of `memory`. */
+    const struct rdma_host_recv *host_recv;
     void *ctx;
 };
 
@@ -375,9 +403,9 @@ struct rdma_send_wr {
 };
 
 struct rdma_recv_wr {
-    uint64_t wr_id;
+    uint64_t wr_id; /* host ring: the slot */
     const struct rdma_recv_wr *next;
-    const struct rdma_sge *sges;
+    const struct rdma_sge *sges; /* host ring: not looked at */
     uint8_t sge_count;
 };
 

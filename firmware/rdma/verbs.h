@@ -128,7 +128,14 @@ ALWAYS_INLINE uint64_t rdma_cq_memory_bytes(const struct rdma_device *device, ui
 {
     return device->ops->cq_memory_bytes(device, entry_count);
 }
-/* INVALID: entry_count. NO_SPACE. AGAIN (destroy): a QP uses it. */
+/* Of a receive ring in host memory (struct rdma_host_recv). */
+ALWAYS_INLINE uint64_t rdma_host_ring_bytes(uint32_t wr_count)
+{
+    uint64_t entries = wr_count <= 1 ? 1 : UINT64_C(1) << (32 - __builtin_clz(wr_count - 1));
+
+    return entries * sizeof(uint32_t);
+}
+/* INVALID: entry_count. NO_SPACE. UNSUPPORTED: a host ring. AGAIN (destroy): a QP uses it. */
 MUST_USE ALWAYS_INLINE enum status
 rdma_cq_create(struct rdma_device *device, const struct rdma_cq_attr *attr, struct rdma_cq **out)
 {
@@ -159,7 +166,8 @@ MUST_USE ALWAYS_INLINE enum status rdma_srq_destroy(struct rdma_srq *srq)
 {
     return srq->pd->device->ops->srq_destroy(srq);
 }
-/* AGAIN: full; INVALID: too many SGEs. *bad: the first that was not taken; may be NULL. */
+/* AGAIN: full; INVALID: too many SGEs, no such slot. *bad: the first that was not taken; may be
+ * NULL. */
 MUST_USE ALWAYS_INLINE enum status
 rdma_srq_post(struct rdma_srq *srq, const struct rdma_recv_wr *wr, const struct rdma_recv_wr **bad)
 {
@@ -171,7 +179,7 @@ ALWAYS_INLINE uint64_t rdma_qp_memory_bytes(const struct rdma_qp_init_attr *attr
     return attr->pd->device->ops->qp_memory_bytes(attr->pd->device, attr);
 }
 /* In RESET. INVALID: counts beyond the device's attr, CQ or SRQ of another device or domain.
- * NO_SPACE. EXISTS: QP1 is there. UNSUPPORTED: QP1 is the operating system's. */
+ * NO_SPACE. EXISTS: QP1 is there. UNSUPPORTED: QP1 is the operating system's, a host ring. */
 MUST_USE ALWAYS_INLINE enum status rdma_qp_create(const struct rdma_qp_init_attr *attr,
                                                   struct rdma_qp **out)
 {

@@ -262,6 +262,10 @@ enum nvme_io_opcode { /* figure 346 */
     NVME_IO_WRITE_ZEROES = 0x08,
     NVME_IO_DSM = 0x09,
     NVME_IO_VERIFY = 0x0c,
+    NVME_IO_RESERVATION_REGISTER = 0x0d,
+    NVME_IO_RESERVATION_REPORT = 0x0e,
+    NVME_IO_RESERVATION_ACQUIRE = 0x11,
+    NVME_IO_RESERVATION_RELEASE = 0x15,
 };
 
 /* Direction of the data as the opcode's low two bits say it (figure 138). */
@@ -293,6 +297,11 @@ struct nvme_dsm_range {
 };
 ASSERT_SIZE(struct nvme_dsm_range, 16);
 ASSERT_OFFSET(struct nvme_dsm_range, slba, 8);
+
+/* Reservation commands (6.10 - 6.13): bytes of their keys; Report has cdw10 + 1 dwords. */
+#define NVME_RESERVATION_REGISTER_BYTES 16
+#define NVME_RESERVATION_ACQUIRE_BYTES  16
+#define NVME_RESERVATION_RELEASE_BYTES  8
 
 /* Abort, cdw10 (5.1) */
 #define NVME_ABORT_SQID_SHIFT 0

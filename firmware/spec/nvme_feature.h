@@ -22,9 +22,11 @@ enum nvme_feature {
     NVME_FEATURE_INTERRUPT_VECTOR = 0x09,
     NVME_FEATURE_WRITE_ATOMICITY = 0x0a,
     NVME_FEATURE_ASYNC_EVENT = 0x0b,
+    NVME_FEATURE_HOST_MEMORY = 0x0d,
     NVME_FEATURE_TIMESTAMP = 0x0e,
     NVME_FEATURE_KEEP_ALIVE = 0x0f,
     NVME_FEATURE_HOST_BEHAVIOR = 0x16,
+    NVME_FEATURE_HOST_ID = 0x81,
 };
 
 /* Set Features cdw10 (figure 273), Get Features cdw10 (figure 183) */
@@ -103,6 +105,30 @@ enum nvme_feature_select {
 #define NVME_AEC_NS_ATTRIBUTE BIT32(8)
 #define NVME_AEC_FIRMWARE     BIT32(9)
 
+/* 5.21.1.13 Host Memory Buffer: cdw11; cdw12 is HSIZE in memory pages, cdw13 and cdw14 the address
+ * of the descriptor list, cdw15 its count of entries. */
+#define NVME_HOST_MEMORY_ENABLE BIT32(0)
+#define NVME_HOST_MEMORY_RETURN BIT32(1)
+
+/* An entry of the list, figure 298; 16-byte aligned */
+struct nvme_host_memory_desc {
+    uint64_t addr;       /* a multiple of the memory page size */
+    uint32_t page_count; /* memory pages */
+    uint32_t reserved;
+};
+ASSERT_SIZE(struct nvme_host_memory_desc, 16);
+ASSERT_OFFSET(struct nvme_host_memory_desc, page_count, 8);
+
+/* What Get Features returns, figure 299 */
+struct nvme_host_memory_attributes {
+    uint32_t page_count;
+    uint32_t list_addr_low;
+    uint32_t list_addr_high;
+    uint32_t list_count;
+    uint8_t reserved[4080];
+};
+ASSERT_SIZE(struct nvme_host_memory_attributes, 4096);
+
 /* 5.21.1.14 Timestamp, figure 302 */
 struct nvme_timestamp {
     uint8_t milliseconds[6];
@@ -114,6 +140,10 @@ ASSERT_SIZE(struct nvme_timestamp, 8);
 #define NVME_TIMESTAMP_ORIGIN_BITS  3
 #define NVME_TIMESTAMP_ORIGIN_RESET 0
 #define NVME_TIMESTAMP_ORIGIN_SET   1
+
+/* 5.21.1.26 Host Identifier: cdw11 */
+#define NVME_HOST_ID_EXTENDED BIT32(0) /* EXHID: 128 bits, not 64 */
+#define NVME_HOST_ID_BYTES    16
 
 /* 5.21.1.22 Host Behavior Support, figure 311 */
 struct nvme_host_behavior {

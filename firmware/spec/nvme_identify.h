@@ -177,6 +177,7 @@ ASSERT_OFFSET(struct nvme_identify_ctrl, vendor, 3072);
 
 #define NVME_OAES_NS_ATTRIBUTE        BIT32(8)
 #define NVME_OAES_FIRMWARE            BIT32(9)
+#define NVME_CTRATT_HOST_ID_128       BIT32(0)
 #define NVME_CTRLTYPE_IO              1
 #define NVME_OACS_DOORBELL_BUFFERS    BIT32(8)
 #define NVME_FRMW_SLOT1_RO            BIT32(0)
@@ -258,8 +259,8 @@ ASSERT_OFFSET(struct nvme_identify_ns, eui64, 120);
 ASSERT_OFFSET(struct nvme_identify_ns, lbaf, 128);
 ASSERT_OFFSET(struct nvme_identify_ns, vendor, 384);
 
-#define NVME_NSFEAT_ATOMICS         BIT32(1) /* NAWUN, NAWUPF, NACWU are this namespace's */
-#define NVME_NSFEAT_OPTIMAL         BIT32(4) /* NPWG, NPWA, NPDG, NPDA, NOWS are there */
+#define NVME_NSFEAT_ATOMICS         BIT32(1) /* NAWUN, NAWUPF, NACWU, not the controller's */
+#define NVME_NSFEAT_PREFERRED       BIT32(4) /* NPWG, NPWA, NPDG, NPDA, NOWS */
 #define NVME_NSATTR_WRITE_PROTECTED BIT32(0)
 
 /* Head of a namespace identification descriptor, figure 249; the identifier follows. */

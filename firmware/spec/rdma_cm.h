@@ -41,20 +41,20 @@ struct cm_req {
     struct be24 local_eecn;
     uint8_t initiator_depth; /* READs that the sender wants to have under way */
     struct be24 remote_eecn;
-    uint8_t remote_response;  /* CM_REQ_REMOTE_RESPONSE, _TRANSPORT, _FLOW_CONTROL */
+    uint8_t remote_response;  /* CM_REQ_REMOTE_RESPONSE, _TRANSPORT; bit 0: flow control */
     struct be24 starting_psn; /* at which the receiver begins to send */
     uint8_t local_response;   /* CM_REQ_LOCAL_RESPONSE, _RETRY_COUNT */
     struct be16 pkey;
-    uint8_t mtu;         /* CM_REQ_MTU, _RDC_EXISTS, _RNR_RETRY */
+    uint8_t mtu;         /* CM_REQ_MTU, _RNR_RETRY; bit 3: RDC exists */
     uint8_t max_retries; /* CM_REQ_MAX_RETRIES, _SRQ, _EXTENDED_TRANSPORT */
     struct be16 primary_local_lid;
     struct be16 primary_remote_lid;
     uint8_t primary_local_gid[16];
     uint8_t primary_remote_gid[16];
-    struct be32 primary_flow; /* CM_REQ_FLOW_LABEL, _RATE */
+    struct be32 primary_flow; /* bits 31:12 flow label, 5:0 rate */
     uint8_t primary_traffic_class;
     uint8_t primary_hop_limit;
-    uint8_t primary_sl;          /* CM_REQ_SL, _SUBNET_LOCAL */
+    uint8_t primary_sl;          /* bits 7:4 SL, 3 subnet local */
     uint8_t primary_ack_timeout; /* CM_REQ_ACK_TIMEOUT */
     struct be16 alternate_local_lid;
     struct be16 alternate_remote_lid;
@@ -88,16 +88,12 @@ ASSERT_OFFSET(struct cm_req, private_data, 140);
 #define CM_REQ_REMOTE_RESPONSE_BITS     5
 #define CM_REQ_TRANSPORT_SHIFT          1 /* 0: RC */
 #define CM_REQ_TRANSPORT_BITS           2
-#define CM_REQ_FLOW_CONTROL_SHIFT       0 /* end to end */
-#define CM_REQ_FLOW_CONTROL_BITS        1
 #define CM_REQ_LOCAL_RESPONSE_SHIFT     3 /* in which the sender will answer */
 #define CM_REQ_LOCAL_RESPONSE_BITS      5
 #define CM_REQ_RETRY_COUNT_SHIFT        0
 #define CM_REQ_RETRY_COUNT_BITS         3
 #define CM_REQ_MTU_SHIFT                4 /* 1: 256 ... 5: 4096 bytes */
 #define CM_REQ_MTU_BITS                 4
-#define CM_REQ_RDC_EXISTS_SHIFT         3
-#define CM_REQ_RDC_EXISTS_BITS          1
 #define CM_REQ_RNR_RETRY_SHIFT          0
 #define CM_REQ_RNR_RETRY_BITS           3
 #define CM_REQ_MAX_RETRIES_SHIFT        4 /* of CM messages */
@@ -106,14 +102,6 @@ ASSERT_OFFSET(struct cm_req, private_data, 140);
 #define CM_REQ_SRQ_BITS                 1
 #define CM_REQ_EXTENDED_TRANSPORT_SHIFT 0
 #define CM_REQ_EXTENDED_TRANSPORT_BITS  3
-#define CM_REQ_FLOW_LABEL_SHIFT         12
-#define CM_REQ_FLOW_LABEL_BITS          20
-#define CM_REQ_RATE_SHIFT               0
-#define CM_REQ_RATE_BITS                6
-#define CM_REQ_SL_SHIFT                 4
-#define CM_REQ_SL_BITS                  4
-#define CM_REQ_SUBNET_LOCAL_SHIFT       3
-#define CM_REQ_SUBNET_LOCAL_BITS        1
 #define CM_REQ_ACK_TIMEOUT_SHIFT        3
 #define CM_REQ_ACK_TIMEOUT_BITS         5
 
@@ -179,7 +167,7 @@ struct cm_rep {
     uint8_t reserved3;
     uint8_t responder_resources;
     uint8_t initiator_depth;
-    uint8_t ack_delay; /* CM_REP_ACK_DELAY, _FAILOVER, _FLOW_CONTROL */
+    uint8_t ack_delay; /* CM_REP_ACK_DELAY, _FAILOVER; bit 0: flow control */
     uint8_t rnr_retry; /* CM_REP_RNR_RETRY, _SRQ */
     struct be64 local_ca_guid;
     uint8_t private_data[CM_REP_PRIVATE_BYTES];
@@ -191,16 +179,14 @@ ASSERT_OFFSET(struct cm_rep, responder_resources, 24);
 ASSERT_OFFSET(struct cm_rep, local_ca_guid, 28);
 ASSERT_OFFSET(struct cm_rep, private_data, 36);
 
-#define CM_REP_ACK_DELAY_SHIFT    3
-#define CM_REP_ACK_DELAY_BITS     5
-#define CM_REP_FAILOVER_SHIFT     1 /* 0: the alternate path, if any, is taken; 1: not supported */
-#define CM_REP_FAILOVER_BITS      2
-#define CM_REP_FLOW_CONTROL_SHIFT 0
-#define CM_REP_FLOW_CONTROL_BITS  1
-#define CM_REP_RNR_RETRY_SHIFT    5
-#define CM_REP_RNR_RETRY_BITS     3
-#define CM_REP_SRQ_SHIFT          4
-#define CM_REP_SRQ_BITS           1
+#define CM_REP_ACK_DELAY_SHIFT 3
+#define CM_REP_ACK_DELAY_BITS  5
+#define CM_REP_FAILOVER_SHIFT  1 /* 0: the alternate path, if any, is taken; 1: not supported */
+#define CM_REP_FAILOVER_BITS   2
+#define CM_REP_RNR_RETRY_SHIFT 5
+#define CM_REP_RNR_RETRY_BITS  3
+#define CM_REP_SRQ_SHIFT       4
+#define CM_REP_SRQ_BITS        1
 
 #define CM_FAILOVER_UNSUPPORTED 1
 

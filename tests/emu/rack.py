@@ -15,20 +15,29 @@ sys.path.insert(0, os.path.join(TOP, "boards", "qemu-virt"))
 
 # pylint: disable=wrong-import-position
 import rack_admin
+import rack_boot
 import rack_doorbells
 import rack_fabric
 import rack_ibv
 import rack_io
 import rack_life
+import rack_nvmf
 import rack_reset
 import rack_roce
+import rack_target
 from rack import RackConfig
+from rack.images import BOOT_DISK
 from rack.testing import Suite, main
 from rack_common import HOST_ARGS, NAMESPACES, NATIVE_NAMESPACES
 
 
 def config(**changes):
     return RackConfig(namespaces=NAMESPACES, host_args=HOST_ARGS, **changes)
+
+
+def boot(firmware):
+    """The host has nothing but the NIC's drive."""
+    return RackConfig(host_boot=firmware, nic_drive_image=BOOT_DISK)
 
 
 def roce(**changes):
@@ -39,6 +48,12 @@ def roce(**changes):
 
 def linux_pair(**changes):
     return RackConfig(board="none", host=False, fabric=True, peers=2, **changes)
+
+
+def linux_and_target(**changes):
+    """A host without a NIC, whose own kernel is the target's initiator."""
+    return RackConfig(board="none", fabric=True, host_on_fabric=True, peers=0, targets=1,
+                      target_drives=rack_target.DRIVES, mtu=4200, **changes)
 
 
 SHORT = [rack_admin.test_probe_finds_all_namespaces, rack_admin.test_id_ns_says_size_and_block,
@@ -62,13 +77,36 @@ SUITES = [
           SHORT + [rack_reset.test_unbind_and_bind_under_load,
                    rack_reset.test_function_level_reset_under_load,
                    rack_reset.test_bus_master_off_under_load]),
+    # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
+    Suite("boot-bios", boot("bios"), rack_boot.TESTS),
+    Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),
     # the NIC speaks RoCEv2 with Linux' rxe: path MTU 1024, and 4096 with a VLAN tag
     Suite("roce", roce(mtu=1500), rack_roce.TESTS),
     Suite("roce-4200", roce(mtu=4200, guest="guest-6.1", vlan=7), rack_roce.LARGE_MTU_TESTS),
+    # the native board's Ethernet port is the switch's datagram socket: no virtio-net, no guest
+    Suite("native-fabric", RackConfig(board="native", host=False, fabric=True, peers=1, mtu=4200,
+                                      namespaces="ram:16M", nic_args="diag=rping,perf"),
+          rack_roce.NATIVE_TESTS),
     # two Linux guests on the Ethernet switch, no NIC: what the fabric's tests stand on
     Suite("fabric-linux", linux_pair(mtu=1500), rack_fabric.TESTS + rack_ibv.TESTS),
     Suite("fabric-linux-4200", linux_pair(mtu=4200, guest="guest-6.1"),
           rack_fabric.LARGE_MTU_TESTS + rack_ibv.TESTS),
+    # Linux' nvme-rdma and nvmet, no NIC: what the initiator's tests stand on
+    Suite("target", linux_and_target(), rack_target.TESTS),
+    Suite("target-6.1", linux_and_target(guest="guest-6.1"), rack_target.TESTS[1:2]),
+    # the host's drives are namespaces of that target, through the NIC
+    Suite("nvmf", rack_nvmf.main_config(), rack_nvmf.TESTS, rack_nvmf.serve),
+    Suite("nvmf-6.1", rack_nvmf.main_config(guest="guest-6.1", nic_cores=2),
+          rack_nvmf.SHORT_TESTS, rack_nvmf.serve),
+    Suite("nvmf-1500", rack_nvmf.main_config(mtu=1500), rack_nvmf.SHORT_TESTS[:4],
+          rack_nvmf.serve),
+    Suite("nvmf-4x4", rack_nvmf.four_by_four_config(), rack_nvmf.FOUR_TESTS,
+          rack_nvmf.four_by_four_serve),
+    Suite("nvmf-problems", rack_nvmf.problems_config(), rack_nvmf.PROBLEM_TESTS,
+          rack_nvmf.problems_serve),
+    Suite("nvmf-rates", rack_nvmf.rates_config(), rack_nvmf.RATE_TESTS, rack_nvmf.serve),
+    Suite("boot-bios-remote", rack_boot.remote_config("bios"), rack_boot.REMOTE_TESTS),
+    Suite("boot-uefi-remote", rack_boot.remote_config("uefi"), rack_boot.REMOTE_TESTS),
 ]
 
 if __name__ == "__main__":

@@ -82,6 +82,9 @@ static void settle(void)
             return;
         }
         rig_slow_release_all(&rig.slow);
+        if (rig.hmb.done != NULL) {
+            rig_hmb_let_go();
+        }
     }
     ASSERT(false);
 }
@@ -171,6 +174,37 @@ static void admin_command(struct input *in)
     }
     rig_push(&queues[0], &sqe);
     rig_ring(&queues[0]);
+}
+
+/* Set Features of the Host Memory Buffer, with a list that is there, or nearly so. */
+static void host_memory(struct input *in)
+{
+    uint32_t r = (uint32_t)take(in, 1);
+    uint32_t offset = LIST_AREA + r / 4 % 4 * 64;
+    uint64_t list_addr = r >= 250 ? take_addr(in) : RIG_HOST_BASE + offset;
+    uint32_t count = 1 + r / 16 % 4;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct nvme_host_memory_desc desc = {.addr = take_addr(in), .page_count = 1 + r % 3};
+        memcpy(rig.ram + offset + i * sizeof(desc), &desc, sizeof(desc));
+    }
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_SET_FEATURES,
+                           .cdw10 = NVME_FEATURE_HOST_MEMORY,
+                           .cdw11 = r % 4 != 0,
+                           .cdw12 = r / 64,
+                           .cdw13 = (uint32_t)list_addr,
+                           .cdw14 = (uint32_t)(list_addr >> 32),
+                           .cdw15 = count};
+    rig_push(&queues[0], &sqe);
+    rig_ring(&queues[0]);
+}
+
+static void host_memory_user(uint32_t r)
+{
+    rig.hmb.holds_on = r % 2 != 0;
+    if (rig.hmb.done != NULL) {
+        rig_hmb_let_go();
+    }
 }
 
 static void io_command(struct input *in)
@@ -363,6 +397,14 @@ static void step(struct input *in)
         rig_advance_ms(1 + op / 20 * 20);
         break;
     default:
+        if (op / 20 >= 6) {
+            host_memory(in);
+            break;
+        }
+        if (op / 20 >= 4) {
+            host_memory_user(op / 20);
+            break;
+        }
         nvme_ep_arm(&rig.ep->cores[0], true);
         nvme_ep_arm(&rig.ep->cores[0], false);
         break;
@@ -403,6 +445,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         rig_start(&(struct rig_config){.doorbell_buffers = true,
                                        .weighted_round_robin = true,
                                        .subsystem_reset = true,
+                                       .hmb_preferred_bytes = 32u << 10,
+                                       .hmb_user = true,
                                        .io_queue_count = 8});
         finish();
     }

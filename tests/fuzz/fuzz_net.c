@@ -20,7 +20,6 @@
 #include "tests/sim/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 enum step {
     STEP_RAW,   /* length; bytes */
@@ -167,14 +166,13 @@ static uint32_t neighbor_count(void)
 static void inject(const uint8_t *frame, uint32_t len)
 {
     struct net_stats *stats = &t.nif->stats;
+    bool was_ready[PATHS];
+    sched_turn(); /* what timers that are due do by themselves is not the frame's doing */
     uint64_t sent = counter_get(&stats->tx_frames);
     uint32_t neighbors = neighbor_count();
-    uint32_t ready = 0;
     for (uint32_t i = 0; i < PATHS; i++) {
-        ready += t.paths[i].state == NET_PATH_READY;
+        was_ready[i] = t.paths[i].state == NET_PATH_READY;
     }
-    sched_turn(); /* timers that are due send by themselves */
-    sent = counter_get(&stats->tx_frames);
     wire_inject(t.wire, 0, frame, len);
     sched_turn();
     if (counter_get(&stats->tx_frames) > sent + 2) {
@@ -184,10 +182,9 @@ static void inject(const uint8_t *frame, uint32_t len)
         fail("a packet made a neighbour");
     }
     for (uint32_t i = 0; i < PATHS; i++) {
-        ready -= t.paths[i].state == NET_PATH_READY && ready > 0;
-    }
-    if (ready != 0) {
-        fail("a packet ended a path");
+        if (was_ready[i] && t.paths[i].state != NET_PATH_READY) {
+            fail("a packet ended a path");
+        }
     }
     wire_drain(t.wire, PEER);
 }
@@ -496,13 +493,6 @@ static void end(void)
         fail("a ping without an end");
     }
     wire_close(t.wire);
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

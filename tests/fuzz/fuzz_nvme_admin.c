@@ -175,6 +175,7 @@ static const struct nvme_transport_ops ops = {
     .delete_cq = transport_op,
     .delete_sq = transport_op,
     .doorbell_buffers = transport_op,
+    .host_memory = transport_op,
     .abort = transport_abort,
     .feature_changed = feature_changed,
     .fatal = fatal,
@@ -203,6 +204,13 @@ static void request_check(const struct fuzz_dev *dev, const struct blk_req *req)
         }
         return;
     }
+    case NVME_IO_RESERVATION_REGISTER:
+    case NVME_IO_RESERVATION_REPORT:
+    case NVME_IO_RESERVATION_ACQUIRE:
+    case NVME_IO_RESERVATION_RELEASE:
+        CHECK((geometry->features & BLK_FEATURE_RESERVATIONS) != 0);
+        CHECK(req->dir == (req->cmd.opcode & 3) && req->data.space == MEM_SPACE_HOST);
+        return;
     case NVME_IO_COMPARE:
         needs = BLK_FEATURE_COMPARE;
         FALLTHROUGH;
@@ -273,7 +281,9 @@ static void geometry_take(struct blk_geometry *geometry)
 
     geometry->known = (how & 1) == 0;
     geometry->lba_shift = (how & 2) != 0 ? 12 : (how & 0xc0) == 0xc0 ? 10 : 9;
-    geometry->features = take8() & 0x7f;
+    geometry->features = take8();
+    geometry->limits.atomic_write = geometry->features * 257;
+    geometry->limits.atomic_boundary = geometry->features;
     geometry->lba_count = (how & 4) != 0 ? take32() : take8();
     geometry->max_transfer_bytes = (how & 8) != 0 ? (uint32_t)take8() << 12 : 0;
 }
@@ -494,6 +504,8 @@ static void start(uint8_t how)
         .doorbell_buffers = (how & 0x10) != 0,
         .sgl = (how & 0x20) != 0,
         .keep_alive = (how & 0x40) != 0,
+        .hmb_preferred_bytes = (how & 0x40) != 0 ? 65536 : 0,
+        .host_id = {(how & 0x80) != 0},
     };
     native_clock_set(NS_PER_S);
     sched_init(1, SCHED_IDLE_POLL);

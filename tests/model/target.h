@@ -126,6 +126,7 @@ struct target_knobs {
     uint32_t quiesce_ms; /* CQT, Identify Controller bytes 387:386; 0: not reported */
     /* commands held when their association ends are dropped; else they are executed when due */
     bool drop_held;
+    bool no_abort; /* Abort ends nothing and says so, as Linux does */
 };
 
 struct target_knobs *target_knobs(struct target *target);

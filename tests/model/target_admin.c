@@ -291,6 +291,9 @@ static void do_abort(struct target_slot *slot)
     uint16_t cid = (uint16_t)FIELD_GET(NVME_ABORT_CID, slot->sqe.cdw10);
 
     slot->dw0 = 1; /* not aborted */
+    if (t->knobs.no_abort) {
+        return;
+    }
     for (uint32_t q = 0; q < t->config.queue_count; q++) {
         struct target_queue *queue = &t->queues[q];
         if (queue->ctrl != slot->queue->ctrl || queue->qid != qid) {

@@ -18,8 +18,8 @@
 #include "hal/native/native.h"
 
 #define JOBS_MAX  16
-#define EXIT_MORE 3 /* of a child that has run as many seeds as it may */
-#define PROGRESS 500 /* seeds of a job between two lines that tell how far it is */
+#define EXIT_MORE 3   /* of a child that has run as many seeds as it may */
+#define PROGRESS  500 /* seeds of a job between two lines that tell how far it is */
 
 /* Of what is freed a little is kept back; leaks are what the pools are looked at for. */
 USED const char *__asan_default_options(void);

@@ -1,4 +1,4 @@
-"""Writes a folder as a cpio archive in the "newc" format, which Linux unpacks as its initramfs.
+"""Cpio archives in the "newc" format, which Linux unpacks as its initramfs: from a folder, and back.
 
 All owned by root, all times 0: the same tree gives the same bytes. Device nodes need no root here.
 """
@@ -23,6 +23,33 @@ def write(root, out):
         for name, device in DEVICES.items():
             writer.add(name, stat.S_IFCHR | 0o600, device=device)
         writer.add("TRAILER!!!", 0)
+
+
+def read(path, root):
+    """Unpacks an archive that write() made into the folder `root`; device nodes are left out."""
+    with open(path, "rb") as file:
+        data = file.read()
+    offset = 0
+    while True:
+        mode, size, name_size = (int(data[offset + at:offset + at + 8], 16) for at in (14, 54, 94))
+        name = data[offset + 110:offset + 110 + name_size - 1].decode()
+        start = offset + 110 + name_size + -(110 + name_size) % 4
+        if name == "TRAILER!!!":
+            return
+        _make_file(f"{root}/{name}", mode, data[start:start + size])
+        offset = start + size + -size % 4
+
+
+def _make_file(path, mode, data):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if stat.S_ISDIR(mode):
+        os.makedirs(path, exist_ok=True)
+    elif stat.S_ISLNK(mode):
+        os.symlink(data.decode(), path)
+    elif stat.S_ISREG(mode):
+        with open(path, "wb") as file:
+            file.write(data)
+        os.chmod(path, stat.S_IMODE(mode))
 
 
 def _add_file(writer, root, path):

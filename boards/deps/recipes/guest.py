@@ -1,6 +1,7 @@
 """A Linux guest out of Debian packages that are unpacked, not installed.
 
     vmlinux          uncompressed, starts by PVH: seconds faster than a bzImage without KVM
+    vmlinuz          the same as boot loaders want it (recipes/boot.py)
     initramfs.cpio   all of the guest's userland; no disk needed
     release          the kernel's version
 
@@ -78,7 +79,8 @@ class Guest:
         debs += apt.unpack_closure(list(TOOLS), f"{work}/user")
         _merge_usr(f"{work}/user")
         _merge_usr(f"{work}/kernel")
-        extract_vmlinux(f"{work}/kernel/boot/vmlinuz-{release}", f"{out}/vmlinux", work)
+        shutil.copy2(f"{work}/kernel/boot/vmlinuz-{release}", f"{out}/vmlinuz")
+        extract_vmlinux(f"{out}/vmlinuz", f"{out}/vmlinux", work)
         with Step("making the initramfs"):
             Tree(f"{work}/user", f"{work}/kernel", release, f"{work}/tree").fill()
             cpio.write(f"{work}/tree", f"{out}/initramfs.cpio")

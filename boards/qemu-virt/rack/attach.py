@@ -2,11 +2,11 @@
 """Reaches into the running rack (see up.py).
 
     attach.py host          the host's shell
-    attach.py peer          the shell of the first peer; peer2, ... likewise
+    attach.py peer          the shell of the first peer; peer2, ..., target, ... likewise
     attach.py nic           the NIC's console
     attach.py run COMMAND   one shell command in the host; its output and exit code
 
-    --in GUEST              run it there: host, peer, peer2, ...
+    --in GUEST              run it there: host, peer, peer2, ..., target
     --rack NAME             another rack than the one of `make rack`, below build/rack/
 """
 import argparse

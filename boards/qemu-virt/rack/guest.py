@@ -35,6 +35,7 @@ class Guest:
         self.cores = 1
         self.ram_bytes = 512 << 20
         self.kernel_args = ""
+        self.boot_s = BOOT_S
         self.pass_fds = []
         self.process = None
         self.agent = None
@@ -48,6 +49,15 @@ class Guest:
         """Arguments for QEMU: the machine and its memory."""
         return ["-M", "q35", "-m", f"{self.ram_bytes}B"]
 
+    def boot(self):
+        """Arguments for QEMU: what runs."""
+        guest = artifact(self.config.guest)
+        return ["-kernel", f"{guest}/vmlinux", "-initrd", f"{guest}/initramfs.cpio",
+                "-append", f"{KERNEL_ARGS} {self.kernel_args}"]
+
+    def set_up(self):
+        """What is done after each boot, once it takes commands."""
+
     def start(self):
         """Starts the VM; the guest boots meanwhile."""
         for kind in ("console", "agent", "monitor", "files"):
@@ -58,7 +68,8 @@ class Guest:
     def wait_until_up(self):
         """Until the guest takes commands."""
         self.connect()
-        self.process.wait_for(self.agent.ready.is_set, "answer from the guest's agent", BOOT_S)
+        self.process.wait_for(self.agent.ready.is_set, "answer from the guest's agent",
+                              self.boot_s)
         if not self.agent.is_open:
             raise RackError(f"the guest ended while booting; see {self.folder}/{self.name}.log")
 
@@ -136,14 +147,12 @@ class Guest:
             return file.read()
 
     def _argv(self):
-        guest = artifact(self.config.guest)
         name = self.name
         return [
             f"{artifact('qemu')}/bin/qemu-system-x86_64", "-name", name,
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             *self.memory(), "-smp", str(self.cores), *self._cpu(),
-            "-kernel", f"{guest}/vmlinux", "-initrd", f"{guest}/initramfs.cpio",
-            "-append", f"{KERNEL_ARGS} {self.kernel_args}",
+            *self.boot(),
             "-chardev", f"socket,id=con,path={console_of(name)},server=on,wait=off,"
                         f"logfile={name}.log,logappend=on",
             "-serial", "chardev:con",

@@ -5,7 +5,9 @@ from rack.config import BUILD
 from rack.errors import RackError
 from rack.fabric import socket_of
 from rack.process import Process
+from rack.tree import compile_tree
 
+TREE = "nic.dtb"
 PROGRAM = os.path.join(BUILD, "native", "snic")
 
 
@@ -21,6 +23,9 @@ class Native:
             raise RackError(f"there is no native board at {PROGRAM}: run `make all` first")
         argv = [PROGRAM, "--config", self.config.bootargs(),
                 "--doorbells", self.config.doorbells]
+        if self.config.tree:
+            compile_tree(self.config.tree, os.path.join(self.folder, TREE))
+            argv += ["--config", TREE]
         argv += ["--fabric", socket_of("nic")] if self.config.fabric else []
         argv.append(".")
         self.process = Process("native", argv, self.folder)

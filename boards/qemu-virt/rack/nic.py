@@ -6,12 +6,15 @@ import time
 from rack.config import artifact, scaled
 from rack.errors import RackError
 from rack.fabric import netdev
+from rack.images import make_drive
 from rack.process import Process
 from rack.sockets import Qmp, connect
+from rack.tree import LOAD_ADDRESS, compile_tree
 
 CONSOLE = "nic.console"
 MONITOR = "nic.monitor"
 PROMPT = "snic> "
+TREE = "nic.dtb"
 LINK_VECTORS = 72  # of the ivshmem device: what pcielink announces
 
 
@@ -26,10 +29,9 @@ class Nic:
                        for number in range(len(config.drives_bytes()))]
 
     def make_drives(self):
-        """Empty drives, as files that cost no space until written."""
-        for path, size in zip(self.drives, self.config.drives_bytes()):
-            with open(path, "wb") as file:
-                file.truncate(size)
+        """Empty ones, but the first may have an operating system on it."""
+        for number, (path, size) in enumerate(zip(self.drives, self.config.drives_bytes())):
+            make_drive(path, size, self.config.nic_drive_image if number == 0 else "")
 
     def start(self):
         if not os.path.exists(self.config.firmware):
@@ -37,6 +39,8 @@ class Nic:
         for name in (CONSOLE, MONITOR):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.unlink(os.path.join(self.folder, name))
+        if self.config.tree:
+            compile_tree(self.config.tree, os.path.join(self.folder, TREE))
         self._mark_log()
         self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd],
                                console="nic.log")
@@ -118,6 +122,8 @@ class Nic:
                        f"mem-path=/proc/self/fd/{self.ram_fd}",
             "-device", "ivshmem-plain,memdev=host",
         ]
+        if config.tree:
+            argv += ["-device", f"loader,file={TREE},addr={LOAD_ADDRESS:#x},force-raw=on"]
         size = config.nic_drive_lba_bytes
         for number, path in enumerate(self.drives):
             argv += ["-drive", f"if=none,id=drive{number},file={path},format=raw,cache=unsafe,"

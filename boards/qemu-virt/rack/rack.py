@@ -14,6 +14,7 @@ from rack.link import Link
 from rack.native import Native
 from rack.nic import Nic
 from rack.peer import Peer
+from rack.target import Target
 
 
 class Rack:
@@ -25,6 +26,7 @@ class Rack:
     rack.native    the firmware as a process (board "native")
     rack.fabric    the Ethernet switch (fabric=True): faults(), capture(), ...
     rack.peer      the first Linux on it: run(), spawn(), put(), ...; rack.peers: all
+    rack.target    the first NVMe-oF target on it: subsystem(), content(), ...; rack.targets: all
     rack.folder    logs, sockets and drives: build/rack/<name>/
     """
 
@@ -35,7 +37,7 @@ class Rack:
         self.folder = os.path.join(BUILD, "rack", name)
         self.lock = None
         self.host = self.nic = self.link = self.native = self.fabric = None
-        self.peers = []
+        self.peers, self.targets = [], []
         self.ram_fd = -1
 
     def __enter__(self):
@@ -51,8 +53,11 @@ class Rack:
         try:
             self._prepare()
             self._start_fabric()
+            # a host that boots across the fabric finds its target there, as in a rack
+            early = self.targets if self.config.host_boot != "kernel" else []
+            self._start_guests(early)
             self._start_device()
-            self._start_guests()
+            self._start_guests([guest for guest in self.guests() if guest not in early])
         except BaseException:
             self.stop()
             raise
@@ -77,9 +82,14 @@ class Rack:
         """The first of the peers."""
         return self.peers[0]
 
+    @property
+    def target(self):
+        """The first of the targets."""
+        return self.targets[0]
+
     def guests(self):
         """The Linux VMs."""
-        return [guest for guest in [self.host, *self.peers] if guest]
+        return [guest for guest in [self.host, *self.peers, *self.targets] if guest]
 
     def require_running(self):
         """RackError if one of them ended by itself."""
@@ -171,25 +181,30 @@ class Rack:
         if not config.fabric:
             return
         peers = [Peer(config, self.folder, number) for number in range(1, 1 + config.peers)]
-        stations = ([] if config.board == "none" else ["nic"]) + [peer.name for peer in peers]
+        targets = [Target(config, self.folder, number) for number in range(1, 1 + config.targets)]
+        stations = [] if config.board in ("none", "reference") else ["nic"]
+        stations += [guest.name for guest in peers + targets]
+        stations += [self.host.name] if self.host and config.host_on_fabric else []
         self.fabric = Fabric(self.folder, stations, config.fabric_seed)
         self.progress("starting the Ethernet switch")
         self.fabric.start()
-        self.peers = peers
+        for target in targets:
+            target.make_drives()
+        self.peers, self.targets = peers, targets
 
-    def _start_guests(self):
+    def _start_guests(self, guests):
         """All of them boot at the same time."""
-        for guest in self.guests():
+        for guest in guests:
             slow = " (no usable KVM: emulated, slower)" if guest.accel == "tcg" else ""
             self.progress(f"starting the {guest.name} VM{slow}")
             guest.start()
         start_s = time.monotonic()
-        for guest in self.guests():
+        for guest in guests:
             guest.wait_until_up()
             self.progress(f"{guest.name} is up: Linux {guest.agent.kernel}, "
                           f"booted in {time.monotonic() - start_s:.1f} s")
-        for peer in self.peers:
-            peer.set_up()
+        for guest in guests:
+            guest.set_up()
 
 
 def end_by_exception_on_sigterm():

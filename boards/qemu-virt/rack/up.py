@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Starts the rack and leaves it running in the background.
 
-    up.py [--board B] [--guest G] [--nic-args WORDS] [--fabric [--mtu N]]
+    up.py [--board B] [--guest G] [--nic-args WORDS] [--fabric [--mtu N]] [--target]
                                                           start (see attach.py for how to reach it)
     up.py stop                                            end it
     up.py status                                          what runs
@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # pylint: disable=wrong-import-position
 from rack import Rack, RackConfig, RackError
+from rack import demo_remote
 from rack.config import BUILD, TOP, fetch
 
 NAME = "rack"
@@ -31,9 +32,11 @@ def main():
         return stop()
     if arguments.action == "status":
         return status()
-    config = RackConfig(board=arguments.board, guest=arguments.guest, nic_args=arguments.nic_args,
-                        doorbells=arguments.doorbells, nic_cores=arguments.nic_cores,
-                        fabric=arguments.fabric, mtu=arguments.mtu)
+    words = {"board": arguments.board, "guest": arguments.guest, "nic_args": arguments.nic_args,
+             "doorbells": arguments.doorbells, "nic_cores": arguments.nic_cores}
+    if arguments.target:
+        return start(demo_remote.config(host_on_fabric=True, **words))
+    config = RackConfig(fabric=arguments.fabric, mtu=arguments.mtu, **words)
     return start(config)
 
 
@@ -150,6 +153,8 @@ def _how_to_reach():
              f"  one command there      {attach} run 'nvme list'"]
     if os.path.exists(os.path.join(FOLDER, "peer.console")):
         lines.append(f"  the peer's shell       {attach} peer     (--in peer run: one command there)")
+    if os.path.exists(os.path.join(FOLDER, "target.console")):
+        lines.append(f"  the target's shell     {attach} target   (see /sys/kernel/config/nvmet)")
     if os.path.exists(os.path.join(FOLDER, "nic.console")):
         lines.append(f"  the NIC's console      {attach} nic      (type help)")
     lines += [f"  logs                   {os.path.relpath(FOLDER, TOP)}/",
@@ -170,6 +175,8 @@ def _parse_arguments():
     parser.add_argument("--doorbells", default=default.doorbells, choices=["mapped", "trapped"])
     parser.add_argument("--fabric", action="store_true",
                         help="with an Ethernet switch and a Linux peer on it")
+    parser.add_argument("--target", action="store_true",
+                        help="whose drives are on an NVMe-oF target across the switch")
     parser.add_argument("--mtu", type=int, default=default.mtu, help="of IP, with --fabric")
     return parser.parse_args()
 

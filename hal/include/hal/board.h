@@ -20,11 +20,14 @@
 struct rdma_device; /* rdma/types.h */
 
 struct board {
-    const char *name;    /* "qemu-virt", "native" */
-    const char *config;  /* key=value words, blank separated; never NULL. From whoever starts the
+    const char *name;   /* "qemu-virt", "native" */
+    const char *config; /* key=value words, blank separated; never NULL. From whoever starts the
                             board (device tree bootargs, command line): check before use */
-    uint32_t core_count; /* cores that can run, 1..LIMIT_CORES; also cpu_count() */
-    uint32_t ep_count;   /* PCIe functions towards hosts; 0 is a valid board */
+    const void *config_tree; /* device tree of the configuration, 8-byte aligned, app/config_tree.h;
+                                NULL: none. Stays; check before use */
+    uint32_t config_tree_bytes; /* at most so long */
+    uint32_t core_count;        /* cores that can run, 1..LIMIT_CORES; also cpu_count() */
+    uint32_t ep_count;          /* PCIe functions towards hosts; 0 is a valid board */
     struct pcie_ep *eps[LIMIT_FUNCTIONS];
     uint32_t eth_count; /* Ethernet ports; 0: no fabric */
     struct eth_port *eths[LIMIT_ETH_PORTS];

@@ -165,7 +165,6 @@ static void on_failed(struct rdma_ibv_cm_id *id)
     case RDMA_CM_IDLE:
     case RDMA_CM_LISTEN:
     case RDMA_CM_REQ_RCVD:
-    case RDMA_CM_MRA_REP_RCVD:
     case RDMA_CM_ESTABLISHED:
     case RDMA_CM_DREQ_SENT:
     case RDMA_CM_TIMEWAIT:

@@ -78,7 +78,7 @@ static enum status make(struct rdma_ibv_device *d, const struct rdma_qp_init_att
 enum status rdma_ibv_qp_create(const struct rdma_qp_init_attr *attr, struct rdma_qp **out)
 {
     struct rdma_ibv_device *d = rdma_ibv_device_of(attr->pd->device);
-    enum status status = check(attr);
+    enum status status = attr->host_recv != NULL ? STATUS_UNSUPPORTED : check(attr);
 
     if (status != STATUS_OK) {
         return status;

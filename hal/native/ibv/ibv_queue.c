@@ -23,6 +23,9 @@ enum status rdma_ibv_cq_create(struct rdma_device *device, const struct rdma_cq_
 {
     struct rdma_ibv_device *d = rdma_ibv_device_of(device);
 
+    if (attr->host_pd != NULL) {
+        return STATUS_UNSUPPORTED;
+    }
     if (attr->entry_count == 0 || attr->entry_count > device->attr.cqe_count_max ||
         attr->memory == NULL) {
         return STATUS_INVALID;
@@ -188,6 +191,9 @@ enum status rdma_ibv_srq_create(const struct rdma_srq_attr *attr, struct rdma_sr
 {
     struct rdma_ibv_device *d = rdma_ibv_device_of(attr->pd->device);
 
+    if (attr->host_recv != NULL) {
+        return STATUS_UNSUPPORTED;
+    }
     if (attr->wr_count == 0 || attr->wr_count > d->base.attr.wr_count_max ||
         attr->limit > attr->wr_count || attr->memory == NULL) {
         return STATUS_INVALID;

@@ -37,7 +37,7 @@ static int rank(const struct net_addr *addr, const struct net_addr *wanted)
     if (net_addr_is_ipv4(addr)) {
         return 3;
     }
-    return addr->bytes[0] == 0xfe && (addr->bytes[1] & 0xc0) == 0x80 ? 1 : 2;
+    return net_addr_is_link_local6(addr) ? 1 : 2;
 }
 
 static bool pick_gid(struct rdma_ibv_device *d, const struct net_addr *wanted, int table_length)

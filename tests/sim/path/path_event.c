@@ -5,7 +5,6 @@
  */
 #include "tests/sim/path/path.h"
 
-#define CALM_NS (6 * NS_PER_S)
 /* Less than keep-alive timeout and quiesce time together (path_world.c): so late may a controller
  * execute what it took. */
 #define LATE_MAX_NS (1100 * NS_PER_MS)
@@ -64,7 +63,33 @@ static void target_misbehaves(void)
                    (unsigned long long)(fault.delay_ns / NS_PER_MS));
     }
     path.faults_until_ns = clock_now_ns() + for_ns(1500);
-    path.calm_ns = path.faults_until_ns + CALM_NS;
+    path.calm_ns = path.faults_until_ns + path.plan.calm_ns;
+    if (path_chance(50)) {
+        path.break_ns = clock_now_ns() + path_below(800) * NS_PER_MS;
+    }
+    target_knobs(path.target)->no_abort = path_chance(60);
+}
+
+/* Old controllers execute writes after their association is gone, and after newer ones could have
+ * been acknowledged. */
+static void writes_are_late(void)
+{
+    struct target_fault hold = {.kind = TARGET_FAULT_HOLD,
+                                .qid = TARGET_IO,
+                                .opcode = NVME_IO_WRITE,
+                                .fctype = TARGET_ANY,
+                                .cid = TARGET_ANY,
+                                .chance_ppm = (uint32_t)path_range(100000, 900000),
+                                .delay_ns = path_range(100, LATE_MAX_NS / NS_PER_MS) * NS_PER_MS};
+
+    path_trace("event: writes are held for %llu ms",
+               (unsigned long long)(hold.delay_ns / NS_PER_MS));
+    target_faults_clear(path.target);
+    target_fault_add(path.target, &hold);
+    target_knobs(path.target)->no_abort = path_chance(60);
+    path.break_ns = clock_now_ns() + path_range(1, 300) * NS_PER_MS;
+    path.faults_until_ns = path.break_ns + path_below(1000) * NS_PER_MS;
+    path.calm_ns = path.faults_until_ns + path.plan.calm_ns;
 }
 
 static void target_refuses(void)
@@ -81,7 +106,7 @@ static void target_refuses(void)
     knobs->lone_queues = path_chance(50);
     knobs->keep_sq_flow = path_chance(30);
     path.faults_until_ns = clock_now_ns() + for_ns(1000);
-    path.calm_ns = path.faults_until_ns + CALM_NS;
+    path.calm_ns = path.faults_until_ns + path.plan.calm_ns;
     target_drop_queues(path.target, TARGET_ANY, TARGET_ANY, path_chance(50));
 }
 
@@ -89,17 +114,19 @@ static void target_refuses(void)
 
 static void connections_break(void)
 {
+    path.break_ns = 0;
     int qid = path_chance(50) ? TARGET_ANY : (int)path_below(3);
 
-    path_trace("event: target drops queues (%d)", qid);
+    path_trace("event: target drops queues (%d), %u commands held", qid,
+               target_held_count(path.target));
     target_drop_queues(path.target, TARGET_ANY, qid, path_chance(50));
-    path.calm_ns = clock_now_ns() + CALM_NS;
+    path.calm_ns = clock_now_ns() + path.plan.calm_ns;
 }
 
 static void wire_breaks(void)
 {
     path.cut_until_ns = clock_now_ns() + for_ns(path_chance(50) ? 100 : 2000);
-    path.calm_ns = path.cut_until_ns + CALM_NS;
+    path.calm_ns = path.cut_until_ns + path.plan.calm_ns;
     path_trace("event: the wire is cut for %llu ms",
                (unsigned long long)((path.cut_until_ns - clock_now_ns()) / NS_PER_MS));
     wire_cut(path.wire, 1, true);
@@ -109,7 +136,7 @@ static void power_goes(void)
 {
     path.off_until_ns = clock_now_ns() + for_ns(1500);
     path.cut_until_ns = path.off_until_ns;
-    path.calm_ns = path.off_until_ns + CALM_NS;
+    path.calm_ns = path.off_until_ns + path.plan.calm_ns;
     path_trace("event: the target loses its power");
     wire_cut(path.wire, 1, true);
     target_power(path.target, false);
@@ -119,7 +146,7 @@ static void association_resets(void)
 {
     path_trace("event: an association is reset");
     nvmf_ctrl_reset(path.ctrls[path_below(path.plan.ctrl_count)]);
-    path.calm_ns = clock_now_ns() + CALM_NS;
+    path.calm_ns = clock_now_ns() + path.plan.calm_ns;
 }
 
 static void controller_fails(void)
@@ -127,17 +154,19 @@ static void controller_fails(void)
     path_trace("event: the target's controllers are in CFS");
     target_fatal(path.target, TARGET_ANY);
     target_drop_queues(path.target, TARGET_ANY, 0, false);
-    path.calm_ns = clock_now_ns() + CALM_NS;
+    path.calm_ns = clock_now_ns() + path.plan.calm_ns;
 }
 
 /* --- which, when ---------------------------------------------------------------------------- */
 
 static void heavy(void)
 {
-    static void (*const all[])(void) = {target_misbehaves, target_misbehaves,  target_misbehaves,
-                                        target_refuses,    connections_break,  wire_breaks,
-                                        power_goes,        association_resets, controller_fails};
+    static void (*const all[])(void) = {writes_are_late,    writes_are_late,   target_misbehaves,
+                                        target_misbehaves,  target_misbehaves, target_refuses,
+                                        connections_break,  wire_breaks,       power_goes,
+                                        association_resets, controller_fails};
 
+    path.heavy_count++;
     all[path_below(ARRAY_SIZE(all))]();
 }
 
@@ -147,7 +176,7 @@ void path_event_act(void)
 
     path.event_count++;
     if (path.plan.class >= PATH_HARSH && what < 60) {
-        if (clock_now_ns() >= path.calm_ns || path.plan.class == PATH_LOST) {
+        if (clock_now_ns() >= path.calm_ns || (path.plan.class == PATH_LOST && path_chance(20))) {
             heavy();
         }
     } else if (what < 80) {
@@ -200,6 +229,9 @@ void path_event_tend(void)
     if (path.cut_until_ns != 0 && now_ns >= path.cut_until_ns) {
         wire_heals();
     }
+    if (path.break_ns != 0 && now_ns >= path.break_ns) {
+        connections_break();
+    }
     if (path.faults_until_ns != 0 && now_ns >= path.faults_until_ns) {
         target_behaves();
     }
@@ -212,14 +244,16 @@ static uint64_t due_ns(uint64_t until_ns, uint64_t next_ns)
 
 uint64_t path_event_next_ns(void)
 {
-    return due_ns(path.off_until_ns,
-                  due_ns(path.cut_until_ns, due_ns(path.faults_until_ns, UINT64_MAX)));
+    return due_ns(
+        path.off_until_ns,
+        due_ns(path.cut_until_ns, due_ns(path.faults_until_ns, due_ns(path.break_ns, UINT64_MAX))));
 }
 
 void path_event_end(void)
 {
     static const struct wire_faults none;
 
+    path.break_ns = 0;
     if (path.off_until_ns != 0) {
         power_comes();
     }

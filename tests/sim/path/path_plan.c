@@ -52,6 +52,8 @@ void path_plan_draw(struct path_plan *plan)
     plan->act_ns =
         path_chance(50) ? path_range(1, 20) * NS_PER_US : path_range(20, 2000) * NS_PER_US;
     plan->event_permille = plan->class == PATH_CLEAN ? 0 : (uint32_t)path_range(2, 60);
+    plan->heavy_target = plan->class >= PATH_HARSH ? (uint32_t)path_range(2, 6) : 0;
+    plan->calm_ns = path_range(3, 6) * NS_PER_S;
     plan->write_percent = (uint32_t)path_range(20, 70);
     draw_faults(plan);
 }

@@ -10,11 +10,13 @@
 #include "nvmf_host/queue_priv.h"
 #include "rdma/soft.h"
 
-#define STEP_MAX_NS   (2 * NS_PER_MS)
-#define STUCK_NS      (120 * NS_PER_S)
-#define KEEP_ALIVE_MS 1000
-#define QUIESCE_MS    200
-#define SUBNQN        "nqn.2024-01.sim:one"
+#define STEP_MAX_NS    (2 * NS_PER_MS)
+#define PACE_NS        (30 * NS_PER_MS)
+#define AHEAD_PERMILLE 100 /* of events, when there was I/O enough for those there were */
+#define STUCK_NS       (120 * NS_PER_S)
+#define KEEP_ALIVE_MS  1000
+#define QUIESCE_MS     200
+#define SUBNQN         "nqn.2024-01.sim:one"
 
 struct path_world path;
 /* Cores stay started (nvmf_host_core_start()). */
@@ -412,8 +414,15 @@ static void give_back(void)
 
 static void act(void)
 {
-    path.next_act_ns = clock_now_ns() + path_below(2 * path.plan.act_ns) + 1;
-    if (path_below(1000) < path.plan.event_permille) {
+    /* not before what breaks connections has had its time */
+    bool is_ahead = (uint64_t)path.io_count * path.plan.heavy_target >
+                    (uint64_t)(path.heavy_count + 1) * path.plan.io_target;
+    bool is_soon = path.break_ns != 0; /* something has to be under way then */
+    uint64_t mean_ns = is_ahead && !is_soon ? PACE_NS : path.plan.act_ns;
+    uint32_t permille = is_ahead ? AHEAD_PERMILLE : path.plan.event_permille;
+
+    path.next_act_ns = clock_now_ns() + path_below(2 * mean_ns) + 1;
+    if (path_below(1000) < permille) {
         path_event_act();
     } else {
         uint64_t count = path_range(1, 4);
@@ -427,7 +436,7 @@ void sim_run(uint64_t seed, bool trace)
     start(seed, trace);
     path.next_act_ns = clock_now_ns();
     path.progress_ns = clock_now_ns();
-    while (path.io_count < path.plan.io_target) {
+    while (path.io_count < path.plan.io_target || path.heavy_count < path.plan.heavy_target) {
         if (clock_now_ns() >= path.next_act_ns) {
             act();
         }

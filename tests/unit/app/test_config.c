@@ -29,7 +29,7 @@ static void config_parse_empty_gives_defaults(void **state)
     assert_int_equal(parse(""), STATUS_OK);
     assert_int_equal(config.idle, SCHED_IDLE_ADAPTIVE);
     assert_int_equal(config.cores, 0);
-    assert_int_equal(config.io_queues, 64);
+    assert_int_equal(config.functions[0].io_queues, 64);
     assert_int_equal(config.functions[3].ns_count, 1);
     assert_int_equal(config.functions[3].ns[0].size_bytes, 64 << 20);
     assert_int_equal(config.functions[3].ns[0].lba_shift, 9);
@@ -44,12 +44,12 @@ static void config_parse_all_keys_are_set(void **state)
         STATUS_OK);
     assert_int_equal(config.cores, 2);
     assert_int_equal(config.idle, SCHED_IDLE_POLL);
-    assert_int_equal(config.io_queues, 8);
-    assert_int_equal(config.mdts, 5);
+    assert_int_equal(config.functions[0].io_queues, 8);
+    assert_int_equal(config.functions[3].mdts, 5);
     assert_string_equal(config.serial, "Ab9");
-    assert_int_equal(config.dstrd, 0);
-    assert_false(config.sgl);
-    assert_int_equal(config.doorbell_buffers, CONFIG_ON);
+    assert_int_equal(config.functions[0].dstrd, 0);
+    assert_false(config.functions[0].sgl);
+    assert_int_equal(config.functions[0].doorbell_buffers, CONFIG_ON);
     const struct config_function *f = &config.functions[1];
     assert_int_equal(f->ns_count, 3);
     assert_int_equal(f->ns[0].kind, CONFIG_NS_RAM);
@@ -61,6 +61,26 @@ static void config_parse_all_keys_are_set(void **state)
     assert_int_equal(f->ns[2].drive, 1);
     assert_int_equal(f->ns[2].drive_nsid, 7);
     assert_int_equal(config.functions[2].ns_count, 0);
+}
+
+static void config_parse_function_words_are_every_functions_unless_numbered(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("queues=8 queues.1=4 mdts.3=5 sgl.2=off dbbuf.0=off dstrd.1=2 room.2=99 "
+                           "wait=0"),
+                     STATUS_OK);
+    assert_int_equal(config.functions[0].io_queues, 8);
+    assert_int_equal(config.functions[1].io_queues, 4);
+    assert_int_equal(config.functions[2].mdts, 8);
+    assert_int_equal(config.functions[3].mdts, 5);
+    assert_true(config.functions[1].sgl);
+    assert_false(config.functions[2].sgl);
+    assert_int_equal(config.functions[0].doorbell_buffers, CONFIG_OFF);
+    assert_int_equal(config.functions[1].doorbell_buffers, CONFIG_AUTO);
+    assert_int_equal(config.functions[1].dstrd, 2);
+    assert_int_equal(config.functions[1].ns_room, 0);
+    assert_int_equal(config.functions[2].ns_room, 99);
+    assert_int_equal(config.serve_wait_ms, 0);
 }
 
 static void config_parse_foreign_words_are_counted(void **state)
@@ -90,6 +110,9 @@ static void config_parse_bad_values_name_the_word(void **state)
     assert_refused("sgl=maybe", "sgl");
     assert_refused("dbbuf=", "dbbuf");
     assert_refused("ns.4=ram:1M", "ns.4");
+    assert_refused("queues.4=1", "queues.4");
+    assert_refused("room=1025", "room");
+    assert_refused("wait=19001", "wait");
     assert_refused("ns.x=ram:1M", "ns.x");
 }
 
@@ -268,6 +291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(config_parse_empty_gives_defaults),
         cmocka_unit_test(config_parse_all_keys_are_set),
+        cmocka_unit_test(config_parse_function_words_are_every_functions_unless_numbered),
         cmocka_unit_test(config_parse_foreign_words_are_counted),
         cmocka_unit_test(config_parse_bad_values_name_the_word),
         cmocka_unit_test(config_parse_bad_namespaces_are_refused),

@@ -388,9 +388,72 @@ static void features_keep_alive_is_rounded_up(void **state)
     assert_ended(set(NVME_FEATURE_KEEP_ALIVE, 0), NVME_SC_SUCCESS);
 }
 
+/* --- 5.21.1.26 Host Identifier --------------------------------------------------------------- */
+
+static void host_id_configure(void)
+{
+    for (uint32_t i = 0; i < sizeof(rig.config.host_id); i++) {
+        rig.config.host_id[i] = (uint8_t)(0x10 + i);
+    }
+    rig_restart();
+}
+
+static void features_host_id_is_the_configured_one(void **state)
+{
+    (void)state;
+    host_id_configure();
+    const uint32_t selects[] = {NVME_SELECT_CURRENT, NVME_SELECT_DEFAULT};
+    for (uint32_t i = 0; i < 2; i++) {
+        memset(rig.data, 0, 32);
+        struct nvme_sqe get = {.opcode = NVME_ADMIN_GET_FEATURES,
+                               .cdw10 = NVME_FEATURE_HOST_ID |
+                                        (uint32_t)FIELD_PREP(NVME_FEATURE_SEL, selects[i]),
+                               .cdw11 = NVME_HOST_ID_EXTENDED};
+        assert_ended(rig_admin(get), NVME_SC_SUCCESS);
+        assert_memory_equal(rig.data, rig.config.host_id, NVME_HOST_ID_BYTES);
+        assert_int_equal(rig.map_len_bytes, NVME_HOST_ID_BYTES);
+        get.cdw11 = 0; /* 64 bits: ours are more */
+        assert_refused_at(rig_admin(get), NVME_SC_INVALID_FIELD, NVME_ERROR_LOCATION(44, 0));
+    }
+    struct rig_cmd *identify =
+        rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_IDENTIFY, .cdw10 = NVME_CNS_CTRL});
+    assert_ended(identify, NVME_SC_SUCCESS);
+    assert_int_equal(((struct nvme_identify_ctrl *)(void *)rig.data)->ctratt,
+                     NVME_CTRATT_HOST_ID_128);
+}
+
+static void features_host_id_cannot_be_changed(void **state)
+{
+    (void)state;
+    host_id_configure();
+    struct nvme_sqe set = {.opcode = NVME_ADMIN_SET_FEATURES,
+                           .cdw10 = NVME_FEATURE_HOST_ID,
+                           .cdw11 = NVME_HOST_ID_EXTENDED};
+    assert_refused(rig_admin(set), NVME_SC_FEATURE_NOT_CHANGEABLE);
+    struct rig_cmd *caps =
+        rig_admin((struct nvme_sqe){.opcode = NVME_ADMIN_GET_FEATURES,
+                                    .cdw10 = NVME_FEATURE_HOST_ID | NVME_SELECT_CAPABILITIES << 8});
+    assert_ended(caps, NVME_SC_SUCCESS);
+    assert_int_equal(caps->nvme.blk.dw0, 0);
+}
+
+static void features_host_id_of_nobody_is_an_invalid_field(void **state)
+{
+    (void)state;
+    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_GET_FEATURES,
+                           .cdw10 = NVME_FEATURE_HOST_ID,
+                           .cdw11 = NVME_HOST_ID_EXTENDED};
+    assert_refused(rig_admin(sqe), NVME_SC_INVALID_FIELD);
+    sqe.opcode = NVME_ADMIN_SET_FEATURES;
+    assert_refused(rig_admin(sqe), NVME_SC_INVALID_FIELD);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(features_host_id_is_the_configured_one),
+        TEST(features_host_id_cannot_be_changed),
+        TEST(features_host_id_of_nobody_is_an_invalid_field),
         TEST(features_unknown_are_invalid_fields),
         TEST(features_without_keep_alive_have_no_timer_feature),
         TEST(features_select_tells_current_default_saved_and_capabilities),

@@ -112,6 +112,27 @@ static void identify_ctrl_oncs_is_what_all_namespaces_can_do(void **state)
     assert_int_equal(identify_ctrl()->oncs, always);
 }
 
+static void identify_ctrl_oncs_has_reservations_for_a_host_with_an_identifier(void **state)
+{
+    (void)state;
+    assert_int_equal(identify_ctrl()->oncs & NVME_ONCS_RESERVATIONS, 0);
+    rig_attach_with(0, 1, BLK_FEATURE_RESERVATIONS);
+    rig.devs[0].dev.geometry.reservation_types = 0x7f;
+    assert_int_equal(identify_ctrl()->oncs & NVME_ONCS_RESERVATIONS, 0);
+    assert_int_equal(identify_ns(NVME_CNS_NS, 1)->rescap, 0);
+    rig.config.host_id[15] = 1;
+    rig_restart();
+    assert_int_equal(identify_ctrl()->oncs & NVME_ONCS_RESERVATIONS, NVME_ONCS_RESERVATIONS);
+    rig_attach_with(0, 1, BLK_FEATURE_RESERVATIONS);
+    rig.devs[0].dev.geometry.reservation_types = 0x7f;
+    assert_int_equal(identify_ctrl()->oncs & NVME_ONCS_RESERVATIONS, NVME_ONCS_RESERVATIONS);
+    assert_int_equal(identify_ns(NVME_CNS_NS, 1)->rescap, 0x7f);
+    rig_attach(1, 2);
+    rig.devs[1].dev.geometry.reservation_types = 0x7f; /* means nothing without the feature */
+    assert_int_equal(identify_ctrl()->oncs & NVME_ONCS_RESERVATIONS, 0);
+    assert_int_equal(identify_ns(NVME_CNS_NS, 2)->rescap, 0);
+}
+
 /* --- 5.15.2.2 and figure 245: namespace ----------------------------------------------------- */
 
 static void identify_ns_active_has_size_and_format(void **state)
@@ -145,6 +166,64 @@ static void identify_ns_of_4096_byte_blocks_says_so(void **state)
 }
 
 /* Figure 244, CNS 00h: an inactive NSID gives zeroes. */
+/* 6.4, 8.25: counts of blocks, most of them zeroes based. */
+static void identify_ns_limits_are_those_of_the_device(void **state)
+{
+    (void)state;
+    rig_attach(0, 1);
+    rig.devs[0].dev.geometry.limits = (struct blk_limits){.atomic_write = 64,
+                                                          .atomic_write_power_fail = 8,
+                                                          .atomic_compare_write = 4,
+                                                          .atomic_boundary = 128,
+                                                          .atomic_boundary_power_fail = 16,
+                                                          .optimal_boundary = 256,
+                                                          .preferred_write = 8,
+                                                          .preferred_write_align = 4,
+                                                          .preferred_dealloc = 2048,
+                                                          .preferred_dealloc_align = 2,
+                                                          .optimal_write = 100000};
+    const struct nvme_identify_ns *id = identify_ns(NVME_CNS_NS, 1);
+    assert_int_equal(id->nsfeat, NVME_NSFEAT_ATOMICS | NVME_NSFEAT_PREFERRED);
+    assert_int_equal(id->nawun, 63);
+    assert_int_equal(id->nawupf, 7);
+    assert_int_equal(id->nacwu, 0); /* FUSES is 0 */
+    assert_int_equal(id->nabsn, 127);
+    assert_int_equal(id->nabo, 0);
+    assert_int_equal(id->nabspf, 15);
+    assert_int_equal(id->noiob, 256);
+    assert_int_equal(id->npwg, 7);
+    assert_int_equal(id->npwa, 3);
+    assert_int_equal(id->npdg, 2047);
+    assert_int_equal(id->npda, 1);
+    assert_int_equal(id->nows, 65535);
+}
+
+static void identify_ns_limits_that_are_not_reported_are_zero(void **state)
+{
+    (void)state;
+    rig_attach(0, 1);
+    const struct nvme_identify_ns *id = identify_ns(NVME_CNS_NS, 1);
+    assert_int_equal(id->nsfeat, 0);
+    assert_int_equal(id->nawun | id->nawupf | id->nacwu | id->nabsn | id->nabspf | id->noiob, 0);
+    assert_int_equal(id->npwg | id->npwa | id->npdg | id->npda | id->nows, 0);
+}
+
+static void identify_ns_limits_that_do_not_go_together_are_cut(void **state)
+{
+    (void)state;
+    rig_attach(0, 1);
+    struct blk_limits *limits = &rig.devs[0].dev.geometry.limits;
+    *limits = (struct blk_limits){
+        .atomic_write = 64, .atomic_boundary = 16, .atomic_write_power_fail = 32};
+    assert_int_equal(identify_ns(NVME_CNS_NS, 1)->nawun, 15);
+    assert_int_equal(identify_ns(NVME_CNS_NS, 1)->nawupf, 15);
+    *limits = (struct blk_limits){.optimal_boundary = 65536, .atomic_write_power_fail = 32};
+    const struct nvme_identify_ns *id = identify_ns(NVME_CNS_NS, 1);
+    assert_int_equal(id->noiob, 0); /* cannot be said in 16 bits */
+    assert_int_equal(id->nawupf, 0);
+    assert_int_equal(id->nsfeat, NVME_NSFEAT_ATOMICS);
+}
+
 static void identify_ns_inactive_is_zero_filled(void **state)
 {
     (void)state;
@@ -351,6 +430,10 @@ int main(void)
         TEST(identify_ctrl_fields_say_what_is_offered),
         TEST(identify_ctrl_follows_the_configuration),
         TEST(identify_ctrl_oncs_is_what_all_namespaces_can_do),
+        TEST(identify_ctrl_oncs_has_reservations_for_a_host_with_an_identifier),
+        TEST(identify_ns_limits_are_those_of_the_device),
+        TEST(identify_ns_limits_that_are_not_reported_are_zero),
+        TEST(identify_ns_limits_that_do_not_go_together_are_cut),
         TEST(identify_ns_active_has_size_and_format),
         TEST(identify_ns_of_4096_byte_blocks_says_so),
         TEST(identify_ns_inactive_is_zero_filled),

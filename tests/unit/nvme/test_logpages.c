@@ -279,7 +279,9 @@ static void firmware_log_has_one_active_slot(void **state)
 static void effects_log_agrees_with_what_is_executed(void **state)
 {
     (void)state;
-    rig_attach_with(0, 1, BLK_FEATURE_COMPARE);
+    rig.config.host_id[0] = 1;
+    rig_restart();
+    rig_attach_with(0, 1, BLK_FEATURE_COMPARE | BLK_FEATURE_RESERVATIONS);
     static struct nvme_effects_log log;
     memcpy(&log, rig_log_page(NVME_LOG_EFFECTS, sizeof(log), false), sizeof(log));
     for (uint32_t opcode = 0; opcode < 256; opcode++) {
@@ -297,6 +299,7 @@ static void effects_log_agrees_with_what_is_executed(void **state)
     assert_int_equal(log.io[NVME_IO_WRITE], NVME_EFFECT_SUPPORTED | NVME_EFFECT_BLOCK_CONTENT);
     assert_int_equal(log.io[NVME_IO_READ], NVME_EFFECT_SUPPORTED);
     assert_int_equal(log.io[NVME_IO_VERIFY], 0);
+    assert_int_equal(log.io[NVME_IO_RESERVATION_ACQUIRE], NVME_EFFECT_SUPPORTED);
 }
 
 int main(void)

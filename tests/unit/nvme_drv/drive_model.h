@@ -24,6 +24,8 @@ struct model_ns {
     uint8_t lba_shift;
     uint8_t metadata_bytes;
     bool is_protected;
+    uint8_t nsfeat;
+    uint16_t limits[12]; /* NAWUN, NAWUPF, NACWU, NABSN, NABO, NABSPF, NOIOB; NPWG to NOWS */
     uint64_t lba_count;
     uint8_t *blocks;
 };
@@ -61,6 +63,7 @@ struct drive_model {
     uint8_t acl;
     uint32_t oncs;
     uint8_t vwc;
+    uint16_t awun, awupf, acwu;
 
     /* Behaviour. */
     uint64_t ready_delay_ns;

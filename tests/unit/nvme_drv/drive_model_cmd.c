@@ -247,6 +247,9 @@ static void fill_ctrl(const struct drive_model *m, uint8_t *page)
     put(page + 516, MODEL_NAMESPACES, 4);
     put(page + 520, m->oncs, 2);
     page[525] = m->vwc;
+    put(page + 526, m->awun, 2);
+    put(page + 528, m->awupf, 2);
+    put(page + 532, m->acwu, 2);
     put(page + 536, m->sgls, 4);
 }
 
@@ -280,6 +283,10 @@ static struct model_result identify(struct drive_model *m, const struct nvme_sqe
             page[26] = 1; /* format 1 of 2 */
             page[25] = 1;
             page[99] = ns->is_protected ? 1 : 0;
+            page[24] = ns->nsfeat;
+            page[31] = 0xff; /* RESCAP */
+            memcpy(page + 34, ns->limits, 14);
+            memcpy(page + 64, ns->limits + 7, 10);
             memset(page + 104, 0xa0 + (int)ns->nsid, 16);
             put(page + 132, (uint32_t)ns->lba_shift << 16 | ns->metadata_bytes, 4);
         }

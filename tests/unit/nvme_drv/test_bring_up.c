@@ -32,6 +32,94 @@ static void bring_up_healthy_drive_geometry_is_known(void **state)
     rig_end(&rig);
 }
 
+/* 5.15.2.2, 6.4: the controller's sizes, where the namespace has none of its own. */
+static void bring_up_limits_of_the_controller_hold_for_namespaces(void **state)
+{
+    (void)state;
+    rig_init(&rig, 1, 9);
+    rig.model.sgls = 1;
+    rig.model.awun = 63;
+    rig.model.awupf = 7;
+    rig.model.acwu = 1;
+    rig_bring_up(&rig);
+    struct blk_limits expected = {
+        .atomic_write = 64, .atomic_write_power_fail = 8, .atomic_compare_write = 2};
+    assert_memory_equal(&rig.dev->geometry.limits, &expected, sizeof(expected));
+    rig_end(&rig);
+}
+
+static void bring_up_limits_of_the_namespace_go_first(void **state)
+{
+    (void)state;
+    rig_init(&rig, 1, 9);
+    rig.model.sgls = 1;
+    rig.model.awun = 63;
+    rig.model.awupf = 7;
+    const uint16_t limits[12] = {31, 0, 3, 127, 0, 15, 256, 8, 16, 32, 64, 128};
+    rig.model.ns[0].nsfeat = 1u << 1 | 1u << 4;
+    memcpy(rig.model.ns[0].limits, limits, sizeof(limits));
+    rig_bring_up(&rig);
+    struct blk_limits expected = {.atomic_write = 32,
+                                  .atomic_write_power_fail = 8, /* 0: the controller's */
+                                  .atomic_compare_write = 4,
+                                  .atomic_boundary = 128,
+                                  .atomic_boundary_power_fail = 16,
+                                  .optimal_boundary = 256,
+                                  .preferred_write = 9,
+                                  .preferred_write_align = 17,
+                                  .preferred_dealloc = 33,
+                                  .preferred_dealloc_align = 65,
+                                  .optimal_write = 129};
+    assert_memory_equal(&rig.dev->geometry.limits, &expected, sizeof(expected));
+    rig_end(&rig);
+}
+
+/* What is promised for one command of the drive is not promised for several. */
+static void bring_up_atomic_sizes_end_where_requests_are_split(void **state)
+{
+    (void)state;
+    rig_init(&rig, 1, 9);
+    rig.model.sgls = 1;
+    rig.model.mdts = 2; /* 16 KiB */
+    rig.model.awun = 255;
+    rig.model.awupf = 15;
+    rig_bring_up(&rig);
+    assert_int_equal(rig.dev->geometry.limits.atomic_write, 32);
+    assert_int_equal(rig.dev->geometry.limits.atomic_write_power_fail, 16);
+    rig_end(&rig);
+}
+
+static void bring_up_atomic_sizes_need_sgls_and_boundaries_without_offset(void **state)
+{
+    (void)state;
+    const uint8_t sgls[] = {0, 2, 1};
+    for (uint32_t i = 0; i < 3; i++) {
+        rig_init(&rig, 1, 9);
+        rig.model.sgls = sgls[i];
+        rig.model.awun = 63;
+        rig.model.ns[0].limits[3] = 127;
+        rig.model.ns[0].limits[4] = i == 2 ? 5 : 0; /* NABO */
+        rig.model.ns[0].limits[6] = 8;
+        rig_bring_up(&rig);
+        assert_int_equal(rig.dev->geometry.limits.atomic_write, 0);
+        assert_int_equal(rig.dev->geometry.limits.atomic_boundary, 0);
+        assert_int_equal(rig.dev->geometry.limits.optimal_boundary, 8);
+        rig_end(&rig);
+    }
+}
+
+/* The drive knows one host: us. */
+static void bring_up_drive_with_reservations_offers_none(void **state)
+{
+    (void)state;
+    rig_init(&rig, 1, 9);
+    rig.model.oncs |= 1u << 5;
+    rig_bring_up(&rig); /* the model's RESCAP is FFh */
+    assert_int_equal(rig.dev->geometry.features & BLK_FEATURE_RESERVATIONS, 0);
+    assert_int_equal(rig.dev->geometry.reservation_types, 0);
+    rig_end(&rig);
+}
+
 static void bring_up_drive_that_is_enabled_is_reset_first(void **state)
 {
     (void)state;
@@ -324,6 +412,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bring_up_healthy_drive_geometry_is_known),
+        cmocka_unit_test(bring_up_limits_of_the_controller_hold_for_namespaces),
+        cmocka_unit_test(bring_up_limits_of_the_namespace_go_first),
+        cmocka_unit_test(bring_up_atomic_sizes_end_where_requests_are_split),
+        cmocka_unit_test(bring_up_atomic_sizes_need_sgls_and_boundaries_without_offset),
+        cmocka_unit_test(bring_up_drive_with_reservations_offers_none),
         cmocka_unit_test(bring_up_drive_that_is_enabled_is_reset_first),
         cmocka_unit_test(bring_up_slow_drive_is_waited_for),
         cmocka_unit_test(bring_up_never_ready_is_tried_again_with_growing_pauses),

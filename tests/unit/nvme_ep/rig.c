@@ -293,6 +293,53 @@ uint32_t rig_slow_release_all(struct rig_slow *slow)
     return count;
 }
 
+/* --- the user of the Host Memory Buffer ------------------------------------------------------ */
+
+static void hmb_touch(void)
+{
+    for (uint32_t i = 0; i < rig.hmb.memory->piece_count; i++) {
+        const struct nvme_ep_hmb_piece *piece = &rig.hmb.memory->pieces[i];
+        memset(mem_bus_ptr(piece->bus_addr), 0x5a, piece->len_bytes);
+    }
+}
+
+static void hmb_granted(void *ctx, const struct nvme_ep_hmb *hmb)
+{
+    ASSERT(ctx == &rig.hmb && rig.hmb.memory == NULL && rig.hmb.done == NULL);
+    rig.hmb.memory = hmb;
+    rig.hmb.granted_count++;
+    hmb_touch();
+}
+
+void rig_hmb_let_go(void)
+{
+    void (*done)(void *arg) = rig.hmb.done;
+
+    ASSERT(done != NULL);
+    rig.hmb.done = NULL;
+    guards_up();
+    hmb_touch();
+    rig.hmb.memory = NULL;
+    done(rig.hmb.arg);
+    guards_down();
+}
+
+static void hmb_revoke(void *ctx, void (*done)(void *arg), void *arg)
+{
+    ASSERT(ctx == &rig.hmb && rig.hmb.memory != NULL && rig.hmb.done == NULL);
+    rig.hmb.revoke_count++;
+    rig.hmb.done = done;
+    rig.hmb.arg = arg;
+    if (!rig.hmb.holds_on) {
+        hmb_touch();
+        rig.hmb.memory = NULL;
+        rig.hmb.done = NULL;
+        done(arg);
+    }
+}
+
+static const struct nvme_ep_hmb_ops hmb_ops = {.granted = hmb_granted, .revoke = hmb_revoke};
+
 /* --- start and stop ------------------------------------------------------------------------ */
 
 static void devices_start(void)
@@ -411,6 +458,8 @@ void rig_start(const struct rig_config *config)
                  .namespace_count = 8,
                  .mdts = rig.config.mdts != 0 ? rig.config.mdts : LIMIT_MDTS,
                  .doorbell_buffers = rig.config.doorbell_buffers,
+                 .hmb_preferred_bytes = rig.config.hmb_preferred_bytes,
+                 .hmb_min_bytes = rig.config.hmb_min_bytes,
                  .sgl = !rig.config.no_sgl},
         .core_mask = rig.config.core_mask != 0 ? rig.config.core_mask : (1u << cores) - 1,
         .dstrd = rig.config.dstrd,
@@ -421,6 +470,9 @@ void rig_start(const struct rig_config *config)
     ASSERT(nvme_ep_init(ep_memory, &ep_config, &rig.ep) == STATUS_OK);
     rig.ctrl = nvme_ep_ctrl(rig.ep);
     devices_start();
+    if (rig.config.hmb_user) {
+        nvme_ep_hmb_use(rig.ep, &hmb_ops, &rig.hmb);
+    }
     nvme_ep_start(rig.ep);
     if (!rig.config.not_serving) {
         nvme_ep_serve(rig.ep);
@@ -447,6 +499,10 @@ void rig_stop(void)
     uint32_t acks = shm_load32(&rig.ack_count);
 
     rig.slow.obeys_cancel = true;
+    rig.hmb.holds_on = false;
+    if (rig.hmb.done != NULL) {
+        rig_hmb_let_go();
+    }
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
     rig_turn(4);
     if (rig.config.threads) {

@@ -38,6 +38,20 @@ struct rig_slow {
 bool rig_slow_release(struct rig_slow *slow, nvme_status_t status);
 uint32_t rig_slow_release_all(struct rig_slow *slow);
 
+/* --- a user of the Host Memory Buffer: writes all of it when it gets it and when it lets go --- */
+
+struct rig_hmb {
+    const struct nvme_ep_hmb *memory; /* NULL: does not have it */
+    bool holds_on;                    /* answers by rig_hmb_let_go() */
+    void (*done)(void *arg);
+    void *arg;
+    uint32_t granted_count;
+    uint32_t revoke_count;
+};
+
+/* Answers a revoke that is due. */
+void rig_hmb_let_go(void);
+
 /* --- the rig ------------------------------------------------------------------------------- */
 
 struct rig_config {
@@ -53,7 +67,10 @@ struct rig_config {
     uint16_t io_queue_count;  /* 0: LIMIT_IO_QUEUES, 31 with doorbell buffers */
     uint8_t mdts;             /* 0: LIMIT_MDTS */
     bool not_serving;         /* nvme_ep_serve() is left to the test */
-    bool threads;             /* each core is a thread under the real clock; the test is the host */
+    uint32_t hmb_preferred_bytes;
+    uint32_t hmb_min_bytes;
+    bool hmb_user; /* rig.hmb is the user of the Host Memory Buffer */
+    bool threads;  /* each core is a thread under the real clock; the test is the host */
 };
 
 struct rig {
@@ -90,6 +107,7 @@ struct rig {
     struct blk_ram disk; /* namespace 1 */
     uint8_t *disk_memory;
     struct rig_slow slow; /* namespace 2 */
+    struct rig_hmb hmb;
 };
 
 extern struct rig rig;

@@ -336,6 +336,86 @@ static void reset_behind_a_revocation_cancels_at_once(void **state)
     assert_int_equal(rig_csts(), 0);
 }
 
+/* A device may take its time after a cancel: a drive that does not answer an Abort is reset, a
+ * remote controller is left. All of the link's second is there for it, since a reset cancels at
+ * once. */
+static void reset_leaves_the_device_the_whole_second(void **state)
+{
+    (void)state;
+    rig.slow.obeys_cancel = false;
+    start_slow(4);
+    rig_event(PCIE_EP_EVENT_RESET, 0, true);
+    rig_turn(2); /* the clock stands */
+    assert_int_equal(rig.slow.cancel_count, 4);
+    rig_advance_ms(950);
+    assert_int_equal(rig.ack_count, 0);
+    assert_int_equal(rig.slow.cancel_count, 4); /* once each */
+    rig_slow_release_all(&rig.slow);
+    rig_advance_ms(2);
+    assert_int_equal(rig.ack_count, 1);
+    assert_true(rig_pools_are_full());
+}
+
+static void disable_leaves_the_device_its_time(void **state)
+{
+    (void)state;
+    rig.slow.obeys_cancel = false;
+    start_slow(4);
+    rig_write32(NVME_REG_CC, 0);
+    rig_turn(2);
+    assert_int_equal(rig.slow.cancel_count, 4);
+    rig_advance_ms(900);
+    assert_int_equal(rig_csts(), NVME_CSTS_RDY);
+    rig_slow_release_all(&rig.slow);
+    rig_turn(6);
+    assert_int_equal(rig_csts(), 0);
+}
+
+/* fence_cancel_ms and the device's time share the second of an unmap: 100 + 850 fit, and what ends
+ * by itself before is not cancelled. */
+static void windows_revoked_share_the_second_with_the_device(void **state)
+{
+    (void)state;
+    rig_stop();
+    rig_start(&(struct rig_config){.fence_cancel_ms = 100});
+    rig_enable();
+    rig_create_pair(&io, 1, 64);
+    rig.slow.obeys_cancel = false;
+    start_slow(3);
+    uint32_t acks = rig.ack_count;
+    revoke_last_page();
+    rig_advance_ms(95);
+    assert_true(rig_slow_release(&rig.slow, 0));
+    rig_advance_ms(10);
+    assert_int_equal(rig.slow.cancel_count, 2);
+    rig_advance_ms(850);
+    assert_int_equal(rig.ack_count, acks);
+    rig_slow_release(&rig.slow, NVME_SC_ABORT_REQUESTED);
+    rig_slow_release(&rig.slow, NVME_SC_ABORT_REQUESTED);
+    rig_advance_ms(2);
+    assert_int_equal(rig.ack_count, acks + 1);
+}
+
+/* Commands that wait for a way to their device, or on the wire, at CC.SHN: they are given
+ * fence_cancel_ms, the flush 5 s, and RTD3E says so. */
+static void shutdown_with_a_device_out_of_reach_ends_within_rtd3e(void **state)
+{
+    (void)state;
+    uint64_t page = rig_alloc(4096);
+    struct nvme_sqe sqe = rig_identify(page);
+    uint32_t rtd3e_us;
+    assert_int_equal(rig_admin(&sqe, NULL), 0);
+    memcpy(&rtd3e_us, (uint8_t *)rig_ptr(page) + 88, sizeof(rtd3e_us));
+
+    rig.slow.obeys_cancel = true;
+    start_slow(3);
+    rig_write32(NVME_REG_CC, RIG_CC | 1u << NVME_CC_SHN_SHIFT);
+    rig_advance_ms(rtd3e_us / 1000);
+    assert_int_equal(FIELD_GET(NVME_CSTS_SHST, rig_csts()), NVME_SHST_COMPLETE);
+    assert_int_equal(pop_status(NVME_SC_ABORT_REQUESTED), 3);
+    assert_int_equal(rig.slow.held_count, 0); /* the flush was cancelled */
+}
+
 static void link_down_behind_a_shutdown_cancels_at_once(void **state)
 {
     (void)state;
@@ -520,6 +600,10 @@ int main(void)
         T(reset_while_deleting_a_queue_ends_both),
         T(reset_behind_a_running_fence_is_answered_after_it),
         T(reset_behind_a_revocation_cancels_at_once),
+        T(reset_leaves_the_device_the_whole_second),
+        T(disable_leaves_the_device_its_time),
+        T(windows_revoked_share_the_second_with_the_device),
+        T(shutdown_with_a_device_out_of_reach_ends_within_rtd3e),
         T(link_down_behind_a_shutdown_cancels_at_once),
         T(reset_behind_two_fences_hurries_both),
         T(events_behind_a_running_fence_keep_their_order),

@@ -151,7 +151,7 @@ static void geometry_has_features_and_limits(void **state)
     rig.target->id.fuses = NVME_FUSES_COMPARE_WRITE;
     rig.target->id.acwu = 3;
     a->id.rescap = 0x7f;
-    a->id.nsfeat = NVME_NSFEAT_ATOMICS | NVME_NSFEAT_OPTIMAL;
+    a->id.nsfeat = NVME_NSFEAT_ATOMICS | NVME_NSFEAT_PREFERRED;
     a->id.nawun = 31;
     a->id.nacwu = 1;
     a->id.nabsn = 63;

@@ -292,7 +292,7 @@ struct rdma_pd *rig_pd(void)
     return NULL;
 }
 
-struct rdma_cq *rig_cq(uint32_t entries)
+struct rdma_cq *rig_host_cq(struct rdma_pd *pd, uint32_t entries, uint8_t **memory)
 {
     uint32_t i = 0;
     while (cqs[i].cq != NULL) {
@@ -300,9 +300,16 @@ struct rdma_cq *rig_cq(uint32_t entries)
     }
     uint64_t bytes = rdma_cq_memory_bytes(rig.dev, entries);
     cqs[i].memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    struct rdma_cq_attr attr = {.entry_count = entries, .memory = cqs[i].memory};
+    struct rdma_cq_attr attr = {.entry_count = entries, .memory = cqs[i].memory, .host_pd = pd};
     assert_int_equal(rdma_cq_create(rig.dev, &attr, &cqs[i].cq), STATUS_OK);
+    *memory = cqs[i].memory;
     return cqs[i].cq;
+}
+
+struct rdma_cq *rig_cq(uint32_t entries)
+{
+    uint8_t *memory;
+    return rig_host_cq(NULL, entries, &memory);
 }
 
 struct rdma_srq *rig_srq(uint32_t entries, uint32_t limit)
@@ -433,6 +440,7 @@ struct rdma_qp *rig_qp_create(enum rdma_qp_type type, const struct rig_qp_option
         .send_sge_count = 4,
         .recv_sge_count = 4,
         .signal_all = o->signal_all,
+        .host_recv = o->host_recv,
     };
     uint64_t bytes = rdma_qp_memory_bytes(&attr);
     qps[i].memory = aligned_alloc(64, (bytes + 63) / 64 * 64);

@@ -64,6 +64,7 @@ struct rig_qp_options {
     struct rdma_srq *srq;
     struct rdma_cq *send_cq; /* NULL: rig.cq */
     struct rdma_cq *recv_cq;
+    const struct rdma_host_recv *host_recv;
 };
 
 struct rig {
@@ -116,6 +117,8 @@ struct rdma_qp_attr rig_qp_attr(const struct rig_qp_options *options);
 enum status rig_qp_to(struct rdma_qp *qp, enum rdma_qp_state state);
 void rig_qp_destroy(struct rdma_qp *qp); /* and turns until it is gone */
 struct rdma_cq *rig_cq(uint32_t entries);
+/* In memory that the test may change, for receives of `pd`. */
+struct rdma_cq *rig_host_cq(struct rdma_pd *pd, uint32_t entries, uint8_t **memory);
 struct rdma_srq *rig_srq(uint32_t entries, uint32_t limit);
 struct rdma_pd *rig_pd(void); /* of another tenant */
 struct rdma_mr *rig_mr(struct rdma_pd *pd, uint32_t offset, uint32_t len, uint32_t access);

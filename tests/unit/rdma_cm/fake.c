@@ -250,7 +250,7 @@ void fake_clear(struct fake *fake)
 
 static void put_header(uint8_t *grh, const struct net_addr *src, const struct net_addr *dst)
 {
-    if (cm_addr_is_ipv4(src)) {
+    if (net_addr_is_ipv4(src)) {
         /* The first 20 bytes stay as they were. */
         memset(grh + 20, 0, 20);
         grh[20] = 0x45;

@@ -1,0 +1,65 @@
+/*
+ * What the files of the tree's reader share: errors, and records that are filled from properties by
+ * a table.
+ */
+#ifndef APP_CONFIG_TREE_PRIV_H
+#define APP_CONFIG_TREE_PRIV_H
+
+#include <stddef.h>
+#include "app/config_tree.h"
+#include "base/compiler.h"
+
+/* INVALID, and the error is "NODE: PROPERTY: text"; `property` may be NULL. */
+enum status config_tree_fail(struct config_tree *tree, int node, const char *property,
+                             const char *text);
+/* The same, begun: "NODE: ". Returns how much of the error that is. */
+uint32_t config_tree_fail_node(struct config_tree *tree, int node);
+
+enum config_prop {
+    CONFIG_PROP_OTHER,  /* somebody else reads it */
+    CONFIG_PROP_NUMBER, /* one cell, low..high, into `bytes` */
+    CONFIG_PROP_PAIR,   /* two cells, first <= second */
+    CONFIG_PROP_FLAG,   /* there or not: a bool */
+    CONFIG_PROP_TEXT,   /* string of low..high characters: a pointer into the tree */
+    CONFIG_PROP_UUID,   /* string: 16 bytes */
+    CONFIG_PROP_BYTES,  /* just `bytes` of them, not all zero */
+    CONFIG_PROP_ADDR,   /* string: struct net_addr */
+    CONFIG_PROP_SIZE,   /* string such as "64M": uint64_t */
+    CONFIG_PROP_BLOCK,  /* one cell, 512 or 4096: uint32_t */
+    CONFIG_PROP_STATUS, /* string, "okay" or "disabled": a bool, true: disabled */
+    CONFIG_PROP_PATH,   /* string: enum nvmf_path */
+    CONFIG_PROP_REF,    /* one cell, phandle of a subsystem: uint32_t, its index */
+};
+
+struct config_prop_row {
+    const char *name;
+    uint8_t type; /* enum config_prop */
+    uint8_t bytes;
+    uint16_t offset;
+    uint32_t low;
+    uint32_t high;
+};
+
+/* Fills `record` from the properties of `node`. *seen: bit i for rows[i]. A property that no row
+ * names is an error. */
+enum status config_tree_record(struct config_tree *tree, int node,
+                               const struct config_prop_row *rows, uint32_t row_count, void *record,
+                               uint32_t *seen);
+
+/* Its number, from `reg`; at most `high`. */
+enum status config_tree_reg(struct config_tree *tree, int node, uint32_t high, uint32_t *reg);
+
+/* The child of the root; negative: there is none. */
+int config_tree_part(const struct config_tree *tree, const char *name);
+
+/* "port@3" is a "port". */
+bool config_tree_is_named(const struct config_tree *tree, int node, const char *name);
+
+/* config_tree_volume.c: notes where they are, and checks each. */
+enum status config_tree_find_subsystems(struct config_tree *tree);
+enum status config_tree_find_volumes(struct config_tree *tree);
+/* Function `fn` has a namespace that is volume `index`. */
+enum status config_tree_give_volume(struct config_tree *tree, int ns_node, uint32_t index,
+                                    uint8_t fn);
+
+#endif
