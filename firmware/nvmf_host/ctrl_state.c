@@ -301,7 +301,6 @@ static bool is_fenced(struct nvmf_ctrl *ctrl)
 {
     if (!ctrl->is_fenced) {
         ctrl->is_fenced = true;
-        nvmf_aborts_drop(ctrl);
         nvmf_scan_set_live(ctrl, false);
         nvmf_routes_clear(ctrl);
     }
@@ -400,8 +399,8 @@ static enum nvmf_ctrl_state state_drain(struct nvmf_ctrl *ctrl, uint64_t now_ns)
     if (!is_fenced(ctrl)) {
         return NVMF_CTRL_DRAIN;
     }
-    close_links(ctrl); /* those that are not closed, or closing */
-    if (!are_links_closed(ctrl) || ctrl->abort_busy != 0) {
+    close_links(ctrl);             /* those that are not closed, or closing */
+    if (!are_links_closed(ctrl)) { /* their aborts are home then */
         return NVMF_CTRL_DRAIN;
     }
     return ctrl->is_closing ? NVMF_CTRL_CLOSED : NVMF_CTRL_BACKOFF;

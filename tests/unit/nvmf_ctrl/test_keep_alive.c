@@ -80,6 +80,8 @@ static void keep_alive_unanswered_ends_the_association(void **state)
     assert_true(rig.target->last_quiet_ns > clock_now_ns() + 4 * NS_PER_S);
     rig.target->no_keep_alive = false;
     assert_true(rig_run_to(rig.ctrl, NVMF_CTRL_LIVE, NS_PER_S));
+    fake_lose(rig.target, 1, NVMF_FAIL_TRANSPORT); /* the new admin queue is as good as any */
+    assert_true(rig_run_to(rig.ctrl, NVMF_CTRL_DISABLE, 10 * NS_PER_MS));
     rig_end();
 }
 
