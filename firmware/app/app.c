@@ -18,7 +18,7 @@
 #define SERVE_LOOK_NS       NS_PER_MS
 #define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
 #define NAMESPACE_ROOM      32
-/* A fence has 1 s in all; an association needs up to 0.9 s after a cancel to be rid of a command. */
+/* A fence has 1 s in all; an association needs up to 0.9 s after a cancel to lose a command. */
 #define FENCE_CANCEL_MS 100
 
 struct app app;
