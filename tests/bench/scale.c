@@ -131,7 +131,9 @@ static void volumes_start(void)
                                           .addr = nodes[TARGET_NODE].addr,
                                           .subnqn = nqns[c],
                                           .hostnqn = "nqn.2024-01.scale:host",
-                                          .hostid = {1}};
+                                          .hostid = {1},
+                                          /* all at once: requests are lost, and come again */
+                                          .connect_timeout_ms = 30000};
         ASSERT(nvmf_ctrl_create(take(nvmf_ctrl_memory_bytes(&config)), &config, &ctrls[c]) ==
                STATUS_OK);
     }
@@ -182,13 +184,22 @@ int main(void)
            (unsigned long long)taken_bytes);
     cores_start();
     volumes_start();
-    for (uint64_t end_ns = clock_now_ns() + 60 * NS_PER_S; !all_are_known();) {
+    for (uint64_t end_ns = clock_now_ns() + 120 * NS_PER_S; !all_are_known();) {
         ASSERT(clock_now_ns() < end_ns);
         turn();
         native_clock_advance(100 * NS_PER_US);
     }
     for (uint32_t core = 0; core < CORES; core++) {
         rdma_qp_visit(nodes[core].device, qp_count, &qps);
+    }
+    uint32_t queues[CORES + 1] = {0};
+    for (uint32_t c = 0; c < CTRLS; c++) {
+        struct nvmf_ctrl_info info;
+        nvmf_ctrl_info(ctrls[c], &info);
+        queues[info.queue_count]++;
+    }
+    for (uint32_t i = 0; i <= CORES; i++) {
+        printf("scale associations with %u I/O queues: %u\n", i, queues[i]);
     }
     printf("scale target: %u queues, %llu requests, %llu rejected\n", target_queue_count(target),
            (unsigned long long)target_stats(target)->requests,
