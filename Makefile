@@ -188,6 +188,12 @@ $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/ben
 	$(call say,LINK,$@)
 	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
 
+# Memory and queue pairs with many volumes and associations.
+$(B)/native/scale: $(call objects,native,tests/bench/scale.c tests/sim/wire.c $(wildcard tests/model/*.c) \
+                     $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
+
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
@@ -290,13 +296,13 @@ deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install
 
 check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
-	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(B)/sim/sim_rdma
+	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(B)/sim/sim_rdma $(B)/sim/sim_path
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
 	$(Q)$(PY) boards/deps/deps.py get newlib libfdt libbearssl qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
-	    $(FUZZERS:%=$(B)/fuzz/bin/%) $(B)/sim/sim_rdma build-all
+	    $(FUZZERS:%=$(B)/fuzz/bin/%) $(B)/sim/sim_rdma $(B)/sim/sim_path build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
 	    --unit-tsan $(UNIT_TSAN_PROGRAMS) --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
 
@@ -304,7 +310,8 @@ demo: deps ## The main job, shown: a Linux host uses remote drives through the S
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/demo.py
 
-BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep
+BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep \
+               $(B)/native/scale
 
 bench: deps ## Instructions per I/O against the budgets, sizes, rates
 	@$(MAKE) -j2 $(BENCH_NEEDS) build-all
