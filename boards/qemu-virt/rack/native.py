@@ -29,7 +29,9 @@ class Native:
         argv += ["--fabric", socket_of("nic")] if self.config.fabric else []
         argv.append(".")
         self.process = Process("native", argv, self.folder)
-        self.process.wait_for_output("app: serving", 10)
+
+    def wait_until_up(self, timeout_s=20):
+        self.process.wait_for_output("app: serving", timeout_s)
 
     def stop(self):
         if self.process:
@@ -38,3 +40,4 @@ class Native:
     def restart(self):
         self.stop()
         self.start()
+        self.wait_until_up()

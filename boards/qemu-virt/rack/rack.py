@@ -53,11 +53,12 @@ class Rack:
         try:
             self._prepare()
             self._start_fabric()
-            # a host that boots across the fabric finds its target there, as in a rack
-            early = self.targets if self.config.host_boot != "kernel" else []
-            self._start_guests(early)
+            self._start_guests(self.targets, False)
             self._start_device()
-            self._start_guests([guest for guest in self.guests() if guest not in early])
+            self._wait_for_guests(self.targets)  # then what the NIC waits for is there
+            self._wait_for_device()
+            others = [guest for guest in self.guests() if guest not in self.targets]
+            self._start_guests(others)
         except BaseException:
             self.stop()
             raise
@@ -168,13 +169,17 @@ class Rack:
             self.link.start()
             self.progress(f"starting the NIC ({config.bootargs()})")
             self.nic.start()
-            self.nic.wait_until_up()
         elif config.board == "native":
             self.native = Native(config, self.folder)
             self.progress(f"starting the native board ({config.bootargs()})")
             self.native.start()
         elif config.board not in ("reference", "none"):
             raise RackError(f"no such board: {config.board}")
+
+    def _wait_for_device(self):
+        for device in (self.nic, self.native):
+            if device:
+                device.wait_until_up()
 
     def _start_fabric(self):
         config = self.config
@@ -192,17 +197,21 @@ class Rack:
             target.make_drives()
         self.peers, self.targets = peers, targets
 
-    def _start_guests(self, guests):
+    def _start_guests(self, guests, wait=True):
         """All of them boot at the same time."""
         for guest in guests:
             slow = " (no usable KVM: emulated, slower)" if guest.accel == "tcg" else ""
             self.progress(f"starting the {guest.name} VM{slow}")
             guest.start()
+        if wait:
+            self._wait_for_guests(guests)
+
+    def _wait_for_guests(self, guests):
         start_s = time.monotonic()
         for guest in guests:
             guest.wait_until_up()
             self.progress(f"{guest.name} is up: Linux {guest.agent.kernel}, "
-                          f"booted in {time.monotonic() - start_s:.1f} s")
+                          f"after {time.monotonic() - start_s:.1f} s")
         for guest in guests:
             guest.set_up()
 
