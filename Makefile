@@ -73,7 +73,7 @@ HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
-             $(addprefix firmware/base/,fmt.c log.c rng.c status.c) \
+             $(addprefix firmware/base/,fmt.c log.c mem_ref.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
@@ -87,8 +87,8 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
                host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
-             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
-               semihost.c) \
+             $(addprefix hal/arch/aarch64/,clock.c cpu.c exception.c mmu.c newlib.c printf.c \
+               psci.c semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
 # What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
 # load or store there. Not what runs without the MMU, nor what knows of devices.
@@ -96,6 +96,8 @@ UNALIGNED_SRCS := $(filter-out firmware/boot/% firmware/bootloader/%,$(wildcard 
 # $(1): configuration, $(2): source
 file_cflags = $(if $(filter $(COLD_SRCS),$(2)),$($(1)_COLD)) \
               $(if $(filter $(UNALIGNED_SRCS),$(2)),$($(1)_UNALIGNED))
+# What objects of a configuration depend on beside their sources.
+stamp = $($(1)_CC) $($(1)_CFLAGS) $($(1)_UNALIGNED) $(if $($(1)_COLD),$($(1)_COLD) $(COLD_SRCS))
 
 CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
@@ -117,8 +119,7 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' > $$@
+	@printf '%s\n' '$$(call stamp,$(1))' | cmp -s - $$@ || printf '%s\n' '$$(call stamp,$(1))' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
