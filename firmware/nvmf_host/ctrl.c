@@ -54,7 +54,7 @@ static void fill_in(struct nvmf_ctrl_config *config)
     config->port = (uint16_t)or_default(config->port, NVMF_RDMA_PORT);
     config->queue_entries = (uint16_t)or_default(config->queue_entries, 128);
     config->keep_alive_ms = or_default(config->keep_alive_ms, 5000);
-    config->connect_timeout_ms = or_default(config->connect_timeout_ms, 3000);
+    config->connect_timeout_ms = or_default(config->connect_timeout_ms, 10000);
     config->command_timeout_ms = or_default(config->command_timeout_ms, 8000);
     config->backoff_low_ms = or_default(config->backoff_low_ms, 200);
     config->backoff_high_ms = or_default(config->backoff_high_ms, 5000);

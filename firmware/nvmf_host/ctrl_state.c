@@ -363,14 +363,18 @@ static enum nvmf_ctrl_state state_shut_down(struct nvmf_ctrl *ctrl, uint64_t now
 
 /* From when on no command of this association can have any effect: the controller ends for want
  * of a Keep Alive (base 1.4, 7.12; traffic based, up to two periods after the last command), and
- * what it has begun ends within the quiesce time. */
+ * what it has begun ends within the quiesce time. One that was disabled in order has ended what it
+ * began (base 1.4, 3.1.5), but Linux' nvmet clears CSTS.RDY while its drives are still at work: the
+ * quiesce time is given to it, too. */
 static uint64_t quiet_ns(const struct nvmf_ctrl *ctrl)
 {
-    if (ctrl->is_disabled || !ctrl->was_live) {
+    uint64_t keep_alive_ns = ctrl->caps.kato_ms * NS_PER_MS * (ctrl->caps.tbkas ? 2 : 1);
+
+    if (!ctrl->was_live) {
         return 0;
     }
-    uint64_t keep_alive_ns = ctrl->caps.kato_ms * NS_PER_MS * (ctrl->caps.tbkas ? 2 : 1);
-    return clock_now_ns() + keep_alive_ns + ctrl->caps.quiesce_ms * NS_PER_MS + MARGIN_NS;
+    return clock_now_ns() + (ctrl->is_disabled ? 0 : keep_alive_ns + MARGIN_NS) +
+           ctrl->caps.quiesce_ms * NS_PER_MS;
 }
 
 static void close_links(struct nvmf_ctrl *ctrl)

@@ -21,8 +21,8 @@
  *  - status, DNR, dw0, dw1 are the remote controller's; More and the retry delay are cleared;
  *  - is_path_error with Host Path Error: no association now, or it was lost with the command under
  *    way. Nothing waits here for a better time: vol does. quiet_ns says when a command that changes
- *    state can have no effect any more: at once when it was not sent, or the old controller was
- *    disabled in order; else keep-alive timeout and command quiesce time after the loss;
+ *    state can have no effect any more: at once when it was not sent; the command quiesce time after
+ *    the old controller was disabled in order; else that and the keep-alive timeout after the loss;
  *  - Abort Requested: it was cancelled.
  * A late command is aborted; if that does not help in time, the association is reset (a controller
  * that answers on its admin queue is disabled in order first), then made anew with growing pauses.
@@ -135,7 +135,8 @@ struct nvmf_ctrl_config {
     uint8_t hostid[16];
     uint16_t queue_entries;      /* of an I/O queue, 2..LIMIT_NVMF_QUEUE_ENTRIES; default 128 */
     uint32_t keep_alive_ms;      /* default 5000. The spec's 0, none, cannot be had: see quiet_ns */
-    uint32_t connect_timeout_ms; /* of one step of the bring-up; default 3000 */
+    uint32_t connect_timeout_ms; /* of one step of the bring-up; default 10000: a lost
+                                    connection request is sent again after 4.3 s */
     uint32_t command_timeout_ms; /* of a request without deadline; default 8000 */
     uint32_t backoff_low_ms;     /* first pause before a new attempt; doubles; default 200 */
     uint32_t backoff_high_ms;    /* and longest; default 5000 */
