@@ -152,6 +152,7 @@ static void take(struct soft_qp *qp, const struct rdma_qp_attr *attr, uint32_t m
     }
     if ((mask & RDMA_QP_RQ_PSN) != 0) {
         qp->resp.psn = own->rq_psn;
+        qp->resp.ack_psn = roce_psn_add(own->rq_psn, ROCE_PSN_MASK);
     }
     if ((mask & RDMA_QP_SQ_PSN) != 0) {
         qp->req.next_psn = own->sq_psn;

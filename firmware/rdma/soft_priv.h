@@ -269,6 +269,8 @@ struct soft_requester {
 struct soft_responder {
     uint32_t psn; /* expected */
     uint32_t msn;
+    uint32_t ack_psn; /* newest packet done that is no READ request: an ACK names no other */
+    uint32_t ack_msn;
     uint32_t dropped_psn; /* the last one behind the gap that nak_due is about */
     bool ack_due;
     bool nak_sent; /* one NAK for a gap, until the expected packet comes */

@@ -68,11 +68,13 @@ static bool gap_is_gone(const struct soft_responder *resp)
     return resp->nak_due == NAK_SEQUENCE && roce_psn_diff(resp->psn, resp->dropped_psn) > 0;
 }
 
+/* A READ request is acknowledged by its responses alone (9.7.5.1.2): an ACK with the PSN of its last
+ * response, which may be lost, would tell the peer that it has the data. Linux' rxe believes that. */
 static bool send_ack(struct soft_qp *qp)
 {
     struct soft_responder *resp = &qp->resp;
     bool is_nak = resp->nak_due != 0 && !gap_is_gone(resp);
-    uint32_t psn = is_nak ? resp->psn : roce_psn_add(resp->psn, ROCE_PSN_MASK);
+    uint32_t psn = is_nak ? resp->psn : resp->ack_psn;
     struct soft_tx tx;
 
     if (qp->path.state != NET_PATH_READY) {
@@ -83,7 +85,7 @@ static bool send_ack(struct soft_qp *qp)
     }
     struct roce_aeth *aeth = soft_tx_header(&tx, sizeof(*aeth));
     aeth->syndrome = is_nak ? resp->nak_due : ROCE_AETH_ACK;
-    aeth->msn = be24_make(resp->msn);
+    aeth->msn = be24_make(is_nak ? resp->msn : resp->ack_msn);
     soft_tx_end(&tx);
     if (is_nak && ROCE_AETH_KIND(resp->nak_due) == ROCE_AETH_KIND_RNR) {
         qp->stats.rnr_tx++;
@@ -471,6 +473,8 @@ static enum soft_resp step_complete(struct soft_qp *qp, const struct soft_packet
     if (last) {
         resp->msn = (resp->msn + 1) & ROCE_PSN_MASK;
     }
+    resp->ack_psn = packet->psn;
+    resp->ack_msn = resp->msn;
     if ((packet->bth->ack_req & ROCE_BTH_ACK_REQ) != 0) {
         owe_ack(qp);
     }

@@ -100,6 +100,25 @@ static void read_among_sends_is_answered_in_order(void **state)
     expect_recv_wc(1, RDMA_WC_SUCCESS);
 }
 
+/* 9.7.5.1.2: the acknowledgement of a SEND, late behind the responses of a READ that came after it,
+ * does not name that READ: its last response may have been lost on the way. */
+static void read_is_never_acknowledged_by_an_ack(void **state)
+{
+    (void)state;
+    rig_qp(NULL);
+    fill(8192, 3000, 3);
+    post_recv(0, 0, 64);
+    for (uint32_t round = 0; round < 2; round++) {
+        peer_queue(pkt(SEND_ONLY, RQ_PSN, 4));
+        ask(RQ_PSN + 1, 8192, 3000);
+        rig_turn();
+        expect_responses(RQ_PSN + 1, 0, 3000, 3, 2);
+        expect_ack(RQ_PSN, 1);
+        expect_silence();
+    }
+    expect_recv_wc(0, RDMA_WC_SUCCESS);
+}
+
 /* A NAK too. */
 static void read_then_a_fault_is_answered_first(void **state)
 {
@@ -416,6 +435,7 @@ int main(void)
         RIG_TEST(read_responses_wrap_from_ffffff_to_0),
         RIG_TEST(read_of_nothing_needs_no_key),
         RIG_TEST(read_among_sends_is_answered_in_order),
+        RIG_TEST(read_is_never_acknowledged_by_an_ack),
         RIG_TEST(read_then_a_fault_is_answered_first),
         RIG_TEST(fatal_nak_comes_behind_the_read_before_it),
         RIG_TEST(read_responses_carry_their_own_msn),
