@@ -6,27 +6,27 @@
  * NQN and identifier, and its own protection domain. It has an admin queue on core 0 and an I/O
  * queue on each core that has an RDMA device; requests of other cores are sent there by message.
  *
- * Data take one of three paths, chosen for each namespace in use:
- *  - NVMF_PATH_TERMINATE: staged in NIC memory, two copies; always works;
- *  - NVMF_PATH_ZERO_COPY: a key for this one I/O covers the request's own segments. Writes that fit
+ * Data take one of three paths, chosen for each namespace in use: - NVMF_PATH_TERMINATE: staged in
+ * NIC memory, two copies; always works; - NVMF_PATH_ZERO_COPY: a key for this one I/O covers the
+ * request's own segments. Writes that fit
  *    into the capsule go along in it, from where they lie. The key is invalid and quiet before the
  *    request completes, by the target or here;
- *  - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive ring, responses and
+ * - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive ring, responses and
  *    completion ring lie in host memory (nvmf_host_memory_grant()). All I/O queues of an
  *    association are of one kind, so namespaces of other paths over it use these rings, too.
  *    Without that memory they are ordinary queues; what they serve is counted and told.
  * What the provider's keys cannot express is staged, and counted.
  *
- * What a submitter sees:
- *  - status, DNR, dw0, dw1 are the remote controller's; More and the retry delay are cleared;
- *  - is_path_error with Host Path Error: no association now, or it was lost with the command under
+ * What a submitter sees: - status, DNR, dw0, dw1 are the remote controller's; More and the retry
+ * delay are cleared; - is_path_error with Host Path Error: no association now, or it was lost with
+ * the command under
  *    way. Nothing waits here for a better time: vol does. quiet_ns says when a command that changes
  *    state can have no effect any more: at once when it was not sent; the command quiesce time after
  *    the old controller was disabled in order; else that and the keep-alive timeout after the loss;
- *  - Abort Requested: it was cancelled.
- * A late command is aborted; if that does not help in time, the association is reset (a controller
- * that answers on its admin queue is disabled in order first), then made anew with growing pauses.
- * A request is at most what the geometry says (max_transfer_bytes): vol splits.
+ * - Abort Requested: it was cancelled. A late command is aborted; if that does not help in time,
+ * the association is reset (a controller that answers on its admin queue is disabled in order
+ * first), then made anew with growing pauses. A request is at most what the geometry says
+ * (max_transfer_bytes): vol splits.
  *
  * Leaves out: authentication, TCP and FC, metadata and protection information, ANA groups (their
  * statuses are path errors), fused commands.
