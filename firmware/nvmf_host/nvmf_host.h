@@ -17,16 +17,21 @@
  *    Without that memory they are ordinary queues; what they serve is counted and told.
  * What the provider's keys cannot express is staged, and counted.
  *
- * What a submitter sees: - status, DNR, dw0, dw1 are the remote controller's; More and the retry
- * delay are cleared; - is_path_error with Host Path Error: no association now, or it was lost with
- * the command under
+ * What a submitter sees:
+ *
+ *  - status, DNR, dw0, dw1 are the remote controller's; More and the retry delay are cleared;
+ *
+ *  - is_path_error with Host Path Error: no association now, or it was lost with the command under
  *    way. Nothing waits here for a better time: vol does. quiet_ns says when a command that changes
- *    state can have no effect any more: at once when it was not sent; the command quiesce time after
- *    the old controller was disabled in order; else that and the keep-alive timeout after the loss;
- * - Abort Requested: it was cancelled. A late command is aborted; if that does not help in time,
- * the association is reset (a controller that answers on its admin queue is disabled in order
- * first), then made anew with growing pauses. A request is at most what the geometry says
- * (max_transfer_bytes): vol splits.
+ *    state can have no effect any more: at once when it was not sent; the command quiesce time
+ *    after the old controller was disabled in order; else that and the keep-alive timeout after the
+ *    loss;
+ *
+ *  - Abort Requested: it was cancelled.
+ *
+ * A late command is aborted; if that does not help in time, the association is reset (a controller
+ * that answers on its admin queue is disabled in order first), then made anew with growing pauses.
+ * A request is at most what the geometry says (max_transfer_bytes): vol splits.
  *
  * Leaves out: authentication, TCP and FC, metadata and protection information, ANA groups (their
  * statuses are path errors), fused commands.

@@ -238,11 +238,11 @@ static void cancel_that_does_not_help_is_ended_by_close(void **state)
     rig_run(NS_PER_MS);
     blk_cancel(&rig.ns.dev, &w.req);
     blk_cancel(&rig.ns.dev, &r.req);
-    rig_run(200 * NS_PER_MS);
+    rig_run(NVMF_CANCEL_NS / 2);
     assert_int_equal(rig.io.abort_count, 2);
     assert_int_equal(rig.io.stuck_count, 0);
     nvmf_queue_abort_done(&rig.io.queue, rig.io.abort_cid, false);
-    rig_run(NVMF_ABORT_NS);
+    rig_run(NVMF_CANCEL_NS + NVMF_SCAN_NS);
     assert_int_equal(rig.io.stuck_count, 1);
     assert_int_equal(rig.io.fail, NVMF_FAIL_COMMAND_TIMEOUT);
     rig_run(NS_PER_S);
