@@ -5,6 +5,7 @@
  */
 #include <string.h>
 #include "base/log.h"
+#include "blk/blk_cmd.h"
 #include "nvme_drv/nvme_drv_priv.h"
 #include "spec/nvme_feature.h"
 
@@ -326,28 +327,6 @@ enum nvme_drv_state nvme_drv_state_identify_ns(struct nvme_drv *drv, uint64_t no
     return NVME_DRV_DESCRIBE_NS;
 }
 
-/* Identifiers out of the descriptor list; it ends with a zero type, or where it breaks its form. */
-static void take_descriptors(struct blk_geometry *draft, const uint8_t *data, uint32_t len_bytes)
-{
-    uint32_t at = 0;
-    while (at + sizeof(struct nvme_ns_descriptor) <= len_bytes) {
-        uint8_t type = shm_load8(&data[at]);
-        uint8_t id_bytes = shm_load8(&data[at + 1]);
-        const uint8_t *id = data + at + sizeof(struct nvme_ns_descriptor);
-        at += (uint32_t)sizeof(struct nvme_ns_descriptor) + id_bytes;
-        if (type == 0 || id_bytes == 0 || at > len_bytes) {
-            return;
-        }
-        if (type == NVME_NIDT_EUI64 && id_bytes == sizeof(draft->eui64)) {
-            memcpy(draft->eui64, id, sizeof(draft->eui64));
-        } else if (type == NVME_NIDT_NGUID && id_bytes == sizeof(draft->nguid)) {
-            memcpy(draft->nguid, id, sizeof(draft->nguid));
-        } else if (type == NVME_NIDT_UUID && id_bytes == sizeof(draft->uuid)) {
-            memcpy(draft->uuid, id, sizeof(draft->uuid));
-        }
-    }
-}
-
 enum nvme_drv_state nvme_drv_state_describe_ns(struct nvme_drv *drv, uint64_t now_ns)
 {
     uint32_t nsid = drv->scan[drv->scan_index];
@@ -359,7 +338,7 @@ enum nvme_drv_state nvme_drv_state_describe_ns(struct nvme_drv *drv, uint64_t no
         return NVME_DRV_DESCRIBE_NS;
     }
     if (step == NVME_DRV_STEP_OK) { /* before NVMe 1.3 there are none */
-        take_descriptors(&drv->draft, drv->dma->data.bytes, sizeof(drv->dma->data.bytes));
+        blk_take_descriptors(&drv->draft, drv->dma->data.bytes, sizeof(drv->dma->data.bytes));
     }
     bool is_first = !ns->is_found;
     ns->is_found = true;

@@ -204,27 +204,3 @@ const char *nvmf_check_ns(struct nvmf_ctrl *ctrl, const struct nvme_identify_ns 
     memcpy(draft->eui64, id->eui64, sizeof(draft->eui64));
     return NULL;
 }
-
-/* The list ends with a zero type, or where it breaks its form (5.15.2.4). */
-void nvmf_check_descriptors(struct blk_geometry *draft, const uint8_t *data, uint32_t len_bytes)
-{
-    uint32_t at = 0;
-
-    while (at + sizeof(struct nvme_ns_descriptor) <= len_bytes) {
-        uint8_t type = data[at];
-        uint8_t id_bytes = data[at + 1];
-        const uint8_t *id = data + at + sizeof(struct nvme_ns_descriptor);
-
-        at += (uint32_t)sizeof(struct nvme_ns_descriptor) + id_bytes;
-        if (type == 0 || id_bytes == 0 || at > len_bytes) {
-            return;
-        }
-        if (type == NVME_NIDT_EUI64 && id_bytes == sizeof(draft->eui64)) {
-            memcpy(draft->eui64, id, sizeof(draft->eui64));
-        } else if (type == NVME_NIDT_NGUID && id_bytes == sizeof(draft->nguid)) {
-            memcpy(draft->nguid, id, sizeof(draft->nguid));
-        } else if (type == NVME_NIDT_UUID && id_bytes == sizeof(draft->uuid)) {
-            memcpy(draft->uuid, id, sizeof(draft->uuid));
-        }
-    }
-}

@@ -288,7 +288,6 @@ const char *nvmf_check_cap(struct nvmf_ctrl *ctrl, uint64_t cap);
 const char *nvmf_check_ctrl(struct nvmf_ctrl *ctrl, const struct nvme_identify_ctrl *id);
 /* Fills in scan.draft. */
 const char *nvmf_check_ns(struct nvmf_ctrl *ctrl, const struct nvme_identify_ns *id);
-void nvmf_check_descriptors(struct blk_geometry *draft, const uint8_t *data, uint32_t len_bytes);
 
 /* --- ctrl_queue.c --------------------------------------------------------------------------- */
 

@@ -3,21 +3,10 @@
  * how requests end when their queue does.
  */
 #include "base/log.h"
+#include "blk/blk_cmd.h"
 #include "nvmf_host/queue_priv.h"
 
-/* Opcodes that are no admin's nor a vendor's and leave no trace (NVMe 1.4, figure 346); Reservation
- * Report has no name in spec/nvme.h. */
-#define RESERVATION_REPORT 0x0e
-#define HARMLESS_OPCODES                                                                           \
-    (BIT32(NVME_IO_FLUSH) | BIT32(NVME_IO_READ) | BIT32(NVME_IO_COMPARE) | BIT32(NVME_IO_VERIFY) | \
-     BIT32(RESERVATION_REPORT))
-
 #define PATH_RELATED(status) ((NVME_STATUS_CODE(status) >> 8) == 3)
-
-bool nvmf_changes_state(uint8_t opcode)
-{
-    return opcode >= 32 || (HARMLESS_OPCODES & BIT32(opcode)) == 0;
-}
 
 /* --- other cores -------------------------------------------------------------------------------
  */
@@ -264,7 +253,7 @@ void nvmf_io_end_tag(struct nvmf_queue *queue, struct nvmf_tag *tag)
 {
     struct blk_req *req = tag->req;
     bool is_cancelled_tag = (tag->flags & NVMF_TAG_CANCELLED) != 0;
-    uint64_t quiet_ns = nvmf_changes_state(req->cmd.opcode) ? queue->inner->quiet_ns : 0;
+    uint64_t quiet_ns = blk_changes_state(req->cmd.opcode) ? queue->inner->quiet_ns : 0;
 
     if ((tag->flags & NVMF_TAG_STAGED) != 0) {
         nvmf_io_unstage(queue, nvmf_tag_more(queue->inner, tag));

@@ -280,9 +280,6 @@ ALWAYS_INLINE struct nvmf_ticket *nvmf_ticket(struct blk_req *req)
     return (struct nvmf_ticket *)(void *)req->priv;
 }
 
-/* Whether a late execution could change what others read. Unknown opcodes do. */
-bool nvmf_changes_state(uint8_t opcode);
-
 /* --- what the files call of each other ----------------------------------------------------------
  */
 

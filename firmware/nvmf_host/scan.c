@@ -7,6 +7,7 @@
  * Source: NVMe Base 1.4, sections 5.14.1.4, 5.15.2.
  */
 #include "base/log.h"
+#include "blk/blk_cmd.h"
 #include "nvmf_host/ctrl_priv.h"
 
 #define RETRY_NS (1 * NS_PER_S)    /* after a list that was refused while LIVE */
@@ -324,7 +325,7 @@ static enum nvmf_step look(struct nvmf_ctrl *ctrl)
     }
     if (is_second) {
         if (step == NVMF_STEP_OK) { /* before NVMe 1.3 there are none */
-            nvmf_check_descriptors(&scan->draft, ctrl->admin.data, NVME_IDENTIFY_BYTES);
+            blk_take_descriptors(&scan->draft, ctrl->admin.data, NVME_IDENTIFY_BYTES);
         }
         find_all(ctrl, nsid);
     } else {

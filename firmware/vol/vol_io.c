@@ -11,26 +11,10 @@
  * Source: NVM Express Base Specification 1.4, section 6 (opcodes, figure 346).
  */
 #include "base/assert.h"
+#include "blk/blk_cmd.h"
 #include "vol/vol_priv.h"
 
-#define OPCODE_RESERVATION_REPORT 0x0e
-
 /* --- what a command is ----------------------------------------------------------------------- */
-
-/* Whether a command leaves everything as it was. What is not known changes something. */
-static bool is_harmless(uint8_t opcode)
-{
-    switch (opcode) {
-    case NVME_IO_READ:
-    case NVME_IO_COMPARE:
-    case NVME_IO_VERIFY:
-    case NVME_IO_FLUSH:
-    case OPCODE_RESERVATION_REPORT:
-        return true;
-    default:
-        return false;
-    }
-}
 
 /* Whether twice is the same as once. Not so: Compare, which may find what came after it; writing
  * reservations; what is not known. */
@@ -43,7 +27,7 @@ static bool is_repeatable(uint8_t opcode)
     case NVME_IO_WRITE_ZEROES:
     case NVME_IO_DSM:
     case NVME_IO_VERIFY:
-    case OPCODE_RESERVATION_REPORT:
+    case NVME_IO_RESERVATION_REPORT:
         return true;
     default:
         return false;
@@ -231,7 +215,7 @@ NOINLINE void vol_start(struct vol *vol, struct blk_req *req)
 {
     struct vol_outer *outer = vol_outer(req);
 
-    if (!is_harmless(req->cmd.opcode) && must_be_quiet(vol)) {
+    if (blk_changes_state(req->cmd.opcode) && must_be_quiet(vol)) {
         hold(vol, req, true);
         return;
     }
@@ -275,7 +259,7 @@ static NOINLINE void fail(struct vol *vol, struct blk_req *req)
     bool was_seen = req->is_sent || req->quiet_ns != 0;
 
     counter_add(&vol_core(vol, req)->ended, UINT64_MAX); /* -1: not by this */
-    if (req->quiet_ns > sched_now_ns() && !is_harmless(opcode)) {
+    if (req->quiet_ns > sched_now_ns() && blk_changes_state(opcode)) {
         quiet_raise(vol, req->quiet_ns);
     }
     if (!req->is_path_error) {

@@ -164,7 +164,7 @@ static void vsnprintf_many_arguments_come_in_order(void **state)
 {
     (void)state;
     compare("%u %llu %s %x %c %d %zu %hhx %lu %lld %s %02x%02x%02x", 1u, 2ull, "three", 4u, '5', -6,
-            (size_t)7, 8u, 9ul, -10ll, "eleven", 12u, 13u, 14u);
+            (size_t)7, (unsigned char)8, 9ul, -10ll, "eleven", 12u, 13u, 14u);
 }
 
 static void vsnprintf_no_text_is_said_so(void **state)

@@ -1,6 +1,7 @@
 /*
  * Block requests over an I/O queue: each opcode, sizes, paths, cores, waiting.
  */
+#include "blk/blk_cmd.h"
 #include "rig.h"
 
 static void io_read_and_write_move_data_and_end_with_quiet_keys(void **state)
@@ -394,7 +395,7 @@ static void io_changes_state_unless_known_not_to(void **state)
     (void)state;
     for (uint32_t opcode = 0; opcode < 256; opcode++) {
         bool harmless = opcode == 0 || opcode == 2 || opcode == 5 || opcode == 0xc || opcode == 0xe;
-        assert_int_equal(nvmf_changes_state((uint8_t)opcode), !harmless);
+        assert_int_equal(blk_changes_state((uint8_t)opcode), !harmless);
     }
 }
 
