@@ -68,8 +68,9 @@ static bool gap_is_gone(const struct soft_responder *resp)
     return resp->nak_due == NAK_SEQUENCE && roce_psn_diff(resp->psn, resp->dropped_psn) > 0;
 }
 
-/* A READ request is acknowledged by its responses alone (9.7.5.1.2): an ACK with the PSN of its last
- * response, which may be lost, would tell the peer that it has the data. Linux' rxe believes that. */
+/* A READ request is acknowledged by its responses alone (9.7.5.1.2): an ACK with the PSN of its
+ * last response, which may be lost, would tell the peer that it has the data. Linux' rxe believes
+ * that. */
 static bool send_ack(struct soft_qp *qp)
 {
     struct soft_responder *resp = &qp->resp;
