@@ -73,7 +73,7 @@ HOST_LIBS := -l:libbearssl.a -lfdt
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
-             $(addprefix firmware/base/,fmt.c log.c rng.c status.c) \
+             $(addprefix firmware/base/,fmt.c log.c mem_ref.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
@@ -83,12 +83,12 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
                route.c) \
              $(addprefix firmware/rdma/,soft_modify.c soft_qp.c soft_ud.c) \
              $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
-             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c queue.c queue_close.c \
-               queue_cmd.c scan.c) \
+             $(addprefix firmware/nvmf_host/,core.c discovery.c event.c host_area.c \
+               host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \
              $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
-             $(addprefix hal/arch/aarch64/,exception.c mmu.c newlib.c printf.c psci.c \
-               semihost.c) \
+             $(addprefix hal/arch/aarch64/,clock.c cpu.c exception.c mmu.c newlib.c printf.c \
+               psci.c semihost.c) \
              $(wildcard boards/qemu-virt/*.c boards/template/*.c)
 # What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
 # load or store there. Not what runs without the MMU, nor what knows of devices.
@@ -96,6 +96,8 @@ UNALIGNED_SRCS := $(filter-out firmware/boot/% firmware/bootloader/%,$(wildcard 
 # $(1): configuration, $(2): source
 file_cflags = $(if $(filter $(COLD_SRCS),$(2)),$($(1)_COLD)) \
               $(if $(filter $(UNALIGNED_SRCS),$(2)),$($(1)_UNALIGNED))
+# What objects of a configuration depend on beside their sources.
+stamp = $($(1)_CC) $($(1)_CFLAGS) $($(1)_UNALIGNED) $(if $($(1)_COLD),$($(1)_COLD) $(COLD_SRCS))
 
 CONFIGS := unit unit-clang unit-tsan sim native native-clang native-ibv fuzz host
 
@@ -117,8 +119,7 @@ $(B)/$(1)/obj/%.o: %.S $(B)/$(1)/flags $$($(1)_NEEDS)
 
 $(B)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' | cmp -s - $$@ || \
-	    printf '%s\n' '$$($(1)_CC) $$($(1)_CFLAGS) $$($(1)_COLD) $$($(1)_UNALIGNED)' > $$@
+	@printf '%s\n' '$$(call stamp,$(1))' | cmp -s - $$@ || printf '%s\n' '$$(call stamp,$(1))' > $$@
 endef
 $(foreach c,$(CONFIGS),$(eval $(call config_rules,$(c))))
 
@@ -188,6 +189,12 @@ $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/ben
 	$(call say,LINK,$@)
 	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
 
+# Memory and queue pairs with many volumes and associations.
+$(B)/native/scale: $(call objects,native,tests/bench/scale.c tests/sim/wire.c $(wildcard tests/model/*.c) \
+                     $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
+
 # --- unit tests: each tests/unit/<module>/test_<file>.c is one CMocka program --------------------
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
@@ -216,7 +223,7 @@ $(foreach c,unit unit-clang,$(foreach t,$(UNIT_TESTS), \
     $(eval $(call unit_program,$(c),$(t),$(firstword $(subst /, ,$(t)))))))
 
 # Programs in which threads meet run under ThreadSanitizer too.
-TSAN_TESTS := $(filter native/% sched/test_msg sched/test_idle nvme/test_parallel nvme_ep/test_threads vfu/% pcie_ep_link/%,$(UNIT_TESTS))
+TSAN_TESTS := $(filter native/% sched/test_msg sched/test_idle nvme/test_parallel nvme_ep/test_threads vol/test_threads vfu/% pcie_ep_link/%,$(UNIT_TESTS))
 $(foreach t,$(TSAN_TESTS), \
     $(eval $(call unit_program,unit-tsan,$(t),$(firstword $(subst /, ,$(t))))))
 
@@ -290,13 +297,13 @@ deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install
 
 check-quick: deps ## Unit tests with sanitizers, include rules, style: seconds
-	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(B)/sim/sim_rdma
+	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(B)/sim/sim_rdma $(B)/sim/sim_path
 	$(Q)$(PY) tests/run.py quick $(UNIT_PROGRAMS)
 
 check: deps ## All tests: both compilers, both architectures, fuzzers, QEMU board, rack
 	$(Q)$(PY) boards/deps/deps.py get newlib libfdt libbearssl qemu guest-6.12 guest-6.1 > /dev/null
 	@$(MAKE) -j2 $(UNIT_PROGRAMS) $(UNIT_CLANG_PROGRAMS) $(UNIT_TSAN_PROGRAMS) \
-	    $(FUZZERS:%=$(B)/fuzz/bin/%) $(B)/sim/sim_rdma build-all
+	    $(FUZZERS:%=$(B)/fuzz/bin/%) $(B)/sim/sim_rdma $(B)/sim/sim_path build-all
 	$(Q)$(PY) tests/run.py all --unit $(UNIT_PROGRAMS) --unit-clang $(UNIT_CLANG_PROGRAMS) \
 	    --unit-tsan $(UNIT_TSAN_PROGRAMS) --fuzz $(FUZZERS:%=$(B)/fuzz/bin/%)
 
@@ -304,7 +311,8 @@ demo: deps ## The main job, shown: a Linux host uses remote drives through the S
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/demo.py
 
-BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep
+BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep \
+               $(B)/native/scale
 
 bench: deps ## Instructions per I/O against the budgets, sizes, rates
 	@$(MAKE) -j2 $(BENCH_NEEDS) build-all

@@ -132,9 +132,9 @@ def fuzz_jobs(programs, seconds):
     return jobs
 
 
-def sim_job(seeds, timeout_s):
-    program = os.path.join(ROOT, 'build', 'sim', 'sim_rdma')
-    return ('sim', [program, '--seeds', f'1..{seeds}'], timeout_s, count_closing_line)
+def sim_job(name, seeds, timeout_s):
+    program = os.path.join(ROOT, 'build', 'sim', name)
+    return (name, [program, '--seeds', f'1..{seeds}'], timeout_s, count_closing_line)
 
 
 def script_suites():
@@ -169,12 +169,14 @@ def main():
     run_parallel(report, tidy_jobs())
     if args.what == 'quick':
         run_parallel(report, unit_jobs(args.programs, 'unit/'))
-        report.add(run_one(*sim_job(300, 300)))
+        report.add(run_one(*sim_job('sim_rdma', 300, 300)))
+        report.add(run_one(*sim_job('sim_path', 20, 300)))
     if args.what == 'all':
         run_parallel(report, unit_jobs(args.unit, 'unit/') + unit_jobs(args.unit_clang, 'clang/') +
                      unit_jobs(args.unit_tsan, 'tsan/'))
         run_parallel(report, fuzz_jobs(args.fuzz, args.seconds))
-        for suite in [sim_job(10000, 1200)] + script_suites():
+        for suite in [sim_job('sim_rdma', 10000, 1200),
+                      sim_job('sim_path', 500, 1200)] + script_suites():
             print(f'     {suite[0]}: running, see build/log/{suite[0]}.log', flush=True)
             report.add(run_one(*suite))
     return report.end()

@@ -18,7 +18,9 @@
 #define SERVE_LOOK_NS       NS_PER_MS
 #define READY_TIMEOUT_500MS 40 /* CAP.TO: 20 s, also for hosts under emulation */
 #define NAMESPACE_ROOM      32
-#define FENCE_CANCEL_MS     600
+/* A fence has 1 s in all; an association needs up to 0.9 s after a cancel to be rid of a command.
+ */
+#define FENCE_CANCEL_MS 100
 
 struct app app;
 
@@ -106,6 +108,8 @@ static enum status function_start(struct pcie_ep *pcie)
                 .mdts = words->mdts,
                 .doorbell_buffers = doorbell_buffers(pcie),
                 .sgl = words->sgl,
+                .hmb_preferred_bytes = app_host_memory_bytes(pcie->fn),
+                .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -114,6 +118,7 @@ static enum status function_start(struct pcie_ep *pcie)
         .fence_cancel_ms = FENCE_CANCEL_MS,
     };
     app_host_identity(function, words, pcie->fn);
+    memcpy(config.ctrl.host_id, function->hostid, sizeof(config.ctrl.host_id));
     enum status status = nvme_ep_init(memory, &config, &function->ep);
     if (status != STATUS_OK) {
         LOG_ERROR("app: function %u: %s", (unsigned)pcie->fn, status_text(status));
@@ -121,6 +126,7 @@ static enum status function_start(struct pcie_ep *pcie)
     }
     function->pcie = pcie;
     app.function_count++;
+    app_host_memory_use(function);
     nvme_ep_start(function->ep);
     return STATUS_OK;
 }

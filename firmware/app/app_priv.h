@@ -26,6 +26,9 @@
 #include "sched/sched.h"
 #include "vol/vol.h"
 
+/* I/O commands of each core that are under way to all targets. */
+#define APP_INITIATOR_COMMANDS 512
+
 /* One function: what a host sees. */
 struct app_function {
     struct nvme_ep *ep;
@@ -139,6 +142,14 @@ MUST_USE enum status app_tree_volume_detach(uint32_t index, void (*done)(void));
 /* The association of a function with a subsystem of the tree; connects when it is new. NULL: it
  * cannot be had, which is logged. */
 struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem);
+/* Some volume of the function has a path there and the data path "host-queues": then the queues of
+ * the whole association lie in host memory. */
+#define APP_ANY_SUBSYSTEM UINT32_MAX
+bool app_wants_host_queues(uint16_t fn, uint32_t subsystem);
+/* What the function asks its host for; 0: nothing. */
+uint32_t app_host_memory_bytes(uint16_t fn);
+/* Before nvme_ep_serve(). */
+void app_host_memory_use(struct app_function *function);
 /* Whether core 0 can make any. */
 bool app_is_initiator(void);
 /* Fills in the function's host identifier and NQN. */

@@ -40,8 +40,8 @@ struct config_tree {
     uint32_t error_bytes;
 };
 
-/* Checks the tree at `blob` (8-byte aligned, at most `max_bytes`) and lets it rule *config, which has
- * the words. INVALID: `error`, which stays with the caller, says why; *config is of no use
+/* Checks the tree at `blob` (8-byte aligned, at most `max_bytes`) and lets it rule *config, which
+ * has the words. INVALID: `error`, which stays with the caller, says why; *config is of no use
  * then. */
 MUST_USE enum status config_tree_open(struct config_tree *tree, const void *blob,
                                       uint32_t max_bytes, struct config *config, char *error,

@@ -183,6 +183,7 @@ static void say_ctrl(unsigned i)
     } rows[] = {
         {"cntlid", info.cntlid},
         {"queues", info.queue_count},
+        {"host_queues", info.host_queue_count},
         {"queue_entries", info.queue_entries},
         {"in_flight", info.in_flight},
         {"namespaces", info.ns_count},

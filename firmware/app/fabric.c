@@ -22,9 +22,8 @@
 #define MEMORY_ALIGNMENT 64
 #define PAGE_ALIGNMENT   4096
 
-/* Of each core: I/O commands under way to all targets, and NIC memory for those of the data path
- * "terminate" and for what keys cannot express. */
-#define INITIATOR_COMMANDS    512
+/* Of each core: NIC memory for commands of the data path "terminate" and for what keys cannot
+ * express. */
 #define INITIATOR_STAGE_BYTES (UINT32_C(4) << 20)
 
 /* --- from core to core --------------------------------------------------------------------- */
@@ -160,7 +159,7 @@ static void perf_start(struct app_fabric *fabric)
 static struct nvmf_host_core_config nvmf_config(const struct app_fabric *fabric)
 {
     return (struct nvmf_host_core_config){.device = fabric->rdma,
-                                          .command_count = INITIATOR_COMMANDS,
+                                          .command_count = APP_INITIATOR_COMMANDS,
                                           .stage_bytes = INITIATOR_STAGE_BYTES};
 }
 

@@ -94,6 +94,7 @@ static enum status ctrl_make(struct app_ctrl *owner, const struct config_subsyst
         .quiesce_ms = words->quiesce_ms,
         .sq_flow_control = words->sq_flow_control,
         .no_in_capsule = words->no_in_capsule,
+        .host_queues = app_wants_host_queues(owner->fn, owner->subsystem),
     };
     memcpy(config.hostid, function->hostid, sizeof(config.hostid));
     void *memory = app_pool_take(nvmf_ctrl_memory_bytes(&config), 4096);

@@ -1,5 +1,5 @@
 /*
- * Namespaces by words: the block devices that the words ns name, attached as namespaces 1, 2, ... of
+ * Namespaces by words: the block devices that the words ns name, attached as namespaces 1, 2 ... of
  * each function. RAM and null devices are a function's own; a drive's namespace may be named by
  * several. Also the local drives, for words and tree. Volumes of the tree: volumes_tree.c.
  */

@@ -1,7 +1,7 @@
 /*
  * Volumes of the tree: made when the fabrics have answered, attached as the namespaces that the
- * functions' nodes say; later attached and detached at the console. A volume that was made stays: it
- * follows its paths also while nobody has it.
+ * functions' nodes say; later attached and detached at the console. A volume that was made stays:
+ * it follows its paths also while nobody has it.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "base/pool.h"
 
-void pool_init(struct pool *pool, const char *name, void *memory, uint32_t object_bytes,
-               uint32_t count)
+COLD void pool_init(struct pool *pool, const char *name, void *memory, uint32_t object_bytes,
+                    uint32_t count)
 {
     ASSERT(object_bytes >= sizeof(void *) && object_bytes % sizeof(void *) == 0);
     ASSERT((uintptr_t)memory % sizeof(void *) == 0);

@@ -39,8 +39,8 @@ static void headers_make(struct net_path *path)
     path->headers_bytes = (uint8_t)(udp + UDP_BYTES - eth);
 }
 
-enum status net_path_open(struct net_if *nif, struct net_path *path,
-                          const struct net_path_config *config, net_path_fn *changed)
+COLD enum status net_path_open(struct net_if *nif, struct net_path *path,
+                               const struct net_path_config *config, net_path_fn *changed)
 {
     struct net_addr hop;
 

@@ -7,7 +7,6 @@
 #include "nvmf_host/queue_priv.h"
 
 #define COMMANDS_MAX 1024
-#define RECVS_MIN    64
 /* Completions that the queues of a core may leave at once: of each association an admin queue and
  * an I/O queue of the default size. */
 #define QUEUE_CQES (LIMIT_NVMF_CTRLS * (2 * 32 + 2 * 128))
@@ -51,7 +50,7 @@ static uint32_t slot_count(const struct nvmf_host_core_config *config)
 /* As many as I/O commands, so that no response finds none; admin commands are rare. */
 static uint32_t recv_count(const struct nvmf_host_core_config *config)
 {
-    uint32_t count = RECVS_MIN;
+    uint32_t count = NVMF_RECVS_MIN;
 
     while (count < config->command_count) {
         count *= 2;

@@ -54,7 +54,7 @@ static void fill_in(struct nvmf_ctrl_config *config)
     config->port = (uint16_t)or_default(config->port, NVMF_RDMA_PORT);
     config->queue_entries = (uint16_t)or_default(config->queue_entries, 128);
     config->keep_alive_ms = or_default(config->keep_alive_ms, 5000);
-    config->connect_timeout_ms = or_default(config->connect_timeout_ms, 3000);
+    config->connect_timeout_ms = or_default(config->connect_timeout_ms, 10000);
     config->command_timeout_ms = or_default(config->command_timeout_ms, 8000);
     config->backoff_low_ms = or_default(config->backoff_low_ms, 200);
     config->backoff_high_ms = or_default(config->backoff_high_ms, 5000);
@@ -142,6 +142,11 @@ static void on_admin_wake(struct nvmf_admin *admin)
     nvmf_ctrl_wake(CONTAINER_OF(admin, struct nvmf_ctrl, admin));
 }
 
+static void on_host_memory(struct nvmf_host_user *user)
+{
+    nvmf_ctrl_move(CONTAINER_OF(user, struct nvmf_ctrl, host_user));
+}
+
 static void init(struct nvmf_ctrl *ctrl, const struct nvmf_ctrl_config *config, uint8_t *rest)
 {
     ctrl->config = *config;
@@ -166,6 +171,9 @@ static void init(struct nvmf_ctrl *ctrl, const struct nvmf_ctrl_config *config, 
     timer_init(&ctrl->timer, on_timer);
     ctrl->wake_msg.fn = on_wake;
     list_init(&ctrl->aborts);
+    list_init(&ctrl->host_user.link);
+    ctrl->host_user.fn = config->fn;
+    ctrl->host_user.changed = on_host_memory;
     nvmf_scan_init(ctrl);
 }
 
@@ -188,6 +196,9 @@ enum status nvmf_ctrl_create(void *memory, const struct nvmf_ctrl_config *config
         return status;
     }
     ctrl_count++;
+    if (ctrl->config.host_queues) {
+        nvmf_host_user_add(&ctrl->host_user);
+    }
     nvmf_ctrl_wake(ctrl);
     *out = ctrl;
     return STATUS_OK;
@@ -205,6 +216,7 @@ void nvmf_ctrl_close(struct nvmf_ctrl *ctrl, void (*done)(void *arg), void *arg)
 void nvmf_ctrl_finish(struct nvmf_ctrl *ctrl)
 {
     timer_cancel(&ctrl->timer);
+    nvmf_host_user_remove(&ctrl->host_user);
     nvmf_scratch_release(&ctrl->admin.scratch);
     ctrl_count--;
     LOG_INFO("nvmf: %s: closed", ctrl->name);
@@ -250,7 +262,9 @@ void nvmf_ctrl_info(const struct nvmf_ctrl *ctrl, struct nvmf_ctrl_info *info)
                                     .quiesce_ms = ctrl->caps.quiesce_ms,
                                     .sq_flow_control = !ctrl->admin_link.queue.sq_flow_off};
     for (uint32_t i = 0; i < ctrl->link_count; i++) {
-        info->queue_count += ctrl->links[i].state == NVMF_LINK_OPEN;
+        bool is_open = ctrl->links[i].state == NVMF_LINK_OPEN;
+        info->queue_count += is_open;
+        info->host_queue_count += is_open && ctrl->links[i].queue.is_on_host;
     }
     for (uint32_t i = 0; i < LIMIT_CORES; i++) {
         info->timeout_count += counter_get(&ctrl->shared.core[i].timeouts);

@@ -233,6 +233,8 @@ struct nvmf_ctrl {
     struct nvmf_ctrl_caps caps;
     uint16_t cntlid;
     uint32_t granted; /* I/O queues */
+    struct nvmf_host_user host_user;
+    bool is_on_host; /* I/O queues were opened over host memory */
 
     struct nvmf_pass passes[LIMIT_CORES];
     uint32_t away_count; /* passes and questions that are not home */
@@ -265,6 +267,8 @@ struct nvmf_ctrl {
 bool nvmf_nqn_is_valid(const char *nqn); /* 1..223 characters */
 /* CLOSED was reached: gives everything back and calls done(). The association is gone then. */
 void nvmf_ctrl_finish(struct nvmf_ctrl *ctrl);
+/* Host memory has come or has to be left: the I/O queues move. */
+void nvmf_ctrl_move(struct nvmf_ctrl *ctrl);
 
 /* --- ctrl_state.c --------------------------------------------------------------------------- */
 

@@ -15,7 +15,9 @@
 #include "base/trace.h"
 #include "nvmf_host/ctrl_priv.h"
 
-#define DISABLE_NS  (2 * NS_PER_S)
+/* Commands that a fence cancelled may wait for it, and a fence has a second in all. A controller
+ * that needs longer is as good as lost: what may still be executed there is waited for. */
+#define DISABLE_NS  (250 * NS_PER_MS)
 #define SETTLE_NS   (1 * NS_PER_S) /* of a shut-down: for commands under way */
 #define SHUTDOWN_NS (2 * NS_PER_S) /* all of it */
 #define LOOK_NS     (5 * NS_PER_MS)
@@ -199,6 +201,7 @@ static enum nvmf_ctrl_state state_set_queues(struct nvmf_ctrl *ctrl, uint64_t no
 
 static void open_io(struct nvmf_ctrl *ctrl)
 {
+    ctrl->is_on_host = ctrl->config.host_queues && nvmf_host_memory_is_there(ctrl->config.fn);
     for (uint32_t i = 0; i < ctrl->granted; i++) {
         struct nvmf_link *link = &ctrl->links[i];
         link->queue.params = (struct nvmf_queue_params){
@@ -207,6 +210,7 @@ static void open_io(struct nvmf_ctrl *ctrl)
             .cntlid = ctrl->cntlid,
             .sq_flow_off = !ctrl->config.sq_flow_control,
             .sgl_offsets = ctrl->caps.sgl_offsets,
+            .host_rings = ctrl->is_on_host,
             .icd_bytes = ctrl->caps.icd_bytes,
             .icd_offset_bytes = ctrl->caps.icd_offset_bytes,
             .step_timeout_ns = ctrl->admin.timeout_ns,
@@ -297,11 +301,16 @@ static bool is_fenced(struct nvmf_ctrl *ctrl)
 {
     if (!ctrl->is_fenced) {
         ctrl->is_fenced = true;
-        nvmf_aborts_drop(ctrl);
         nvmf_scan_set_live(ctrl, false);
         nvmf_routes_clear(ctrl);
     }
     return ctrl->away_count == 0;
+}
+
+/* A host that wants its memory back does not wait for a controller. */
+static uint64_t hurried(const struct nvmf_ctrl *ctrl, uint64_t end_ns)
+{
+    return ctrl->is_on_host ? min_u64(end_ns, nvmf_host_memory_leave_ns(ctrl->config.fn)) : end_ns;
 }
 
 /* Writes CC and waits for CSTS, no longer than until `end_ns`. WAIT: not there yet. */
@@ -320,7 +329,8 @@ static enum nvmf_step change_cc(struct nvmf_ctrl *ctrl, uint32_t cc, uint32_t ma
 
 static enum nvmf_ctrl_state state_disable(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 {
-    uint64_t end_ns = ctrl->state_since_ns + min_u64(DISABLE_NS, ctrl->ready_timeout_ns);
+    uint64_t end_ns =
+        hurried(ctrl, ctrl->state_since_ns + min_u64(DISABLE_NS, ctrl->ready_timeout_ns));
     (void)now_ns;
 
     if (!is_fenced(ctrl)) {
@@ -339,27 +349,32 @@ static enum nvmf_ctrl_state state_shut_down(struct nvmf_ctrl *ctrl, uint64_t now
         return NVMF_CTRL_SHUT_DOWN;
     }
     /* 7.6.2: first the commands under way should end. */
-    uint64_t settle_ns = ctrl->state_since_ns + SETTLE_NS;
+    uint64_t settle_ns = hurried(ctrl, ctrl->state_since_ns + SETTLE_NS);
     if (now_ns < settle_ns && nvmf_links_in_flight(ctrl) != 0 && nvmf_ctrl_admin_works(ctrl)) {
         nvmf_ctrl_wake_at(ctrl, now_ns + LOOK_NS);
         return NVMF_CTRL_SHUT_DOWN;
     }
     enum nvmf_step step =
         change_cc(ctrl, cc, (uint32_t)(FIELD_MASK(NVME_CSTS_SHST) << NVME_CSTS_SHST_SHIFT),
-                  NVME_SHST_COMPLETE << NVME_CSTS_SHST_SHIFT, ctrl->state_since_ns + SHUTDOWN_NS);
+                  NVME_SHST_COMPLETE << NVME_CSTS_SHST_SHIFT,
+                  hurried(ctrl, ctrl->state_since_ns + SHUTDOWN_NS));
     return step == NVMF_STEP_WAIT ? NVMF_CTRL_SHUT_DOWN : NVMF_CTRL_DRAIN;
 }
 
 /* From when on no command of this association can have any effect: the controller ends for want
  * of a Keep Alive (base 1.4, 7.12; traffic based, up to two periods after the last command), and
- * what it has begun ends within the quiesce time. */
+ * what it has begun ends within the quiesce time. One that was disabled in order has ended what it
+ * began (base 1.4, 3.1.5), but Linux' nvmet clears CSTS.RDY while its drives are still at work: the
+ * quiesce time is given to it, too. */
 static uint64_t quiet_ns(const struct nvmf_ctrl *ctrl)
 {
-    if (ctrl->is_disabled || !ctrl->was_live) {
+    uint64_t keep_alive_ns = ctrl->caps.kato_ms * NS_PER_MS * (ctrl->caps.tbkas ? 2 : 1);
+
+    if (!ctrl->was_live) {
         return 0;
     }
-    uint64_t keep_alive_ns = ctrl->caps.kato_ms * NS_PER_MS * (ctrl->caps.tbkas ? 2 : 1);
-    return clock_now_ns() + keep_alive_ns + ctrl->caps.quiesce_ms * NS_PER_MS + MARGIN_NS;
+    return clock_now_ns() + (ctrl->is_disabled ? 0 : keep_alive_ns + MARGIN_NS) +
+           ctrl->caps.quiesce_ms * NS_PER_MS;
 }
 
 static void close_links(struct nvmf_ctrl *ctrl)
@@ -388,8 +403,8 @@ static enum nvmf_ctrl_state state_drain(struct nvmf_ctrl *ctrl, uint64_t now_ns)
     if (!is_fenced(ctrl)) {
         return NVMF_CTRL_DRAIN;
     }
-    close_links(ctrl); /* those that are not closed, or closing */
-    if (!are_links_closed(ctrl) || ctrl->abort_busy != 0) {
+    close_links(ctrl);             /* those that are not closed, or closing */
+    if (!are_links_closed(ctrl)) { /* their aborts are home then */
         return NVMF_CTRL_DRAIN;
     }
     return ctrl->is_closing ? NVMF_CTRL_CLOSED : NVMF_CTRL_BACKOFF;
@@ -408,7 +423,9 @@ static uint64_t jittered(const struct nvmf_ctrl *ctrl, uint64_t pause_ns)
 
 static enum nvmf_ctrl_state state_backoff(struct nvmf_ctrl *ctrl, uint64_t now_ns)
 {
-    if (!ctrl->is_entered) {
+    if (!ctrl->is_entered && ctrl->fail == NVMF_FAIL_HOST_MEMORY) {
+        ctrl->next_ns = now_ns; /* nothing is wrong */
+    } else if (!ctrl->is_entered) {
         /* Nobody there by this name, or not for us: only a person can change that. */
         bool is_slow = ctrl->fail == NVMF_FAIL_BAD_SUBNQN || ctrl->fail == NVMF_FAIL_BAD_HOSTNQN;
         uint64_t pause_ms = (uint64_t)ctrl->config.backoff_low_ms << ctrl->backoff_steps;
@@ -483,8 +500,10 @@ static void set_state(struct nvmf_ctrl *ctrl, enum nvmf_ctrl_state next, uint64_
 
 static void say_why(struct nvmf_ctrl *ctrl)
 {
-    if (ctrl->fail != ctrl->pending_fail || ctrl->fail_code != ctrl->pending_code ||
-        ctrl->was_live) {
+    if (ctrl->pending_fail == NVMF_FAIL_HOST_MEMORY) {
+        LOG_LIMITED(INFO, "nvmf: %s: %s", ctrl->name, nvmf_fail_text(ctrl->pending_fail));
+    } else if (ctrl->fail != ctrl->pending_fail || ctrl->fail_code != ctrl->pending_code ||
+               ctrl->was_live) {
         LOG_LIMITED(WARN, "nvmf: %s: %s%s (code %u)", ctrl->name,
                     ctrl->was_live ? "association lost: " : "", nvmf_fail_text(ctrl->pending_fail),
                     (unsigned)ctrl->pending_code);
@@ -526,6 +545,17 @@ static void run_rest(struct nvmf_ctrl *ctrl, uint64_t now_ns)
     } else {
         nvmf_aborts_drop(ctrl);
     }
+}
+
+void nvmf_ctrl_move(struct nvmf_ctrl *ctrl)
+{
+    bool is_there = nvmf_host_memory_is_there(ctrl->config.fn);
+
+    if (ctrl->state >= NVMF_CTRL_CONNECT_IO && ctrl->state <= NVMF_CTRL_LIVE &&
+        ctrl->is_on_host != is_there) {
+        nvmf_ctrl_fail(ctrl, NVMF_FAIL_HOST_MEMORY, 0);
+    }
+    nvmf_ctrl_wake(ctrl); /* what is on its way down may have to hurry */
 }
 
 void nvmf_ctrl_run(struct nvmf_ctrl *ctrl)

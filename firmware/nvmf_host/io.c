@@ -105,6 +105,27 @@ ALWAYS_INLINE bool bind(struct nvmf_queue *queue, const struct blk_req *req,
     return true;
 }
 
+/* The provider refuses: memory that it does not know, perhaps. A copy in NIC memory it takes. */
+NOINLINE static enum way bind_staged(struct nvmf_queue *queue, struct blk_req *req,
+                                     struct nvmf_path_counters *counters, struct data *data)
+{
+    const struct mem_ref *ref = NULL;
+    bool was_staged = (data->flags & NVMF_TAG_STAGED) != 0;
+    enum way way = WAY_OPEN;
+
+    data->flags &= NVMF_TAG_STAGED;
+    if (!was_staged) {
+        way = stage(queue, req, data, &ref);
+    }
+    if (way != WAY_OPEN) {
+        undo(queue, data);
+    } else if (was_staged || !bind(queue, req, ref, counters, data)) {
+        undo(queue, data); /* first: who hears of the end may send the next one */
+        way = refuse(queue, req);
+    }
+    return way;
+}
+
 /* The data of a request that has some. */
 ALWAYS_INLINE enum way prepare(struct nvmf_queue *queue, struct blk_req *req, struct data *data)
 {
@@ -119,8 +140,8 @@ ALWAYS_INLINE enum way prepare(struct nvmf_queue *queue, struct blk_req *req, st
                 return way;
             }
         }
-        if (path == NVMF_PATH_HOST_QUEUES) {
-            counter_add(&counters->fallbacks, 1);
+        if (path == NVMF_PATH_HOST_QUEUES && !queue->is_on_host) {
+            nvmf_io_fall_back(queue);
         }
     }
     data->key = nvmf_key_get(queue->inner->domain);
@@ -129,10 +150,22 @@ ALWAYS_INLINE enum way prepare(struct nvmf_queue *queue, struct blk_req *req, st
         return WAY_WAITS;
     }
     if (UNLIKELY(!bind(queue, req, ref, counters, data))) {
-        undo(queue, data);
-        return refuse(queue, req);
+        return bind_staged(queue, req, counters, data);
     }
     return WAY_OPEN;
+}
+
+/* Written out: memcpy() would be a call, a loop is not unrolled. */
+ALWAYS_INLINE void copy_sqe(word64 *to, const word64 *from)
+{
+    to[0] = from[0];
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
+    to[4] = from[4];
+    to[5] = from[5];
+    to[6] = from[6];
+    to[7] = from[7];
 }
 
 /* The capsule in its slot: the command as the submitter gave it, with what is ours. MPTR holds a
@@ -140,7 +173,7 @@ ALWAYS_INLINE enum way prepare(struct nvmf_queue *queue, struct blk_req *req, st
 ALWAYS_INLINE void fill_capsule(struct nvme_sqe *sqe, const struct nvme_sqe *cmd, uint16_t cid,
                                 uint32_t nsid, uint64_t desc)
 {
-    *sqe = *cmd;
+    copy_sqe((word64 *)sqe, (const word64 *)cmd);
     sqe->flags = FIELD_PREP(NVME_SQE_PSDT, NVME_PSDT_SGL_MPTR);
     sqe->cid = cid;
     sqe->nsid = nsid;

@@ -2,6 +2,7 @@
  * Block requests, what is rare: other cores' requests, waiting, staging, deadlines and cancels, and
  * how requests end when their queue does.
  */
+#include "base/log.h"
 #include "nvmf_host/queue_priv.h"
 
 /* Opcodes that are no admin's nor a vendor's and leave no trace (NVMe 1.4, figure 346); Reservation
@@ -124,6 +125,21 @@ void nvmf_io_scan_waiting(struct nvmf_queue *queue, uint64_t now_ns)
         } else {
             nvmf_io_end_path(queue->core, req, 0);
         }
+    }
+}
+
+/* --- host queues -------------------------------------------------------------------------------
+ */
+
+void nvmf_io_fall_back(struct nvmf_queue *queue)
+{
+    counter_add(&queue->inner->paths[NVMF_PATH_HOST_QUEUES].fallbacks, 1);
+    if (!queue->is_fallback_told) {
+        queue->is_fallback_told = true;
+        LOG_LIMITED(WARN,
+                    "nvmf: function %u: its host grants no memory for queues: host-queues of %s go "
+                    "over ordinary ones, data as in zero-copy",
+                    (unsigned)queue->target->fn, queue->target->subnqn);
     }
 }
 
@@ -267,6 +283,13 @@ void nvmf_io_end_tag(struct nvmf_queue *queue, struct nvmf_tag *tag)
 /* --- deadlines and cancels ---------------------------------------------------------------------
  */
 
+/* How long the end of a command may take from its abort on. Who cancels may be a fence, for which a
+ * host waits. */
+static uint64_t abort_ns(const struct nvmf_tag *tag)
+{
+    return (tag->flags & NVMF_TAG_CANCELLED) != 0 ? NVMF_CANCEL_NS : NVMF_ABORT_NS;
+}
+
 void nvmf_io_late(struct nvmf_queue *queue, struct nvmf_tag *tag, uint64_t now_ns)
 {
     struct nvmf_queue_inner *inner = queue->inner;
@@ -274,7 +297,7 @@ void nvmf_io_late(struct nvmf_queue *queue, struct nvmf_tag *tag, uint64_t now_n
     if ((tag->flags & NVMF_TAG_LATE) == 0) {
         struct nvmf_ctrl_shared *shared = nvmf_ctrl_shared(queue->ctrl);
         tag->flags |= NVMF_TAG_LATE;
-        nvmf_tag_deadline(inner, tag, now_ns + NVMF_ABORT_NS);
+        nvmf_tag_deadline(inner, tag, now_ns + abort_ns(tag));
         if ((tag->flags & NVMF_TAG_CANCELLED) == 0) {
             counter_add(&shared->core[queue->core->id].timeouts, 1);
         }
@@ -296,7 +319,7 @@ void nvmf_queue_abort_done(struct nvmf_queue *queue, uint16_t cid, bool aborted)
     (void)aborted; /* if not, it may have ended meanwhile, or never will */
     if (queue->state == NVMF_QUEUE_OPEN && tag->cid == cid && tag->state == NVMF_TAG_SENT &&
         (tag->flags & NVMF_TAG_LATE) != 0 && tag->deadline_ns != UINT64_MAX) {
-        tag->deadline_ns = sched_now_ns() + NVMF_ABORT_NS;
+        nvmf_tag_deadline(inner, tag, sched_now_ns() + abort_ns(tag));
     }
 }
 
@@ -307,9 +330,14 @@ static void cancel_sent(struct nvmf_queue *queue, struct nvmf_tag *tag)
         return;
     }
     tag->flags |= NVMF_TAG_CANCELLED;
-    if ((tag->flags & NVMF_TAG_LATE) == 0 && tag->state == NVMF_TAG_SENT) {
+    if (tag->state != NVMF_TAG_SENT || tag->deadline_ns == UINT64_MAX) {
+        return;
+    }
+    if ((tag->flags & NVMF_TAG_LATE) == 0) {
         nvmf_tag_deadline(queue->inner, tag, 0);
         queue->core->is_scan_due = true;
+    } else if (tag->deadline_ns > sched_now_ns() + NVMF_CANCEL_NS) {
+        nvmf_tag_deadline(queue->inner, tag, sched_now_ns() + NVMF_CANCEL_NS);
     }
 }
 

@@ -6,22 +6,29 @@
  * NQN and identifier, and its own protection domain. It has an admin queue on core 0 and an I/O
  * queue on each core that has an RDMA device; requests of other cores are sent there by message.
  *
- * Data take one of three paths, chosen for each namespace in use:
- *  - NVMF_PATH_TERMINATE: staged in NIC memory, two copies; always works;
- *  - NVMF_PATH_ZERO_COPY: a key for this one I/O covers the request's own segments. Writes that fit
+ * Data take one of three paths, chosen for each namespace in use: - NVMF_PATH_TERMINATE: staged in
+ * NIC memory, two copies; always works; - NVMF_PATH_ZERO_COPY: a key for this one I/O covers the
+ * request's own segments. Writes that fit
  *    into the capsule go along in it, from where they lie. The key is invalid and quiet before the
  *    request completes, by the target or here;
- *  - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive and completion rings lie in
- *    host memory; without such memory the ordinary queues are used, counted and told.
+ * - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive ring, responses and
+ *    completion ring lie in host memory (nvmf_host_memory_grant()). All I/O queues of an
+ *    association are of one kind, so namespaces of other paths over it use these rings, too.
+ *    Without that memory they are ordinary queues; what they serve is counted and told.
  * What the provider's keys cannot express is staged, and counted.
  *
  * What a submitter sees:
+ *
  *  - status, DNR, dw0, dw1 are the remote controller's; More and the retry delay are cleared;
+ *
  *  - is_path_error with Host Path Error: no association now, or it was lost with the command under
  *    way. Nothing waits here for a better time: vol does. quiet_ns says when a command that changes
- *    state can have no effect any more: at once when it was not sent, or the old controller was
- *    disabled in order; else keep-alive timeout and command quiesce time after the loss;
+ *    state can have no effect any more: at once when it was not sent; the command quiesce time
+ *    after the old controller was disabled in order; else that and the keep-alive timeout after the
+ *    loss;
+ *
  *  - Abort Requested: it was cancelled.
+ *
  * A late command is aborted; if that does not help in time, the association is reset (a controller
  * that answers on its admin queue is disabled in order first), then made anew with growing pauses.
  * A request is at most what the geometry says (max_transfer_bytes): vol splits.
@@ -111,7 +118,8 @@ const char *nvmf_ctrl_state_name(enum nvmf_ctrl_state state);
     X(COMMAND_TIMEOUT, "a command did not end, nor did its abort help")                       \
     X(PROTOCOL, "the target broke the protocol (code: which)")                                \
     X(NO_MEMORY, "out of this firmware's objects: see base/limits.h")                         \
-    X(ASKED, "reset by request")
+    X(ASKED, "reset by request")                                                              \
+    X(HOST_MEMORY, "the host gave or takes memory for its queues: they move")
 
 enum nvmf_fail {
 #define NVMF_FAIL_ENUM(name, text) NVMF_FAIL_##name,
@@ -132,7 +140,8 @@ struct nvmf_ctrl_config {
     uint8_t hostid[16];
     uint16_t queue_entries;      /* of an I/O queue, 2..LIMIT_NVMF_QUEUE_ENTRIES; default 128 */
     uint32_t keep_alive_ms;      /* default 5000. The spec's 0, none, cannot be had: see quiet_ns */
-    uint32_t connect_timeout_ms; /* of one step of the bring-up; default 3000 */
+    uint32_t connect_timeout_ms; /* of one step of the bring-up; default 10000: a lost
+                                    connection request is sent again after 4.3 s */
     uint32_t command_timeout_ms; /* of a request without deadline; default 8000 */
     uint32_t backoff_low_ms;     /* first pause before a new attempt; doubles; default 200 */
     uint32_t backoff_high_ms;    /* and longest; default 5000 */
@@ -140,6 +149,7 @@ struct nvmf_ctrl_config {
                                      default 1000 */
     bool sq_flow_control;        /* true: on. Default off where the target agrees */
     bool no_in_capsule;          /* data never go in capsules */
+    bool host_queues; /* I/O queues lie in the function's host memory while there is any */
 };
 
 struct nvmf_ctrl;
@@ -203,6 +213,30 @@ ALWAYS_INLINE bool nvmf_ns_is_usable(const struct nvmf_ns *ns)
     return atomic_load_explicit(&ns->is_usable, memory_order_acquire);
 }
 
+/* --- host memory for queues: core 0 ----------------------------------------------------------
+ */
+
+/* What each core that was started with `command_count` wants of a function's; a multiple of 4096.
+ */
+uint64_t nvmf_host_memory_bytes(uint32_t command_count);
+
+struct nvmf_host_piece {
+    uint64_t bus_addr; /* a multiple of 4096 */
+    uint32_t len_bytes;
+};
+
+/* The function's queues may lie there from now on. Associations with host_queues move: they are
+ * reset in order, and connect again without a pause. Cores for which the pieces are too small keep
+ * ordinary rings. `pieces` are copied. Not before nvmf_host_memory_revoke() has ended. INVALID: fn.
+ */
+MUST_USE enum status nvmf_host_memory_grant(uint16_t fn, const struct nvmf_host_piece *pieces,
+                                            uint32_t count);
+
+/* Takes down what lies there, then done(arg): nothing of ours touches it any more. Controllers that
+ * answer are disabled in order first, for which there are 50 ms: else commands that change state
+ * take as long to be quiet as after a lost connection. Without memory granted: at once. */
+void nvmf_host_memory_revoke(uint16_t fn, void (*done)(void *arg), void *arg);
+
 /* --- discovery (NVMe-oF 5) ---------------------------------------------------------------------
  */
 
@@ -230,19 +264,20 @@ MUST_USE enum status nvmf_discover(void *memory, const struct nvmf_discovery_con
  */
 
 /* Of one path, summed over the cores. */
-#define NVMF_PATH_STAT_LIST(X)                                                \
-    X(requests, "requests ended")                                             \
-    X(read_bytes, "data to the submitter")                                    \
-    X(write_bytes, "data from the submitter")                                 \
-    X(staged_bytes, "of those, through NIC memory")                           \
-    X(in_capsule_bytes, "of those, inside command capsules")                  \
-    X(key_binds, "keys bound")                                                \
-    X(remote_invalidates, "keys that the target invalidated")                 \
-    X(local_invalidates, "keys that were invalidated here")                   \
-    X(stage_waits, "requests that waited for NIC memory")                     \
-    X(forwards, "requests sent to another core's queue")                      \
-    X(fallbacks, "requests that another path served, for want of host rings") \
-    X(host_ring_reads, "completions and receives taken from rings in host memory")
+#define NVMF_PATH_STAT_LIST(X)                                                        \
+    X(requests, "requests ended")                                                     \
+    X(read_bytes, "data to the submitter")                                            \
+    X(write_bytes, "data from the submitter")                                         \
+    X(staged_bytes, "of those, through NIC memory")                                   \
+    X(in_capsule_bytes, "of those, inside command capsules")                          \
+    X(key_binds, "keys bound")                                                        \
+    X(remote_invalidates, "keys that the target invalidated")                         \
+    X(local_invalidates, "keys that were invalidated here")                           \
+    X(stage_waits, "requests that waited for NIC memory")                             \
+    X(forwards, "requests sent to another core's queue")                              \
+    X(fallbacks, "requests that another path served, for want of host rings")         \
+    X(host_ring_reads, "reads of receives, completions and responses in host memory") \
+    X(host_ring_writes, "writes of them")
 
 struct nvmf_path_stats {
 #define NVMF_PATH_STAT_FIELD(name, text) uint64_t name;
@@ -258,7 +293,8 @@ struct nvmf_ctrl_info {
     enum nvmf_ctrl_state state;
     enum nvmf_fail fail; /* of the last attempt or association that ended */
     uint32_t fail_code;
-    uint32_t queue_count; /* I/O queues connected */
+    uint32_t queue_count;      /* I/O queues connected */
+    uint32_t host_queue_count; /* of those, over rings in host memory */
     uint32_t queue_entries;
     uint32_t in_flight;
     uint32_t ns_count;      /* that the controller has */

@@ -70,6 +70,7 @@ struct nvmf_queue_params {
     uint32_t kato_ms;   /* admin queue */
     bool sq_flow_off;   /* ask for it; the answer is in the queue */
     bool sgl_offsets;   /* I/O: in-capsule data are possible */
+    bool host_rings;    /* I/O: over the tenant's host memory on that core, if there is any */
     uint32_t icd_bytes; /* I/O: (IOCCSZ * 16) - 64 - ICDOFF * 16, 0: none */
     uint32_t icd_offset_bytes;
     uint64_t step_timeout_ns;    /* of resolving, connecting, Connect: each */
@@ -104,6 +105,8 @@ struct nvmf_queue {
     uint8_t state;    /* enum nvmf_queue_state; _priv users: reports may read it */
     uint16_t cntlid;  /* by Connect */
     bool sq_flow_off; /* agreed */
+    bool is_on_host;  /* its rings are in host memory */
+    bool is_fallback_told;
     uint32_t in_flight;
     struct nvmf_queue_inner *inner; /* rings, tags: queue_priv.h; in the queue's memory */
 };
@@ -164,6 +167,36 @@ struct nvmf_scratch {
 MUST_USE enum status nvmf_scratch_register(struct nvmf_core *core, uint16_t fn,
                                            struct nvmf_scratch *scratch);
 void nvmf_scratch_release(struct nvmf_scratch *scratch);
+
+/* --- host memory of a tenant on a core (host_area.c) --------------------------------------------
+ */
+
+/* An order of core 0 to a core, and the answer. */
+struct nvmf_host_order {
+    struct msg msg;
+    struct nvmf_core *core;
+    uint16_t fn;
+    void *memory; /* that queues may use from now on; NULL: none, and none does any more */
+    void (*done)(struct nvmf_host_order *order); /* on core 0; never from inside of the call */
+};
+void nvmf_host_order_send(struct nvmf_host_order *order);
+uint64_t nvmf_host_area_bytes(const struct nvmf_core *core);
+
+/* --- host memory and associations (host_rings.c): core 0 ----------------------------------------
+ */
+
+struct nvmf_host_user {
+    struct list link;
+    uint16_t fn;
+    /* Memory has come, or has to be left; on core 0. */
+    void (*changed)(struct nvmf_host_user *user);
+};
+void nvmf_host_user_add(struct nvmf_host_user *user);
+void nvmf_host_user_remove(struct nvmf_host_user *user);
+/* Queues that are opened now may use it. */
+bool nvmf_host_memory_is_there(uint16_t fn);
+/* It is being revoked: what is in it has to be gone by then. UINT64_MAX: it is not. */
+uint64_t nvmf_host_memory_leave_ns(uint16_t fn);
 
 /* --- block requests (io*.c)
  * ------------------------------------------------------------------------ */

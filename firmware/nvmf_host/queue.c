@@ -221,7 +221,7 @@ static enum status make_qp(struct nvmf_queue *queue)
     if (core->cqe_left < attr.send_wr_count) {
         return STATUS_NO_SPACE;
     }
-    attr.send_cq = inner->rings->cq;
+    attr.send_cq = core->cq; /* what sends is NIC memory, always */
     attr.recv_cq = inner->rings->cq;
     attr.memory = inner->qp_memory;
     attr.ctx = queue;
@@ -372,7 +372,8 @@ static void begin(struct nvmf_queue *queue)
             nvmf_queue_break(queue, NVMF_FAIL_NO_MEMORY, status);
             return;
         }
-        inner->rings = &inner->domain->rings;
+        queue->is_on_host = queue->params.host_rings && nvmf_host_area_get(inner->domain);
+        inner->rings = queue->is_on_host ? &inner->domain->host.rings : &inner->domain->rings;
         inner->sges[0].len_bytes = NVMF_CMD_CAPSULE_BYTES;
         inner->sges[0].lkey = inner->domain->mr->lkey;
         inner->wr.sges = inner->sges;
@@ -399,6 +400,8 @@ void nvmf_queue_open(struct nvmf_queue *queue)
     }
     list_push_back(&core->queues, &inner->link);
     queue->sq_flow_off = false;
+    queue->is_on_host = false;
+    queue->is_fallback_told = false;
     queue->cntlid = params->cntlid;
     inner->paths = queue->ctrl == NULL ? NULL : nvmf_ctrl_shared(queue->ctrl)->core[core->id].path;
     inner->icd_bytes =

@@ -96,6 +96,10 @@ bool nvmf_queue_close_step(struct nvmf_queue *queue)
         pool_put(&core->hellos, inner->hello);
         inner->hello = NULL;
     }
+    if (queue->is_on_host) {
+        queue->is_on_host = false;
+        nvmf_host_area_put(inner->domain);
+    }
     if (inner->domain != NULL) {
         nvmf_domain_put(inner->domain);
         inner->domain = NULL;

@@ -16,10 +16,12 @@
 #include "nvmf_host/nvmf_host_priv.h"
 
 #define NVMF_ABORT_NS        (300 * NS_PER_MS) /* from an abort to the end of its command */
+#define NVMF_CANCEL_NS       (100 * NS_PER_MS) /* the same when its submitter cancelled it */
 #define NVMF_SCAN_NS         (20 * NS_PER_MS)  /* deadlines are looked at so often */
 #define NVMF_ADMIN_SLOTS     256               /* of a core, for what is no block request */
 #define NVMF_DOMAIN_KEYS_MIN 4                 /* that a domain in use has for itself */
 #define NVMF_RECV_BATCH      16
+#define NVMF_RECVS_MIN       64 /* of a tenant on a core */
 #define NVMF_POLL_MAX        64
 #define NVMF_PAGE_BYTES      4096u
 #define NVMF_NO_TAG          0xffff
@@ -47,8 +49,8 @@ bool nvmf_stage_can_hold(const struct nvmf_stage *stage, uint32_t len_bytes);
 /* --- rings and domains (core.c) ----------------------------------------------------------------
  */
 
-/* Where responses arrive and completions are told, for all queues that use these. Here alone lies
- * what would move to host memory for NVMF_PATH_HOST_QUEUES. */
+/* Where responses arrive and are told, for all queues that use these. Here alone lies what is in
+ * host memory for NVMF_PATH_HOST_QUEUES. */
 struct nvmf_rings {
     struct rdma_cq *cq;
     struct rdma_srq *srq;
@@ -57,6 +59,15 @@ struct nvmf_rings {
     uint32_t batch_count; /* receives that are to be posted again */
     struct rdma_recv_wr batch[NVMF_RECV_BATCH];
     struct rdma_sge sges[NVMF_RECV_BATCH];
+};
+
+/* The same in host memory: nothing of its content is believed. */
+struct nvmf_host_area {
+    struct nvmf_rings rings;       /* of receives alone; cq: NULL while nobody uses them */
+    struct rdma_mr *mr;            /* over the responses */
+    uint8_t *memory;               /* NULL: none, or it is to be left */
+    uint32_t user_count;           /* queues */
+    struct nvmf_host_order *leave; /* waits for the last of them */
 };
 
 enum nvmf_domain_state {
@@ -78,6 +89,7 @@ struct nvmf_domain {
     uint8_t state; /* enum nvmf_domain_state */
     void *srq_memory;
     struct nvmf_rings rings;
+    struct nvmf_host_area host;
 };
 
 struct nvmf_core {
@@ -101,11 +113,12 @@ struct nvmf_core {
     struct nvmf_stage stage;
     struct timer timer;
     uint32_t slot_count;
-    uint32_t closing_count; /* domains */
-    uint32_t key_count;     /* of all domains; at most slot_count */
-    uint32_t cqe_count;     /* of the CQ: those that queues may fill in */
-    uint32_t cqe_left;      /* not yet promised to a queue */
-    uint8_t *wire;          /* what domains register */
+    uint32_t closing_count;   /* domains */
+    uint32_t host_area_count; /* in use */
+    uint32_t key_count;       /* of all domains; at most slot_count */
+    uint32_t cqe_count;       /* of the CQ: those that queues may fill in */
+    uint32_t cqe_left;        /* not yet promised to a queue */
+    uint8_t *wire;            /* what domains register */
     uint64_t wire_bytes;
     struct pool hellos; /* Connect data */
     struct nvmf_domain domains[LIMIT_FUNCTIONS];
@@ -287,6 +300,12 @@ bool nvmf_queue_step(struct nvmf_queue *queue);
 bool nvmf_key_bind_by_wr(struct nvmf_queue *queue, struct rdma_key *key, const struct mem_ref *ref,
                          uint32_t access, uint32_t *value);
 
+/* host_area.c */
+/* One more queue over the tenant's host memory. False: there is none. */
+bool nvmf_host_area_get(struct nvmf_domain *domain);
+/* The queue's pair is destroyed. */
+void nvmf_host_area_put(struct nvmf_domain *domain);
+
 /* queue_close.c */
 bool nvmf_queue_close_step(struct nvmf_queue *queue);
 
@@ -315,6 +334,14 @@ ALWAYS_INLINE void nvmf_recv_put(struct nvmf_rings *rings, uint32_t index)
         nvmf_recv_post(rings);
     }
 }
+/* As nvmf_recv_put() for a ring in host memory, whose receives are but slots. */
+ALWAYS_INLINE void nvmf_host_recv_put(struct nvmf_rings *rings, uint32_t slot)
+{
+    rings->batch[rings->batch_count++].wr_id = slot;
+    if (rings->batch_count == NVMF_RECV_BATCH) {
+        nvmf_recv_post(rings);
+    }
+}
 /* Something waits in the queue. */
 void nvmf_queue_hunger(struct nvmf_queue *queue);
 
@@ -334,6 +361,8 @@ void nvmf_io_complete_far(struct blk_req *req, nvme_status_t status);
 void nvmf_io_wait(struct nvmf_queue *queue, struct blk_req *req);
 /* Host Path Error. */
 void nvmf_io_end_path(const struct nvmf_core *core, struct blk_req *req, uint64_t quiet_ns);
+/* NVMF_PATH_HOST_QUEUES over ordinary rings: counted, told once in a while. */
+void nvmf_io_fall_back(struct nvmf_queue *queue);
 /* The queue is going: what waits, and what was sent. */
 void nvmf_io_end_waiting(struct nvmf_queue *queue);
 void nvmf_io_end_tag(struct nvmf_queue *queue, struct nvmf_tag *tag);

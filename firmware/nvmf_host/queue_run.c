@@ -4,6 +4,7 @@
  * Whatever arrives is the target's and hostile until its CID is found to be that of a command under
  * way. A response that cannot be ends the connection (NVMF_FAIL_PROTOCOL).
  */
+#include "base/shm.h"
 #include "nvmf_host/queue_priv.h"
 
 #define LOOK_NS (20 * NS_PER_US)
@@ -151,11 +152,9 @@ NOINLINE static void sent(struct nvmf_queue *queue, uint64_t wr_id)
     }
 }
 
-NOINLINE static void failed(struct nvmf_queue *queue, const struct rdma_wc *wc)
+NOINLINE static void failed(struct nvmf_queue *queue, const struct rdma_wc *wc, bool is_recv)
 {
-    bool too_long = (wc->wr_id & NVMF_WR_RECV) != 0 && wc->status == RDMA_WC_LOC_LEN_ERR;
-
-    if (too_long) {
+    if (is_recv && wc->status == RDMA_WC_LOC_LEN_ERR) {
         nvmf_queue_break(queue, NVMF_FAIL_PROTOCOL, PROTOCOL_LENGTH);
     } else {
         nvmf_queue_break(queue, NVMF_FAIL_TRANSPORT, wc->status);
@@ -173,7 +172,7 @@ ALWAYS_INLINE void completed(const struct rdma_wc *wc)
     struct nvmf_queue *queue = wc->qp->ctx;
 
     if (UNLIKELY(wc->status != RDMA_WC_SUCCESS)) {
-        failed(queue, wc);
+        failed(queue, wc, (wc->wr_id & NVMF_WR_RECV) != 0);
     } else if (UNLIKELY((wc->wr_id & NVMF_WR_RECV) == 0)) {
         if (is_connected(queue)) {
             sent(queue, wc->wr_id);
@@ -185,6 +184,56 @@ ALWAYS_INLINE void completed(const struct rdma_wc *wc)
     if ((wc->wr_id & NVMF_WR_RECV) != 0) {
         nvmf_recv_put(queue->inner->rings, (uint32_t)wc->wr_id);
     }
+}
+
+/* --- responses in host memory ------------------------------------------------------------------
+ */
+
+/* Receive, completion, response: each is written once and read once. */
+static void count_host(struct nvmf_queue_inner *inner, const struct nvmf_tag *tag)
+{
+    if ((tag->flags & NVMF_TAG_CMD) == 0) {
+        counter_add(&inner->paths[tag->path].host_ring_reads, 3);
+        counter_add(&inner->paths[tag->path].host_ring_writes, 3);
+    }
+}
+
+/* The slot is in range, and the queue one of these rings: that is all that is known. */
+static void completed_on_host(const struct rdma_wc *wc)
+{
+    struct nvmf_queue *queue = wc->qp->ctx;
+    struct nvmf_queue_inner *inner = queue->inner;
+    struct nvmf_rings *rings = inner->rings;
+
+    if (wc->status != RDMA_WC_SUCCESS) {
+        failed(queue, wc, true);
+    } else if (is_connected(queue)) {
+        const uint8_t *from = (const uint8_t *)&rings->responses[wc->wr_id];
+        const uint64_t half[2] = {shm_load64(from), shm_load64(from + 8)};
+        struct nvme_cqe cqe;
+        COPY_FIXED(&cqe, half, sizeof(cqe));
+        count_host(inner, &inner->tags[cqe.dw3 & inner->cid_mask]);
+        received(queue, wc, &cqe);
+    }
+    nvmf_host_recv_put(rings, (uint32_t)wc->wr_id);
+}
+
+NOINLINE static uint32_t run_hosts(struct nvmf_core *core)
+{
+    struct rdma_wc wcs[NVMF_RECV_BATCH];
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
+        struct nvmf_rings *rings = &core->domains[i].host.rings;
+        uint32_t count = rings->cq == NULL ? 0 : rdma_cq_poll(rings->cq, wcs, ARRAY_SIZE(wcs));
+        for (uint32_t j = 0; j < count; j++) {
+            completed_on_host(&wcs[j]);
+        }
+        nvmf_recv_post(rings);
+        core->is_drained = core->is_drained && count < ARRAY_SIZE(wcs);
+        sum += count;
+    }
+    return sum;
 }
 
 static void post_receives(struct nvmf_core *core)
@@ -312,6 +361,9 @@ uint32_t nvmf_core_run(void *ctx)
         post_receives(core);
     }
     core->is_drained = count < NVMF_POLL_MAX;
+    if (UNLIKELY(core->host_area_count > 0)) {
+        count += run_hosts(core);
+    }
     if (UNLIKELY(core->is_scan_due)) {
         nvmf_core_scan(&core->timer);
     }

@@ -286,8 +286,8 @@ static void *carve(struct carve *c, uint64_t count, uint64_t object_bytes)
     return part;
 }
 
-static void carve_all(struct carve *c, const struct rdma_soft_config *config,
-                      struct soft_device **dev_out)
+static COLD void carve_all(struct carve *c, const struct rdma_soft_config *config,
+                           struct soft_device **dev_out)
 {
     struct soft_device *dev = carve(c, 1, sizeof(*dev));
     struct soft_qp *qps = carve(c, config->qp_count + 1, sizeof(*qps));
@@ -369,7 +369,7 @@ static uint64_t own_bytes(const struct rdma_soft_config *all)
     return c.used_bytes;
 }
 
-uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
+COLD uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
 {
     struct rdma_soft_config all = with_cm(config);
     struct rdma_cm_soft_config cm = cm_config(config);
@@ -382,8 +382,8 @@ uint64_t rdma_soft_memory_bytes(const struct rdma_soft_config *config)
     return own_bytes(&all) + rdma_cm_soft_memory_bytes(&device, &cm);
 }
 
-enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
-                           struct rdma_device **out)
+COLD enum status rdma_soft_init(void *memory, const struct rdma_soft_config *config,
+                                struct rdma_device **out)
 {
     struct rdma_soft_config all = with_cm(config);
     struct rdma_cm_soft_config cm = cm_config(config);

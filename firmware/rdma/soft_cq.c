@@ -11,8 +11,8 @@ uint64_t soft_cq_memory_bytes(const struct rdma_device *device, uint32_t entry_c
     return (uint64_t)soft_ring_entries(entry_count) * sizeof(struct rdma_wc);
 }
 
-enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr *attr,
-                           struct rdma_cq **out)
+COLD enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr *attr,
+                                struct rdma_cq **out)
 {
     if (attr->entry_count == 0 || attr->entry_count > device->attr.cqe_count_max ||
         attr->memory == NULL || (attr->host_pd != NULL && attr->host_pd->device != device)) {
@@ -40,7 +40,7 @@ enum status soft_cq_create(struct rdma_device *device, const struct rdma_cq_attr
     return STATUS_OK;
 }
 
-enum status soft_cq_destroy(struct rdma_cq *cq)
+COLD enum status soft_cq_destroy(struct rdma_cq *cq)
 {
     struct soft_cq *soft = soft_cq_of(cq);
 
@@ -141,7 +141,7 @@ uint64_t soft_srq_memory_bytes(const struct rdma_device *device, uint32_t wr_cou
     return (uint64_t)soft_ring_entries(wr_count) * sizeof(struct soft_recv_wqe);
 }
 
-enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **out)
+COLD enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **out)
 {
     struct soft_device *dev = soft_device_of(attr->pd->device);
 
@@ -169,7 +169,7 @@ enum status soft_srq_create(const struct rdma_srq_attr *attr, struct rdma_srq **
     return STATUS_OK;
 }
 
-enum status soft_srq_destroy(struct rdma_srq *srq)
+COLD enum status soft_srq_destroy(struct rdma_srq *srq)
 {
     struct soft_srq *soft = soft_srq_of(srq);
 

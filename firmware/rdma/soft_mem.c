@@ -69,7 +69,8 @@ static bool access_is_valid(uint32_t access)
            ((access & RDMA_ACCESS_REMOTE_WRITE) == 0 || (access & RDMA_ACCESS_LOCAL_WRITE) != 0);
 }
 
-enum status soft_mr_reg(struct rdma_pd *pd, const struct rdma_mr_attr *attr, struct rdma_mr **out)
+COLD enum status soft_mr_reg(struct rdma_pd *pd, const struct rdma_mr_attr *attr,
+                             struct rdma_mr **out)
 {
     struct soft_device *dev = soft_device_of(pd->device);
     bool is_host = attr->kind == RDMA_MR_HOST;
@@ -97,7 +98,7 @@ enum status soft_mr_reg(struct rdma_pd *pd, const struct rdma_mr_attr *attr, str
     return STATUS_OK;
 }
 
-enum status soft_mr_dereg(struct rdma_mr *mr)
+COLD enum status soft_mr_dereg(struct rdma_mr *mr)
 {
     struct soft_region *region = CONTAINER_OF(mr, struct soft_region, mr);
     struct soft_device *dev = soft_device_of(mr->pd->device);

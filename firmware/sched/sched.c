@@ -32,7 +32,7 @@ static void reactor_init(struct reactor *r)
     atomic_init(&r->is_asleep, false);
 }
 
-void sched_init(uint32_t count, enum sched_idle idle)
+COLD void sched_init(uint32_t count, enum sched_idle idle)
 {
     ASSERT(count >= 1 && count <= LIMIT_CORES);
     core_count = count;
@@ -97,8 +97,8 @@ void sched_poller_remove(struct poller *poller)
     }
 }
 
-void sched_visit_pollers(uint32_t core, void (*visit)(const struct poller *poller, void *ctx),
-                         void *ctx)
+COLD void sched_visit_pollers(uint32_t core, void (*visit)(const struct poller *poller, void *ctx),
+                              void *ctx)
 {
     if (core >= LIMIT_CORES) {
         return;
@@ -113,7 +113,7 @@ void sched_visit_pollers(uint32_t core, void (*visit)(const struct poller *polle
     }
 }
 
-struct sched_stats sched_stats(uint32_t core)
+COLD struct sched_stats sched_stats(uint32_t core)
 {
     if (core >= LIMIT_CORES) {
         return (struct sched_stats){0};

@@ -86,7 +86,7 @@ static bool view_copy(struct pcie_ep_link *link, struct pcie_ep_view *view, uint
            shm_load32(&link->host->window_generation) == generation;
 }
 
-static void link_view_load(struct pcie_ep *ep, struct pcie_ep_view *view)
+static COLD void link_view_load(struct pcie_ep *ep, struct pcie_ep_view *view)
 {
     struct pcie_ep_link *link = link_of(ep);
 
@@ -216,7 +216,7 @@ static void events_lost(struct pcie_ep_link *link, uint32_t head, struct pcie_ep
     };
 }
 
-static bool link_event_pop(struct pcie_ep *ep, struct pcie_ep_event *event)
+static COLD bool link_event_pop(struct pcie_ep *ep, struct pcie_ep_event *event)
 {
     struct pcie_ep_link *link = link_of(ep);
     /* EVENT: the records up to head were complete before head was released. */
@@ -362,7 +362,8 @@ static enum status hello(struct pcie_ep_link *link)
     return STATUS_OK;
 }
 
-enum status pcie_ep_link_init(struct pcie_ep_link *link, const struct pcie_ep_link_params *params)
+COLD enum status pcie_ep_link_init(struct pcie_ep_link *link,
+                                   const struct pcie_ep_link_params *params)
 {
     if (params->block == NULL || !is_aligned((uintptr_t)params->block, LINK_PAGE_BYTES) ||
         params->raise == NULL || params->notify == NULL || params->name == NULL) {

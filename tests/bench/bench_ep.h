@@ -38,8 +38,8 @@ void bench_ep_start(void *memory, void (*print)(const char *line));
 /* Runs `io_count` I/Os of a case; returns the instructions of the turns in which they were done, 0
  * where nothing counts them (the native build: a tool counts bench_turn()). */
 uint64_t bench_ep_run(const struct bench_case *c, uint32_t io_count);
-/* The same host for who turns the reactor's parts himself: `depth` commands for blocks of 4 KiB into
- * the queue, and rings; takes completions, all of success. */
+/* The same host for who turns the reactor's parts himself: `depth` commands for blocks of 4 KiB
+ * into the queue, and rings; takes completions, all of success. */
 void bench_host_push(uint8_t opcode, uint32_t nsid, uint32_t bytes, uint32_t depth);
 uint32_t bench_host_pop(void);
 struct nvme_ep *bench_ep(void);

@@ -18,7 +18,8 @@
 #define POLLERS_MAX 5u
 #define DEPTH       32u
 #define WARM_COUNT  128u
-#define RUN_COUNT   1024u
+#define RUN_BYTES   (16u << 20)
+#define RUN_MAX     1024u
 #define TURNS_MAX   1000000u
 #define BLOCKS      256u
 #define FIRST_NSID  3u
@@ -235,16 +236,23 @@ static void poller_find(struct node *node, const char *name, enum part part)
     poller_note(node, search.found, part);
 }
 
+static void ports_open(void)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct bench_port *port = &p.nodes[i].port;
+        port->peer = &p.nodes[1 - i].port;
+        port->ring_frames = RING_FRAMES;
+        port->slots = take(RING_FRAMES * sizeof(struct bench_rx_slot));
+        port->cookies = take(RING_FRAMES * sizeof(void *));
+        bench_port_open(port, i);
+    }
+}
+
 static void node_open(uint32_t index)
 {
     struct node *node = &p.nodes[index];
     uint8_t seed[RNG_SEED_BYTES] = {(uint8_t)(index + 7)};
 
-    node->port.peer = &p.nodes[1 - index].port;
-    node->port.ring_frames = RING_FRAMES;
-    node->port.slots = take(RING_FRAMES * sizeof(struct bench_rx_slot));
-    node->port.cookies = take(RING_FRAMES * sizeof(void *));
-    bench_port_open(&node->port, index);
     struct net_if_config net = {.port = &node->port.eth,
                                 .addr_count = 1,
                                 .buf_count = 512,
@@ -396,6 +404,7 @@ static struct extras extras_now(enum nvmf_path path)
 static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
 {
     char line[400];
+    uint32_t count = min_u32(RUN_BYTES / bytes, RUN_MAX);
 
     for (uint32_t n = 0; n < WARM_COUNT; n += DEPTH) {
         round_run(opcode, path, bytes);
@@ -403,7 +412,7 @@ static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
     bench_stages_reset();
     struct extras before = extras_now(path);
     counting_start();
-    for (uint32_t n = 0; n < RUN_COUNT; n += DEPTH) {
+    for (uint32_t n = 0; n < count; n += DEPTH) {
         round_run(opcode, path, bytes);
     }
     struct extras after = extras_now(path);
@@ -411,14 +420,14 @@ static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
              "path %-5s %-11s bytes %6u: endpoint %llu host %llu engine %llu icrc %llu place %llu "
              "staged %llu packets/100 %llu pcie/100 %llu pcie bytes %llu",
              opcode == NVME_IO_READ ? "read" : "write", nvmf_path_name(path), (unsigned)bytes,
-             (unsigned long long)(p.sums[PART_ENDPOINT] / RUN_COUNT),
-             (unsigned long long)(p.sums[PART_HOST] / RUN_COUNT),
-             (unsigned long long)(p.sums[PART_ENGINE] / RUN_COUNT),
-             (unsigned long long)(p.icrc / RUN_COUNT), (unsigned long long)(p.place / RUN_COUNT),
-             (unsigned long long)((after.staged_bytes - before.staged_bytes) / RUN_COUNT),
-             (unsigned long long)((after.packets - before.packets) * 100 / RUN_COUNT),
-             (unsigned long long)((after.pcie_count - before.pcie_count) * 100 / RUN_COUNT),
-             (unsigned long long)((after.pcie_bytes - before.pcie_bytes) / RUN_COUNT));
+             (unsigned long long)(p.sums[PART_ENDPOINT] / count),
+             (unsigned long long)(p.sums[PART_HOST] / count),
+             (unsigned long long)(p.sums[PART_ENGINE] / count),
+             (unsigned long long)(p.icrc / count), (unsigned long long)(p.place / count),
+             (unsigned long long)((after.staged_bytes - before.staged_bytes) / count),
+             (unsigned long long)((after.packets - before.packets) * 100 / count),
+             (unsigned long long)((after.pcie_count - before.pcie_count) * 100 / count),
+             (unsigned long long)((after.pcie_bytes - before.pcie_bytes) / count));
     p.print(line);
 }
 
@@ -431,6 +440,7 @@ void bench_path_report(void *memory, void (*print)(const char *line))
     p.memory = memory;
     p.print = print;
     p.now = PART_OTHER;
+    ports_open();
     node_open(0);
     node_open(1);
     target_start();

@@ -4,8 +4,8 @@
  * (tests/model/target.h) on a device of its own. Each poller of the NIC is counted by itself; the
  * target's and the ports' instructions are not in the numbers.
  *
- * Parts are told apart where they call each other: a device between endpoint and volume, and a table
- * of verbs between initiator and engine, look at the counter on their way; what that costs is
+ * Parts are told apart where they call each other: a device between endpoint and volume, and a
+ * table of verbs between initiator and engine, look at the counter on their way; what that costs is
  * measured first and subtracted.
  */
 #ifndef BENCH_BENCH_PATH_H

@@ -76,10 +76,6 @@ static void node_open(uint32_t index)
                                 .big_buf_count = 16,
                                 .neighbor_count = 8};
 
-    node->port.peer = &r.nodes[1 - index].port;
-    node->port.cookies = node->cookies;
-    node->port.ring_frames = RING_FRAMES;
-    bench_port_open(&node->port, index);
     net.addrs[0] = (struct net_if_addr){.addr = net_addr_ipv4(192, 0, 2, (uint8_t)(index + 1)),
                                         .prefix_bits = 24};
     ASSERT(net_if_init(take(net_if_memory_bytes(&net), 64), &net, &node->nif) == STATUS_OK);
@@ -330,6 +326,10 @@ void bench_rdma_report(void *memory, void (*print)(const char *line))
     bench_port_overhead = bench_count() - start;
     for (uint32_t i = 0; i < NODES; i++) {
         r.nodes[i].port.slots = take(RING_FRAMES * sizeof(struct bench_rx_slot), 64);
+        r.nodes[i].port.peer = &r.nodes[1 - i].port;
+        r.nodes[i].port.cookies = r.nodes[i].cookies;
+        r.nodes[i].port.ring_frames = RING_FRAMES;
+        bench_port_open(&r.nodes[i].port, i);
     }
     for (uint32_t i = 0; i < NODES; i++) {
         node_open(i);

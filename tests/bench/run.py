@@ -17,14 +17,16 @@ sys.path.insert(0, os.path.join(ROOT, 'tests', 'emu'))
 import machine  # noqa: E402
 
 IMAGES = os.path.join(ROOT, 'build', 'qemu-virt')
+IMAGE_SECONDS = 120
 STAGES = os.path.join(ROOT, 'build', 'qemu-virt-stages', 'bench.elf')
 NATIVE = os.path.join(ROOT, 'build', 'native', 'bench_ep')
-TEXT_BUDGET_BYTES = 256 * 1024
+TEXT_BUDGET_BYTES = 320 * 1024
 CALLGRIND_IOS = 2000
 
 
 def board_lines(image):
     """Output of a bench image with exact instruction counts."""
+    machine.TIMEOUT_S = IMAGE_SECONDS
     with machine.Machine('', image=image, options=('-icount', 'shift=0')) as board:
         code = board.wait()
         if code != 0 or 'bench done' not in board.output:
@@ -38,6 +40,21 @@ QP_BYTES_BUDGET = 4096
 # (name, path MTU, depth): most that both sides may need together for one message
 RDMA_BUDGETS = {('send', 4096, 32): 1860, ('write', 4096, 32): 4870, ('read', 4096, 32): 6090,
                 ('write', 1024, 32): 9420, ('read', 1024, 32): 10730}
+
+
+PATH_CASE = re.compile(r'path (\w+)\s+([\w-]+)\s+bytes\s+(\d+): endpoint (\d+) host (\d+) engine (\d+) '
+                       r'icrc (\d+) place (\d+) staged (\d+) packets/100 (\d+) pcie/100 (\d+) '
+                       r'pcie bytes (\d+)')
+PATH_CASES = 8
+# (name, data path, bytes): most that one I/O may need from the host's queue to the wire and back
+PATH_BUDGETS = {('read', 'zero-copy', 4096): 6000, ('write', 'zero-copy', 4096): 6000}
+
+
+def path_cases(lines):
+    """[(name, data path, bytes, endpoint, host, engine, icrc, place, staged, packets * 100, PCIe
+    accesses * 100, PCIe bytes)]"""
+    return [(found[1], found[2], *map(int, found.groups()[2:]))
+            for found in map(PATH_CASE.match, lines) if found]
 
 
 def rdma_cases(lines):
@@ -116,6 +133,22 @@ def show_rdma():
           f'32 + 32 work requests: {ring_bytes}')
 
 
+def show_path():
+    lines = board_lines(os.path.join(IMAGES, 'bench.elf'))
+    marks = {case[:3]: case[6:8] for case in path_cases(board_lines(STAGES))}
+    print('\nInstructions per I/O over the whole path on aarch64, depth 32, MTU 4096: endpoint, volume +')
+    print('initiator, RDMA engine; of the engine: ICRC, and the copy to its place. Target and driver apart.')
+    print(f'  {"case":<6} {"data path":<11} {"bytes":>7} {"endpoint":>9} {"vol+host":>9} {"engine":>7} '
+          f'{"sum":>7} {"ICRC":>6} {"copy":>6} {"staged":>7} {"packets":>8} {"PCIe":>6} {"bytes":>7}')
+    for case in path_cases(lines):
+        name, way, size, endpoint, host, engine, _, _, staged, packets, pcie, pcie_bytes = case
+        icrc, place = marks[case[:3]]
+        total = endpoint + host + engine
+        print(f'  {name:<6} {way:<11} {size:>7} {endpoint:>9} {host:>9} {engine:>7} {total:>7} '
+              f'{icrc:>6} {place:>6} {staged:>7} {packets / 100:>8.2f} {pcie / 100:>6.2f} '
+              f'{pcie_bytes:>7}   {verdict(total, PATH_BUDGETS.get(case[:3], 0))}')
+
+
 def native_cases():
     listing = subprocess.run([NATIVE], capture_output=True, text=True, check=True).stdout
     return re.findall(r'^(\d+) (.+?) depth (\d+) bytes (\d+)', listing, re.M)
@@ -184,11 +217,18 @@ def check():
             judge(f'RDMA {name}, MTU {mtu}, {size} bytes: {requester} + {responder} instructions, '
                   f'budget {budget}', requester + responder <= budget)
     judge('RDMA cases', len(rdma) == 12)
+    path = path_cases(lines)
+    for case in path:
+        if budget := PATH_BUDGETS.get(case[:3]):
+            judge(f'{case[0]}, whole path, {case[1]}, {case[2]} bytes: {sum(case[3:6])} instructions, '
+                  f'budget {budget}', sum(case[3:6]) <= budget)
+    judge('nothing staged by zero-copy', all(c[8] == 0 for c in path if c[1] == 'zero-copy'))
+    judge('cases of the whole path', len(path) == PATH_CASES)
     qp_bytes, _ = rdma_memory(lines)
     judge(f'a queue pair: {qp_bytes} bytes, budget {QP_BYTES_BUDGET}', qp_bytes <= QP_BYTES_BUDGET)
     second = board_lines(os.path.join(IMAGES, 'bench.elf'))
     judge('a second run counts the same',
-          (cases, rdma) == (board_cases(second)[0], rdma_cases(second)))
+          (cases, rdma, path) == (board_cases(second)[0], rdma_cases(second), path_cases(second)))
     for name in ('qemu-virt', 'qemu-virt-clang'):
         text = sections(os.path.join(ROOT, 'build', name, 'snic.elf'))[0]
         judge(f'{name}: {text} bytes of text and rodata, budget {TEXT_BUDGET_BYTES}',
@@ -209,6 +249,7 @@ def main():
         return 2
     show_board()
     show_rdma()
+    show_path()
     show_native()
     show_size()
     show_rates()

@@ -146,8 +146,22 @@ def test_fio_mixes_terminate(rack):
     _mixes(rack, TERMINATE)
 
 
+def _host_queues(rack):
+    """(I/O queues that lie in the host's memory, requests that found none there, reads of rings)"""
+    stats = rack.nic.numbers()
+    count = sum(value for name, value in rack.nic.numbers("subsystems").items()
+                if name.endswith(".host_queues"))
+    return (count, stats["path.host-queues.fallbacks"], stats["path.host-queues.host_ring_reads"])
+
+
 def test_fio_mixes_host_queues(rack):
+    """Over rings in the memory that Linux' driver grants by itself."""
+    count, fallbacks, reads = _host_queues(rack)
+    require(count > 0, "no queue lies in the host's memory")
     _mixes(rack, HOST_QUEUES)
+    after = _host_queues(rack)
+    require(after[1] == fallbacks, f"{after[1] - fallbacks} requests found no ring there")
+    require(after[2] > reads, "nothing was read from rings in the host's memory")
 
 
 def test_filesystem_across_the_fabric(rack):
@@ -258,8 +272,14 @@ def test_controller_resets_under_load(rack):
     require_canary(rack)
 
 
+def _load_driver(rack, options=""):
+    rack.host.run(f"rmmod nvme && modprobe nvme {options}", 120)
+    wait_until_ready(rack, HOST_QUEUES)
+
+
 def test_host_memory_is_taken_back(rack):
-    """A reset takes the Host Memory Buffer and gives it again: the third data path goes on."""
+    """Resets under load take the Host Memory Buffer and give it again. A driver that grants none is
+    served all the same, and told of; one that grants it again has its queues there again."""
     device = rack.host.namespace(HOST_QUEUES)
     with Load(rack, device):
         for _ in range(3):
@@ -268,6 +288,15 @@ def test_host_memory_is_taken_back(rack):
     wait_for_host(rack)
     seen, real = remote_bytes(rack, HOST_QUEUES, 16 * MIB)
     require(seen == real, "the target has other data than the host")
+    fallbacks = _host_queues(rack)[1]
+    _load_driver(rack, "max_host_mem_size_mb=0")
+    fio(rack, rack.host.namespace(HOST_QUEUES), bs=4096, iodepth=4, size=256 << 10)
+    count, now, _ = _host_queues(rack)
+    require(count == 0 and now > fallbacks, f"{count} queues there, {now - fallbacks} fallbacks")
+    require("grants no memory for queues" in rack.nic.log(), "the NIC's log does not tell")
+    _load_driver(rack)
+    fio(rack, rack.host.namespace(HOST_QUEUES), bs=4096, iodepth=4, size=256 << 10)
+    require(_host_queues(rack)[0] > 0, "no queue lies in the host's memory any more")
 
 
 def test_volume_detached_and_attached_under_load(rack):

@@ -51,6 +51,7 @@ void model_node_open(struct model_node *node, struct wire *wire, uint32_t index,
                                       .ah_count = 16,
                                       .cm_id_count = count_or(n->cm_ids, 128),
                                       .ecn = true};
+    node->memory_bytes = net_if_memory_bytes(&net) + rdma_soft_memory_bytes(&config);
     node->device_memory = aligned(rdma_soft_memory_bytes(&config));
     ASSERT(rdma_soft_init(node->device_memory, &config, &node->device) == STATUS_OK);
 }

@@ -29,6 +29,7 @@ struct model_node {
     struct rng rng;
     void *nif_memory;
     void *device_memory;
+    uint64_t memory_bytes; /* of both */
 };
 
 /* `seed`: of the node's random numbers. `counts` may be NULL. Adds the pollers to the calling core.

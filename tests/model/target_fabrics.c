@@ -223,6 +223,21 @@ static void property_get(struct target_slot *slot, const struct nvmf_property_sq
     slot->dw1 = (uint32_t)(value >> 32);
 }
 
+/* What the controller took over a queue that is gone: a reset ends it too. */
+static void orphans_drop(struct target_ctrl *ctrl)
+{
+    struct target *t = ctrl->target;
+
+    LIST_FOR_EACH(node, temp, &t->orphans)
+    {
+        struct target_buf *buf = LIST_ENTRY(node, struct target_buf, link);
+        if (buf->cntlid == ctrl->cntlid) {
+            list_remove(node);
+            target_buf_put(t, buf);
+        }
+    }
+}
+
 /* What CC.EN going up demands (3.1.5 of the base specification). */
 static bool is_cc_good(const struct target_ctrl *ctrl, uint32_t cc)
 {
@@ -251,6 +266,7 @@ static void cc_set(struct target_ctrl *ctrl, uint32_t cc)
     } else if ((changed & NVME_CC_EN) != 0) {
         if (!knobs->disable_keeps_io) {
             target_ctrl_end_io(ctrl);
+            orphans_drop(ctrl);
         }
         ctrl->shutdown_due_ns = 0;
         ctrl->ready_due_ns = now_ns + knobs->ready_delay_ns;

@@ -4,13 +4,13 @@
  * targets that misbehave as they are told; all in one thread under the standing clock. A seed draws
  * everything, and replays the run.
  *
- * What must hold: - host memory that the host has back (completed, or after CSTS.RDY is 0, a
- * function reset, the
+ * What must hold:
+ *  - host memory that the host has back (completed, or after CSTS.RDY is 0, a function reset, the
  *    deletion of a queue) is neither read nor written: it is poisoned for AddressSanitizer;
- * - each command completes once, with a status that something explains; none is lost; - a read
- * gives, for each block, a write that may be the last one: acknowledged writes are there,
+ *  - each command completes once, with a status that something explains; none is lost;
+ *  - a read gives, for each block, a write that may be the last one: acknowledged writes are there,
  *    what was overwritten by an acknowledged one never comes back, whoever repeats it;
- * - at the end every pool is full.
+ *  - at the end every pool is full.
  *
  * Files: path_world.c the parts and the clock, path_host.c commands and completions, path_ctrl.c
  * what a host does with its controller, path_model.c blocks, path_event.c what happens besides,
@@ -179,16 +179,14 @@ uint64_t path_below(uint64_t limit);              /* 0..limit - 1 */
 uint64_t path_range(uint64_t low, uint64_t high); /* both included */
 bool path_chance(uint32_t percent);
 
-/* --- the world (path_world.c) -------------------------------------------------------------------
- */
+/* --- the world (path_world.c) ----------------------------------------------------------------- */
 
 /* Turns until nothing moves, then the clock goes to where something is due. */
 void path_step(void);
 /* Steps until the time, or `is_done` says so; false: it never did. */
 bool path_wait(bool (*is_done)(void), uint64_t limit_ns);
 
-/* --- the host's commands (path_host.c) ----------------------------------------------------------
- */
+/* --- the host's commands (path_host.c) -------------------------------------------------------- */
 
 void path_host_start(void); /* memory */
 bool path_io_begin(void);   /* one command, if there is room */
@@ -205,8 +203,7 @@ void path_queue_close(struct rig_queue *queue);
 uint16_t path_push(struct rig_queue *queue, const struct nvme_sqe *sqe); /* and rings; the CID */
 bool path_pop(struct rig_queue *queue, struct nvme_cqe *cqe);            /* likewise */
 
-/* --- the host's controller (path_ctrl.c) --------------------------------------------------------
- */
+/* --- the host's controller (path_ctrl.c) ------------------------------------------------------ */
 
 void path_ctrl_enable(void);
 uint16_t path_admin(const struct nvme_sqe *sqe, uint32_t *dw0); /* waits for it */
@@ -214,8 +211,7 @@ void path_ctrl_reset(void);     /* CC.EN, function reset, or shutdown first */
 void path_queue_recreate(void); /* one, deleted under load */
 void path_io_abort(void);
 
-/* --- blocks (path_model.c) ----------------------------------------------------------------------
- */
+/* --- blocks (path_model.c) -------------------------------------------------------------------- */
 
 void path_model_start(void);
 void path_write_begin(struct path_io *io);
@@ -231,8 +227,7 @@ void path_block_text(uint64_t value, uint64_t lba, uint32_t volume, uint8_t *to,
 /* A value that the block may have now. */
 uint64_t path_block_guess(uint32_t volume, uint64_t lba);
 
-/* --- events (path_event.c) ----------------------------------------------------------------------
- */
+/* --- events (path_event.c) -------------------------------------------------------------------- */
 
 void path_event_act(void);
 void path_event_tend(void); /* what lasts for a while ends */

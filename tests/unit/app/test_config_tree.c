@@ -286,11 +286,10 @@ static void damaged_bytes_do_no_harm(void **state)
     assert_int_equal(open_blob(""), STATUS_OK);
 }
 
-/* The example of the description. */
-static void documented_example_is_accepted(void **state)
+/* Compiles the block of a document that is a tree. */
+static void compile_example(const char *path)
 {
-    (void)state;
-    FILE *file = fopen("docs/spec/config.md", "r");
+    FILE *file = fopen(path, "r");
     assert_non_null(file);
     size_t bytes = fread(source, 1, sizeof(source) - 1, file);
     fclose(file);
@@ -302,11 +301,20 @@ static void documented_example_is_accepted(void **state)
     *end = '\0';
     memmove(source, begin + 7, (size_t)(end - begin) - 6);
     compile();
+}
+
+static void documented_examples_are_accepted(void **state)
+{
+    (void)state;
+    compile_example("docs/spec/config.md");
     assert_int_equal(open_blob(""), STATUS_OK);
     assert_string_equal(config.functions[0].hostnqn, "nqn.2014-08.org.example:host-7");
     assert_int_equal(config.serve_wait_ms, 10000);
     assert_int_equal(tree.volume_count, 2);
     assert_int_equal(tree.subsystem_count, 2);
+    compile_example("README.md");
+    assert_int_equal(open_blob(""), STATUS_OK);
+    assert_int_equal(tree.volumes[0].fn, 0);
 }
 
 static void limits_of_tables_are_errors(void **state)
@@ -334,7 +342,7 @@ int main(void)
         cmocka_unit_test(local_volume_of_two_functions_is_allowed),
         cmocka_unit_test(what_is_no_tree_is_refused),
         cmocka_unit_test(damaged_bytes_do_no_harm),
-        cmocka_unit_test(documented_example_is_accepted),
+        cmocka_unit_test(documented_examples_are_accepted),
         cmocka_unit_test(limits_of_tables_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

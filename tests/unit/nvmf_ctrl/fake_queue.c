@@ -64,6 +64,19 @@ uint32_t nvmf_core_id(const struct nvmf_core *core)
     return core->id;
 }
 
+/* No device here can have queues in host memory. */
+uint64_t nvmf_host_area_bytes(const struct nvmf_core *core)
+{
+    (void)core;
+    return 0;
+}
+
+void nvmf_host_order_send(struct nvmf_host_order *order)
+{
+    (void)order;
+    ASSERT(false);
+}
+
 enum status nvmf_scratch_register(struct nvmf_core *core, uint16_t fn, struct nvmf_scratch *scratch)
 {
     (void)fn;

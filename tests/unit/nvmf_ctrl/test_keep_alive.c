@@ -80,6 +80,8 @@ static void keep_alive_unanswered_ends_the_association(void **state)
     assert_true(rig.target->last_quiet_ns > clock_now_ns() + 4 * NS_PER_S);
     rig.target->no_keep_alive = false;
     assert_true(rig_run_to(rig.ctrl, NVMF_CTRL_LIVE, NS_PER_S));
+    fake_lose(rig.target, 1, NVMF_FAIL_TRANSPORT); /* the new admin queue is as good as any */
+    assert_true(rig_run_to(rig.ctrl, NVMF_CTRL_DISABLE, 10 * NS_PER_MS));
     rig_end();
 }
 
@@ -96,7 +98,7 @@ static void keep_alive_refused_ends_the_association_in_order(void **state)
     assert_true(rig_run_to(rig.ctrl, NVMF_CTRL_BACKOFF, 10 * NS_PER_S));
     assert_int_equal(rig_info(rig.ctrl).fail, NVMF_FAIL_KEEP_ALIVE);
     assert_int_equal(rig_info(rig.ctrl).fail_code, NVME_SC_KEEP_ALIVE_EXPIRED);
-    assert_int_equal(rig.target->last_quiet_ns, 0);
+    assert_in_range(rig.target->last_quiet_ns, 1, clock_now_ns() + NS_PER_S);
     rig_end();
 }
 

@@ -37,6 +37,7 @@ static void check_kinds(void)
         assert_int_equal(reqs[i].done_count, 1);
         assert_int_equal(reqs[i].req.status, NVME_SC_HOST_PATH_ERROR);
         assert_true(reqs[i].req.is_path_error);
+        assert_int_equal(reqs[i].req.is_sent, i < 31);
         assert_int_equal(reqs[i].req.quiet_ns, i < 31 && changes ? QUIET_NS : 0);
     }
 }
@@ -237,11 +238,11 @@ static void cancel_that_does_not_help_is_ended_by_close(void **state)
     rig_run(NS_PER_MS);
     blk_cancel(&rig.ns.dev, &w.req);
     blk_cancel(&rig.ns.dev, &r.req);
-    rig_run(200 * NS_PER_MS);
+    rig_run(NVMF_CANCEL_NS / 2);
     assert_int_equal(rig.io.abort_count, 2);
     assert_int_equal(rig.io.stuck_count, 0);
     nvmf_queue_abort_done(&rig.io.queue, rig.io.abort_cid, false);
-    rig_run(NVMF_ABORT_NS);
+    rig_run(NVMF_CANCEL_NS + NVMF_SCAN_NS);
     assert_int_equal(rig.io.stuck_count, 1);
     assert_int_equal(rig.io.fail, NVMF_FAIL_COMMAND_TIMEOUT);
     rig_run(NS_PER_S);
@@ -358,13 +359,11 @@ static void deadline_asks_for_an_abort_then_for_a_reset(void **state)
     assert_int_equal(w.req.quiet_ns, QUIET_NS);
 }
 
-static void deadline_that_the_abort_helps_is_command_interrupted(void **state)
+static void deadline_that_the_abort_helps_is_a_path_error_that_is_over(void **state)
 {
     struct rig_req w;
 
     (void)state;
-    fault(TARGET_FAULT_HOLD, TARGET_ANY, 1);
-    target_faults_clear(rig.target);
     struct target_fault hold = {.kind = TARGET_FAULT_HOLD,
                                 .qid = TARGET_IO,
                                 .opcode = TARGET_ANY,
@@ -380,8 +379,10 @@ static void deadline_that_the_abort_helps_is_command_interrupted(void **state)
     assert_int_equal(send_abort(), 0);
     rig_run(NS_PER_MS);
     assert_int_equal(w.done_count, 1);
-    assert_int_equal(w.req.status, NVME_SC_COMMAND_INTERRUPTED);
-    assert_false(w.req.is_path_error);
+    assert_int_equal(w.req.status, NVME_SC_HOST_PATH_ERROR);
+    assert_true(w.req.is_path_error);
+    assert_true(w.req.is_sent);
+    assert_int_equal(w.req.quiet_ns, 0);
 }
 
 static void deadline_before_the_send_is_a_path_error(void **state)
@@ -428,7 +429,7 @@ int main(void)
         T(cancel_on_another_core_reaches_the_queue),
         T(cancel_from_a_completion_is_safe),
         T(deadline_asks_for_an_abort_then_for_a_reset),
-        T(deadline_that_the_abort_helps_is_command_interrupted),
+        T(deadline_that_the_abort_helps_is_a_path_error_that_is_over),
         T(deadline_before_the_send_is_a_path_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

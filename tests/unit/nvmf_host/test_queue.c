@@ -349,7 +349,8 @@ static void tenants_have_domains_of_their_own_and_share_keys(void **state)
     assert_int_equal(rig.core->key_count, 0);
 }
 
-/* --- commands of the admin queue --------------------------------------------------------------- */
+/* --- commands of the admin queue ---------------------------------------------------------------
+ */
 
 static uint32_t done_count;
 

@@ -271,6 +271,53 @@ static void stage_takes_what_page_keys_cannot_express(void **state)
     rig_close();
 }
 
+/* A provider that binds no keys to memory that nobody has registered. */
+static const struct rdma_ops *true_ops;
+static bool binds_nic;
+
+static enum status picky_bind(struct rdma_key *key, const struct mem_ref *ref, uint64_t iova,
+                              uint32_t access)
+{
+    if (ref->space != MEM_SPACE_NIC || !binds_nic) {
+        return STATUS_INVALID;
+    }
+    return true_ops->key_bind(key, ref, iova, access);
+}
+
+static void stage_takes_what_the_provider_refuses(void **state)
+{
+    struct rdma_ops ops = *rig.host.device->ops;
+    struct rig_req r;
+
+    (void)state;
+    rig.ns.path = NVMF_PATH_ZERO_COPY;
+    true_ops = rig.host.device->ops;
+    ops.key_bind = picky_bind;
+    rig.host.device->ops = &ops;
+    binds_nic = true;
+    round_trip(0, 1, 2);
+    round_trip(3, 8, 3);
+    assert_int_equal(rig_count(&rig_counters(NVMF_PATH_ZERO_COPY)->staged_bytes),
+                     2 * 9 * RIG_BLOCK);
+    rig_req(&r, NVME_IO_READ, 0, STAGE_BYTES / RIG_BLOCK + 1, 0);
+    assert_int_equal(rig_do(&r), NVME_SC_INTERNAL_ERROR | NVME_STATUS_DNR);
+    for (uint32_t i = 0; i < MANY; i++) {
+        rig_req(&many[i], i % 2 == 0 ? NVME_IO_READ : NVME_IO_WRITE, i, 16, i * 8192);
+        rig_submit(&many[i]);
+    }
+    rig_run(100 * NS_PER_MS);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(many[i].done_count, 1);
+        assert_int_equal(many[i].req.status, 0);
+    }
+    binds_nic = false;
+    rig_req(&r, NVME_IO_READ, 0, 8, 0);
+    assert_int_equal(rig_do(&r), NVME_SC_INTERNAL_ERROR | NVME_STATUS_DNR);
+    rig_req(&r, NVME_IO_WRITE, 0, 2, 0);
+    assert_int_equal(rig_do(&r), NVME_SC_INTERNAL_ERROR | NVME_STATUS_DNR);
+    rig.host.device->ops = true_ops;
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
@@ -282,6 +329,7 @@ int main(void)
         T(stage_read_that_fails_leaves_the_data_alone),
         T(stage_that_is_too_small_is_an_error),
         T(stage_requests_wait_for_memory_in_order),
+        T(stage_takes_what_the_provider_refuses),
         T(stage_waiter_that_is_cancelled_lets_others_go_on),
         cmocka_unit_test(stage_takes_what_contiguous_keys_cannot_express),
         cmocka_unit_test(stage_takes_what_page_keys_cannot_express),
