@@ -106,6 +106,20 @@ static bool is_nameless(const struct config_volume *words)
     return true;
 }
 
+/* What the host sees must not change when a path comes: Linux drops a namespace whose identifiers
+ * do. So a volume that is there before its path has its UUID from the configuration. */
+static void name_early(uint8_t uuid[16], const struct config_volume *words, uint16_t fn,
+                       uint32_t nsid)
+{
+    const struct config_path *first = &words->paths[0];
+
+    if (first->kind == CONFIG_PATH_REMOTE && !is_zero(first->id.uuid)) {
+        memcpy(uuid, first->id.uuid, sizeof(first->id.uuid));
+    } else {
+        app_make_uuid(uuid, fn, nsid);
+    }
+}
+
 static struct vol_config vol_config(const struct config_volume *words, uint16_t fn, uint32_t nsid)
 {
     struct vol_config config = {
@@ -117,8 +131,8 @@ static struct vol_config vol_config(const struct config_volume *words, uint16_t 
     };
 
     memcpy(config.uuid, words->uuid, sizeof(config.uuid));
-    if (is_zero(config.uuid) && is_nameless(words)) {
-        app_make_uuid(config.uuid, fn, nsid);
+    if (is_zero(config.uuid) && (is_nameless(words) || words->size_bytes != 0)) {
+        name_early(config.uuid, words, fn, nsid);
     }
     return config;
 }
