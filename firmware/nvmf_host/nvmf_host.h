@@ -6,15 +6,19 @@
  * NQN and identifier, and its own protection domain. It has an admin queue on core 0 and an I/O
  * queue on each core that has an RDMA device; requests of other cores are sent there by message.
  *
- * Data take one of three paths, chosen for each namespace in use: - NVMF_PATH_TERMINATE: staged in
- * NIC memory, two copies; always works; - NVMF_PATH_ZERO_COPY: a key for this one I/O covers the
- * request's own segments. Writes that fit
+ * Data take one of three paths, chosen for each namespace in use:
+ *
+ *  - NVMF_PATH_TERMINATE: staged in NIC memory, two copies; always works;
+ *
+ *  - NVMF_PATH_ZERO_COPY: a key for this one I/O covers the request's own segments. Writes that fit
  *    into the capsule go along in it, from where they lie. The key is invalid and quiet before the
  *    request completes, by the target or here;
- * - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive ring, responses and
+ *
+ *  - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive ring, responses and
  *    completion ring lie in host memory (nvmf_host_memory_grant()). All I/O queues of an
  *    association are of one kind, so namespaces of other paths over it use these rings, too.
  *    Without that memory they are ordinary queues; what they serve is counted and told.
+ *
  * What the provider's keys cannot express is staged, and counted.
  *
  * What a submitter sees:

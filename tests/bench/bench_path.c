@@ -24,6 +24,7 @@
 #define BLOCKS      256u
 #define FIRST_NSID  3u
 #define STAGE_BYTES (4u << 20)
+#define COMMANDS    256u
 #define IN_CAPSULE  4096u
 #define SUBNQN      "nqn.2026-11.org.snic:bench"
 
@@ -301,6 +302,22 @@ static void target_start(void)
     poller_find(&p.nodes[1], "target", PART_OTHER);
 }
 
+/* From here on the queues' rings lie in what stands for the host's memory. */
+static void rings_move(void)
+{
+    uint64_t bytes = nvmf_host_memory_bytes(COMMANDS);
+    struct nvmf_host_piece piece = {.bus_addr = (uintptr_t)take(bytes),
+                                    .len_bytes = (uint32_t)bytes};
+    struct nvmf_ctrl_info info = {0};
+
+    ASSERT(nvmf_host_memory_grant(0, &piece, 1) == STATUS_OK);
+    for (uint32_t i = 0; info.state != NVMF_CTRL_LIVE || info.host_queue_count == 0; i++) {
+        ASSERT(i < TURNS_MAX);
+        sched_turn();
+        nvmf_ctrl_info(p.ctrl, &info);
+    }
+}
+
 static bool ns_is_usable(const struct blk_dev *dev)
 {
     return nvmf_ns_is_usable((const struct nvmf_ns *)(const void *)dev);
@@ -330,12 +347,13 @@ static void volume_start(enum nvmf_path path)
 static void initiator_start(void)
 {
     struct nvmf_host_core_config core = {
-        .device = p.nodes[0].device, .command_count = 256, .stage_bytes = STAGE_BYTES};
+        .device = p.nodes[0].device, .command_count = COMMANDS, .stage_bytes = STAGE_BYTES};
     struct nvmf_ctrl_config config = {.name = "bench",
                                       .addr = net_addr_ipv4(198, 51, 100, 2),
                                       .subnqn = SUBNQN,
                                       .hostnqn = "nqn.2026-11.org.snic:host",
-                                      .hostid = {1}};
+                                      .hostid = {1},
+                                      .host_queues = true};
 
     verbs_shim(p.nodes[0].device);
     ASSERT(nvmf_host_core_start(take(nvmf_host_core_memory_bytes(&core)), &core) == STATUS_OK);
@@ -396,9 +414,12 @@ static struct extras extras_now(enum nvmf_path path)
         .staged_bytes = host.staged_bytes,
         .packets = counter_get(&soft->rx_packets) + counter_get(&soft->tx_packets),
         .pcie_count = ep.sqe_reads.count + ep.list_reads.count + ep.cqe_writes.count +
-                      ep.data_to_host.count + ep.data_from_host.count,
+                      ep.data_to_host.count + ep.data_from_host.count +
+                      counter_get(&soft->host_ring_reads) + counter_get(&soft->host_ring_writes),
         .pcie_bytes = ep.sqe_reads.bytes + ep.list_reads.bytes + ep.cqe_writes.bytes +
-                      ep.data_to_host.bytes + ep.data_from_host.bytes};
+                      ep.data_to_host.bytes + ep.data_from_host.bytes +
+                      counter_get(&soft->host_ring_read_bytes) +
+                      counter_get(&soft->host_ring_write_bytes)};
 }
 
 static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
@@ -431,11 +452,18 @@ static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
     p.print(line);
 }
 
-void bench_path_report(void *memory, void (*print)(const char *line))
+static void cases_report(enum nvmf_path path)
 {
-    static const enum nvmf_path paths[] = {NVMF_PATH_ZERO_COPY, NVMF_PATH_TERMINATE};
     static const uint32_t sizes[] = {4096, 131072};
 
+    for (uint32_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        case_report(NVME_IO_READ, path, sizes[i]);
+        case_report(NVME_IO_WRITE, path, sizes[i]);
+    }
+}
+
+void bench_path_report(void *memory, void (*print)(const char *line))
+{
     memset(&p, 0, sizeof(p));
     p.memory = memory;
     p.print = print;
@@ -445,11 +473,10 @@ void bench_path_report(void *memory, void (*print)(const char *line))
     node_open(1);
     target_start();
     initiator_start();
-    for (uint32_t s = 0; s < ARRAY_SIZE(sizes); s++) {
-        for (uint32_t i = 0; i < ARRAY_SIZE(paths); i++) {
-            case_report(NVME_IO_READ, paths[i], sizes[s]);
-            case_report(NVME_IO_WRITE, paths[i], sizes[s]);
-        }
-    }
+    cases_report(NVMF_PATH_ZERO_COPY);
+    cases_report(NVMF_PATH_TERMINATE);
+    rings_move();
+    volume_start(NVMF_PATH_HOST_QUEUES);
+    cases_report(NVMF_PATH_HOST_QUEUES);
     ASSERT(target_stats(p.target)->violations == 0);
 }
