@@ -36,6 +36,9 @@ static const struct word_row function_rows[] = {
 
 #define NO_INDEX UINT32_MAX
 
+/* Of the flattened form: the one that dtc writes. */
+#define TREE_VERSION 17
+
 /* A cell, a string, or nothing for "on", as the text of a word; NULL: none of them. */
 static const char *word_text(const void *bytes, int len_bytes, char number[12])
 {
@@ -348,8 +351,10 @@ enum status config_tree_open(struct config_tree *tree, const void *blob, uint32_
     tree->config = config;
     tree->error = error;
     tree->error_bytes = error_bytes;
+    /* Versions before 17 have names without an end in sight, on which libfdt's check stumbles. */
     if (max_bytes < sizeof(struct fdt_header) || fdt_check_header(blob) != 0 ||
-        fdt_totalsize(blob) > max_bytes || fdt_check_full(blob, fdt_totalsize(blob)) != 0) {
+        fdt_version(blob) < TREE_VERSION || fdt_totalsize(blob) > max_bytes ||
+        fdt_check_full(blob, fdt_totalsize(blob)) != 0) {
         return config_tree_fail(tree, -1, NULL, "it is no device tree, or it is damaged");
     }
     for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {

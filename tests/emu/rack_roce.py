@@ -213,7 +213,7 @@ def test_native_board_on_the_switch_answers_linux(rack):
     report = require_roce(pcap, 500)
     require_wellformed(pcap)
     require(report.retransmits == 0, f"retransmissions on a good wire:\n{report.text()}")
-    require(report.cm["REQ"] == 3 and report.cm["DREP"] >= 3, report.text())
+    require(report.cm["REQ"] == 4 and report.cm["DREP"] >= 4, report.text())
 
 
 TESTS = [test_ping_up_to_the_mtu, test_rping_both_roles, test_perftest_all_kinds,
