@@ -39,9 +39,9 @@
 #define PATH_IO_BYTES   65536u
 #define PATH_PAGES      640 /* of host memory for data and lists */
 #define PATH_ARENA_BASE UINT64_C(0x3400000000)
-#define PATH_WRITES     40 /* of one block, that reads may still give */
-#define PATH_FIRST_NSID 3  /* the rig has 1 and 2 */
-#define PATH_NODES      3  /* of the NIC, one a core: 0 and 2; of the targets: 1 */
+#define PATH_WRITES     160 /* of one block, that reads may still give */
+#define PATH_FIRST_NSID 3   /* the rig has 1 and 2 */
+#define PATH_NODES      3   /* of the NIC, one a core: 0 and 2; of the targets: 1 */
 
 /* --- what a seed draws ------------------------------------------------------------------------ */
 
