@@ -69,7 +69,7 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
                  -isystem $(B)/deps/libbearssl/include
 
 # What the firmware's sources need beside a C library, on the host's side.
-HOST_LIBS := -l:libbearssl.a -lfdt
+HOST_LIBS := -l:libbearssl.a -l:libfdt.a
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
