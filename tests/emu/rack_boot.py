@@ -29,10 +29,10 @@ def test_root_filesystem_is_on_the_nics_drive(rack):
 def test_drive_keeps_what_the_host_writes(rack):
     """Power cut after sync, boot: the file is there, and the filesystem is whole."""
     host = rack.host
-    host.run("head -c 3000000 /dev/urandom > /var/kept; sync")
-    before = host.run("sha256sum /var/kept").out
+    host.run("head -c 3000000 /dev/urandom > /kept; sync")
+    before = host.run("sha256sum /kept").out
     host.restart()
-    require(host.run("sha256sum /var/kept").out == before, "the file has changed")
+    require(host.run("sha256sum /kept").out == before, "the file has changed")
     errors = host.run("dmesg | grep -E 'EXT4-fs error|I/O error' | head -3", check=False).out
     require(not errors, errors)
 
@@ -74,13 +74,13 @@ def remote_config(firmware):
 def test_targets_drive_has_what_the_host_wrote(rack):
     """The operating system's own file, found in the target's view of its drive."""
     mark = f"written by the host at {time.time():.3f} on its root filesystem"
-    rack.host.run(f"echo '{mark}' > /var/mark; sync")
+    rack.host.run(f"echo '{mark}' > /mark; sync")
     require(mark.encode() in rack.target.content(0), "the target's drive has no such bytes")
 
 
 def test_system_survives_a_target_restart(rack):
     """The root filesystem's own drive goes away and comes back."""
-    job = rack.host.spawn("for i in $(seq 20); do head -c 100000 /dev/urandom > /var/f$i; sync; "
+    job = rack.host.spawn("for i in $(seq 20); do head -c 100000 /dev/urandom > /f$i; sync; "
                           "done; echo written", 400)
     rack.host.run("sleep 0.5")
     rack.target.restart()
