@@ -291,7 +291,7 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
-           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(NATIVE_TESTS)
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(B)/native/scale $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install
@@ -311,8 +311,7 @@ demo: deps ## The main job, shown: a Linux host uses remote drives through the S
 	@$(MAKE) -j2 $(RACK_NEEDS)
 	$(Q)$(PY) boards/qemu-virt/rack/demo.py
 
-BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep \
-               $(B)/native/scale
+BENCH_NEEDS := $(B)/qemu-virt/bench.elf $(B)/qemu-virt-stages/bench.elf $(B)/native/bench_ep
 
 bench: deps ## Instructions per I/O against the budgets, sizes, rates
 	@$(MAKE) -j2 $(BENCH_NEEDS) build-all

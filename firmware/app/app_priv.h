@@ -26,9 +26,6 @@
 #include "sched/sched.h"
 #include "vol/vol.h"
 
-/* I/O commands of each core that are under way to all targets. */
-#define APP_INITIATOR_COMMANDS 512
-
 /* One function: what a host sees. */
 struct app_function {
     struct nvme_ep *ep;

@@ -24,7 +24,6 @@
 
 /* Of each core: NIC memory for commands of the data path "terminate" and for what keys cannot
  * express. */
-#define INITIATOR_STAGE_BYTES (UINT32_C(4) << 20)
 
 /* --- from core to core --------------------------------------------------------------------- */
 
@@ -159,8 +158,8 @@ static void perf_start(struct app_fabric *fabric)
 static struct nvmf_host_core_config nvmf_config(const struct app_fabric *fabric)
 {
     return (struct nvmf_host_core_config){.device = fabric->rdma,
-                                          .command_count = APP_INITIATOR_COMMANDS,
-                                          .stage_bytes = INITIATOR_STAGE_BYTES};
+                                          .command_count = LIMIT_NVMF_COMMANDS,
+                                          .stage_bytes = LIMIT_NVMF_STAGE_BYTES};
 }
 
 static void initiator_start(struct app_fabric *fabric)

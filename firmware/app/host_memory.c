@@ -37,7 +37,7 @@ uint32_t app_host_memory_bytes(uint16_t fn)
     if (!app_wants_host_queues(fn, APP_ANY_SUBSYSTEM)) {
         return 0;
     }
-    return sched_core_count() * (uint32_t)nvmf_host_memory_bytes(APP_INITIATOR_COMMANDS);
+    return sched_core_count() * (uint32_t)nvmf_host_memory_bytes(LIMIT_NVMF_COMMANDS);
 }
 
 static void granted(void *ctx, const struct nvme_ep_hmb *hmb)

@@ -81,6 +81,10 @@
 #define LIMIT_NVMF_QUEUE_ENTRIES 256
 #define LIMIT_NVMF_NAMESPACES    1024
 
+/* And of one core: I/O commands under way, NIC memory for what has to be staged. */
+#define LIMIT_NVMF_COMMANDS    512
+#define LIMIT_NVMF_STAGE_BYTES (4u << 20)
+
 /* Volumes of all functions together, and ways to one. */
 #define LIMIT_VOLUMES      1024
 #define LIMIT_VOLUME_PATHS 4

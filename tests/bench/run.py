@@ -19,6 +19,9 @@ import machine  # noqa: E402
 IMAGES = os.path.join(ROOT, 'build', 'qemu-virt')
 IMAGE_SECONDS = 120
 STAGES = os.path.join(ROOT, 'build', 'qemu-virt-stages', 'bench.elf')
+SCALE = os.path.join(ROOT, 'build', 'native', 'scale')
+SCALE_BUDGET_BYTES = 64 << 20
+SCALE_VOLUMES = (64, 1024)
 NATIVE = os.path.join(ROOT, 'build', 'native', 'bench_ep')
 TEXT_BUDGET_BYTES = 320 * 1024
 CALLGRIND_IOS = 2000
@@ -150,6 +153,21 @@ def show_path():
               f'{pcie_bytes:>7}   {verdict(total, PATH_BUDGETS.get(case[:3], 0))}')
 
 
+def scale(volumes):
+    """(bytes, queue pairs) with so many volumes over 64 associations on 4 cores."""
+    listing = subprocess.run([SCALE, str(volumes)], capture_output=True, text=True, check=True).stdout
+    return tuple(int(re.search(rf'^scale {word}: (\d+)', listing, re.M).group(1))
+                 for word in ('memory', 'queue pairs'))
+
+
+def show_scale():
+    print('\nAt scale: 64 associations, 4 cores, room for 128 host queue pairs')
+    for volumes in SCALE_VOLUMES:
+        size, pairs = scale(volumes)
+        print(f'  {volumes:>5} volumes: {size / 1e6:.1f} MB ({verdict(size, SCALE_BUDGET_BYTES)}), '
+              f'{pairs} queue pairs (drives x cores: {4 * volumes})')
+
+
 def native_cases():
     listing = subprocess.run([NATIVE], capture_output=True, text=True, check=True).stdout
     return re.findall(r'^(\d+) (.+?) depth (\d+) bytes (\d+)', listing, re.M)
@@ -227,6 +245,10 @@ def check():
     judge('cases of the whole path', len(path) == PATH_CASES)
     qp_bytes, _ = rdma_memory(lines)
     judge(f'a queue pair: {qp_bytes} bytes, budget {QP_BYTES_BUDGET}', qp_bytes <= QP_BYTES_BUDGET)
+    few, many = (scale(volumes) for volumes in SCALE_VOLUMES)
+    judge(f'{SCALE_VOLUMES[1]} volumes: {many[0]} bytes, budget {SCALE_BUDGET_BYTES}',
+          many[0] <= SCALE_BUDGET_BYTES)
+    judge(f'{many[1]} queue pairs, for {SCALE_VOLUMES[0]} volumes as many', few[1] == many[1])
     second = board_lines(os.path.join(IMAGES, 'bench.elf'))
     judge('a second run counts the same',
           (cases, rdma, path) == (board_cases(second)[0], rdma_cases(second), path_cases(second)))
@@ -251,6 +273,7 @@ def main():
     show_board()
     show_rdma()
     show_path()
+    show_scale()
     show_native()
     show_size()
     show_rates()

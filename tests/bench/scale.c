@@ -1,7 +1,7 @@
 /*
- * Memory and queue pairs at scale, natively: 64 associations with a model target, each with 16
- * namespaces, 1,024 volumes over them, on 4 cores; with the endpoints of 128 host queue pairs
- * counted in. Lines of "name: number" to the standard output.
+ * Memory and queue pairs at scale, natively: 64 associations with a model target, and
+ * up to 1,024 volumes over their namespaces, on 4 cores; the memory of the endpoints that 128 host
+ * queue pairs take is counted in, they do not run. `scale [VOLUMES]`. Lines of "name: number" to the standard output.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,9 +20,8 @@
 
 #define CORES       LIMIT_CORES
 #define CTRLS       LIMIT_NVMF_CTRLS
-#define NAMESPACES  (LIMIT_VOLUMES / CTRLS)
+#define NAMESPACES  (LIMIT_VOLUMES / CTRLS) /* of a controller, at most */
 #define HOST_QUEUES 128u
-#define STAGE_BYTES (1u << 20)
 #define TARGET_NODE CORES
 
 static struct wire *wire;
@@ -33,6 +32,7 @@ static char nqns[CTRLS][32];
 static struct nvmf_ctrl *ctrls[CTRLS];
 static struct nvmf_ns remotes[LIMIT_VOLUMES];
 static struct vol *vols[LIMIT_VOLUMES];
+static uint32_t volume_count;
 static uint64_t taken_bytes;
 static struct target *target;
 
@@ -112,8 +112,8 @@ static void cores_start(void)
     for (uint32_t core = 0; core < CORES; core++) {
         native_cpu_become(core);
         struct nvmf_host_core_config config = {.device = nodes[core].device,
-                                               .command_count = LIMIT_COMMANDS_PER_CORE,
-                                               .stage_bytes = STAGE_BYTES};
+                                               .command_count = LIMIT_NVMF_COMMANDS,
+                                               .stage_bytes = LIMIT_NVMF_STAGE_BYTES};
         ASSERT(nvmf_host_core_start(take(nvmf_host_core_memory_bytes(&config)), &config) ==
                STATUS_OK);
     }
@@ -138,9 +138,9 @@ static void volumes_start(void)
                STATUS_OK);
     }
     report("associations", &from);
-    for (uint32_t i = 0; i < LIMIT_VOLUMES; i++) {
-        struct nvmf_ns_id id = {.uuid = {1, (uint8_t)(i / NAMESPACES), (uint8_t)(i % NAMESPACES)}};
-        nvmf_ns_open(&remotes[i], ctrls[i / NAMESPACES], &id, NVMF_PATH_ZERO_COPY, "remote");
+    for (uint32_t i = 0; i < volume_count; i++) {
+        struct nvmf_ns_id id = {.uuid = {1, (uint8_t)(i % CTRLS), (uint8_t)(i / CTRLS)}};
+        nvmf_ns_open(&remotes[i], ctrls[i % CTRLS], &id, NVMF_PATH_ZERO_COPY, "remote");
         struct vol_config config = {
             .name = "volume", .path_count = 1, .paths = {{.dev = &remotes[i].dev}}};
         ASSERT(vol_create(take(vol_bytes()), &config, &vols[i]) == STATUS_OK);
@@ -151,7 +151,7 @@ static void volumes_start(void)
 
 static bool all_are_known(void)
 {
-    for (uint32_t i = 0; i < LIMIT_VOLUMES; i++) {
+    for (uint32_t i = 0; i < volume_count; i++) {
         if (!vol_blk(vols[i])->geometry.known) {
             return false;
         }
@@ -165,7 +165,7 @@ static void qp_count(struct rdma_qp *qp, void *ctx)
     ++*(uint32_t *)ctx;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct wire_config config = {.seed = 1, .port_count = CORES + 1, .mtu_bytes = 4200};
     struct node_counts counts = {
@@ -173,6 +173,11 @@ int main(void)
     uint32_t functions = HOST_QUEUES / LIMIT_IO_QUEUES;
     uint32_t qps = 0;
 
+    volume_count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : LIMIT_VOLUMES;
+    if (volume_count == 0 || volume_count > LIMIT_VOLUMES) {
+        fprintf(stderr, "usage: scale [VOLUMES], 1 to %u\n", LIMIT_VOLUMES);
+        return 2;
+    }
     native_cpu_become(0);
     native_clock_set(100 * NS_PER_S);
     sched_init(CORES, SCHED_IDLE_POLL);
@@ -205,6 +210,6 @@ int main(void)
            (unsigned long long)target_stats(target)->requests,
            (unsigned long long)target_stats(target)->rejects);
     printf("scale memory: %llu bytes\n", (unsigned long long)taken_bytes);
-    printf("scale queue pairs: %u (drives x cores: %u)\n", qps - CORES, LIMIT_VOLUMES * CORES);
+    printf("scale queue pairs: %u (drives x cores: %u)\n", qps - CORES, volume_count * CORES);
     return 0;
 }

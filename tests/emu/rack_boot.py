@@ -80,10 +80,12 @@ def test_targets_drive_has_what_the_host_wrote(rack):
 
 def test_system_survives_a_target_restart(rack):
     """The root filesystem's own drive goes away and comes back."""
-    job = rack.host.spawn("for i in $(seq 20); do head -c 100000 /dev/urandom > /f$i; sync; "
-                          "done; echo written", 400)
+    job = rack.host.spawn("set -e; rm -f /stop; i=0; until [ -e /stop ]; do i=$((i % 20 + 1)); "
+                          "head -c 100000 /dev/urandom > /f$i; sync; done; echo written", 400)
     rack.host.run("sleep 0.5")
+    require(not job.is_done(), "the writes have ended before the power cut")
     rack.target.restart()
+    rack.host.run("touch /stop", 200)
     require("written" in job.wait().out, "the host could not write")
     errors = rack.host.run("dmesg | grep -E 'EXT4-fs error|I/O error' | head -3", check=False).out
     require(not errors, errors)
