@@ -333,10 +333,24 @@ static void release(struct nvmf_domain *domain)
     }
 }
 
+/* Each tenant that is here keeps some slots from the others. */
+static void share_slots(struct nvmf_core *core)
+{
+    uint32_t open_count = 0;
+
+    for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
+        open_count += core->domains[i].state == NVMF_DOMAIN_OPEN;
+    }
+    uint32_t others = open_count > 1 ? (open_count - 1) * NVMF_DOMAIN_SLOTS : 0;
+    uint32_t io_count = core->slot_count - NVMF_ADMIN_SLOTS;
+    core->slot_share = io_count - min_u32(others, io_count / 2);
+}
+
 static void begin_release(struct nvmf_domain *domain)
 {
     domain->state = NVMF_DOMAIN_CLOSING;
     domain->core->closing_count++;
+    share_slots(domain->core);
     release(domain);
 }
 
@@ -364,6 +378,7 @@ enum status nvmf_domain_get(struct nvmf_core *core, uint16_t fn, struct nvmf_dom
             return STATUS_NO_SPACE;
         }
         domain->state = NVMF_DOMAIN_OPEN;
+        share_slots(core);
     }
     domain->user_count++;
     *out = domain;

@@ -133,21 +133,21 @@ ALWAYS_INLINE enum way prepare(struct nvmf_queue *queue, struct blk_req *req, st
     struct nvmf_path_counters *counters = &queue->inner->paths[path];
     const struct mem_ref *ref = &req->data;
 
+    data->key = nvmf_key_get(queue->inner->domain);
+    if (UNLIKELY(data->key == NULL)) {
+        return WAY_WAITS;
+    }
     if (UNLIKELY(path != NVMF_PATH_ZERO_COPY || !queue->core->takes_any_ref)) {
         if (path == NVMF_PATH_TERMINATE || !nvmf_io_is_expressible(queue->core, ref)) {
             enum way way = stage(queue, req, data, &ref);
             if (way != WAY_OPEN) {
+                undo(queue, data);
                 return way;
             }
         }
         if (path == NVMF_PATH_HOST_QUEUES && !queue->is_on_host) {
             nvmf_io_fall_back(queue);
         }
-    }
-    data->key = nvmf_key_get(queue->inner->domain);
-    if (UNLIKELY(data->key == NULL)) {
-        undo(queue, data);
-        return WAY_WAITS;
     }
     if (UNLIKELY(!bind(queue, req, ref, counters, data))) {
         return bind_staged(queue, req, counters, data);
@@ -188,7 +188,7 @@ bool nvmf_io_issue(struct nvmf_queue *queue, struct blk_req *req)
     struct nvmf_ticket *ticket = nvmf_ticket(req);
     struct data data = {.desc = nvmf_sgl_desc(0, 0, NVMF_SGL_KEYED)};
 
-    if (UNLIKELY(!nvmf_queue_has_room(queue, NVMF_ADMIN_SLOTS))) {
+    if (UNLIKELY(!nvmf_queue_has_room(queue, true))) {
         return false;
     }
     if (LIKELY(req->data.len_bytes != 0)) {
@@ -233,13 +233,15 @@ static void submit(struct blk_dev *dev, struct blk_req *req)
 
     req->dw0 = 0;
     req->dw1 = 0;
-    if (UNLIKELY(queue == NULL || !nvmf_ns_is_usable(ns))) {
+    /* Usable first: one that is going has no NSID before it is not usable. */
+    bool is_usable = nvmf_ns_is_usable(ns);
+    ticket->nsid = atomic_load_explicit(&ns->nsid, memory_order_relaxed);
+    if (UNLIKELY(queue == NULL || !is_usable || ticket->nsid == 0)) {
         req->is_path_error = true;
         blk_complete(req, NVME_SC_HOST_PATH_ERROR);
         return;
     }
     ticket->queue = queue;
-    ticket->nsid = atomic_load_explicit(&ns->nsid, memory_order_relaxed);
     ticket->tag = NVMF_NO_TAG;
     ticket->path = ns->path;
     atomic_store_explicit(&ticket->is_cancelled, false, memory_order_relaxed);

@@ -245,6 +245,7 @@ nvme_status_t nvmf_io_finish_slowly(struct nvmf_queue *queue, struct nvmf_tag *t
     /* The controller says that it did not do it, for a reason that another path may not have. */
     if (PATH_RELATED(status) || NVME_STATUS_CODE(status) == NVME_SC_ABORT_SQ_DELETION) {
         req->is_path_error = true;
+        req->is_sent = true;
     }
     return status;
 }
@@ -319,10 +320,10 @@ static void cancel_sent(struct nvmf_queue *queue, struct nvmf_tag *tag)
         return;
     }
     tag->flags |= NVMF_TAG_CANCELLED;
-    if (tag->state != NVMF_TAG_SENT || tag->deadline_ns == UINT64_MAX) {
+    if (tag->deadline_ns == UINT64_MAX) {
         return;
     }
-    if ((tag->flags & NVMF_TAG_LATE) == 0) {
+    if (tag->state == NVMF_TAG_SENT && (tag->flags & NVMF_TAG_LATE) == 0) {
         nvmf_tag_deadline(queue->inner, tag, 0);
         queue->core->is_scan_due = true;
     } else if (tag->deadline_ns > sched_now_ns() + NVMF_CANCEL_NS) {

@@ -15,8 +15,8 @@
  *    request completes, by the target or here;
  *
  *  - NVMF_PATH_HOST_QUEUES: as zero-copy, but over queues whose receive ring, responses and
- *    completion ring lie in host memory (nvmf_host_memory_grant()). All I/O queues of an
- *    association are of one kind, so namespaces of other paths over it use these rings, too.
+ *    completion ring lie in host memory (nvmf_host_memory_grant()). An association has one I/O
+ *    queue on a core, so namespaces of other paths over it use these rings, too.
  *    Without that memory they are ordinary queues; what they serve is counted and told.
  *
  * What the provider's keys cannot express is staged, and counted.
@@ -29,7 +29,7 @@
  *    way. Nothing waits here for a better time: vol does. quiet_ns says when a command that changes
  *    state can have no effect any more: at once when it was not sent; the command quiesce time
  *    after the old controller was disabled in order; else that and the keep-alive timeout after the
- *    loss;
+ *    loss, twice that timeout where traffic keeps the controller alive;
  *
  *  - Abort Requested: it was cancelled.
  *

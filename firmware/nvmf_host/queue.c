@@ -175,8 +175,9 @@ void nvmf_queue_break(struct nvmf_queue *queue, enum nvmf_fail fail, uint32_t co
         queue->state == NVMF_QUEUE_BROKEN) {
         return;
     }
-    inner->event = NVMF_EVENT_OPENED;
-    if (queue->state == NVMF_QUEUE_OPEN) {
+    if (queue->state != NVMF_QUEUE_OPEN) {
+        inner->event = NVMF_EVENT_OPENED;
+    } else if (inner->event != NVMF_EVENT_OPENED) { /* told: else opened() says that it failed */
         inner->event = fail == NVMF_FAIL_PROTOCOL ? NVMF_EVENT_STUCK : NVMF_EVENT_LOST;
     }
     enter(queue, NVMF_QUEUE_BROKEN);
@@ -409,6 +410,7 @@ void nvmf_queue_open(struct nvmf_queue *queue)
             ? params->icd_bytes
             : 0;
     inner->next_deadline_ns = UINT64_MAX;
+    inner->stalled_since_ns = UINT64_MAX;
     inner->free_tag = NVMF_NO_TAG;
     inner->tag_count = 0;
     inner->sq_tail = 0;

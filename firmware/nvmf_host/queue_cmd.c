@@ -35,7 +35,7 @@ bool nvmf_cmd_issue(struct nvmf_queue *queue, struct nvmf_cmd *cmd)
     uint32_t len_bytes = cmd->data != NULL ? cmd->len_bytes : 0;
     uint32_t key_value = 0;
 
-    if (!nvmf_queue_has_room(queue, 0)) {
+    if (!nvmf_queue_has_room(queue, false)) {
         return false;
     }
     if (len_bytes > 0) {

@@ -20,6 +20,7 @@
 #define NVMF_SCAN_NS         (20 * NS_PER_MS)  /* deadlines are looked at so often */
 #define NVMF_ADMIN_SLOTS     256               /* of a core, for what is no block request */
 #define NVMF_DOMAIN_KEYS_MIN 4                 /* that a domain in use has for itself */
+#define NVMF_DOMAIN_SLOTS    32                /* likewise */
 #define NVMF_RECV_BATCH      16
 #define NVMF_RECVS_MIN       64 /* of a tenant on a core */
 #define NVMF_POLL_MAX        64
@@ -85,6 +86,7 @@ struct nvmf_domain {
     uint32_t free_key_count;
     uint32_t key_count; /* made */
     uint32_t user_count;
+    uint32_t used_slot_count; /* of the core's */
     uint16_t fn;
     uint8_t state; /* enum nvmf_domain_state */
     void *srq_memory;
@@ -98,6 +100,7 @@ struct nvmf_core {
     struct rdma_cq *cq;
     uint32_t id;
     uint32_t free_slot_count;
+    uint32_t slot_share; /* that requests of one tenant may have: others have something left */
     uint16_t *free_slots;
     struct nvme_sqe *capsules;      /* by slot */
     struct list queues;             /* those that are not CLOSED */
@@ -214,6 +217,7 @@ struct nvmf_queue_inner {
     struct nvmf_rings *rings;
     struct rdma_qp *qp;
     uint64_t next_deadline_ns; /* no tag's is earlier */
+    uint64_t stalled_since_ns; /* UINT64_MAX: it is not */
     uint32_t icd_bytes;        /* data that go in capsules */
     uint16_t free_tag;
     uint16_t cid_mask;
@@ -387,13 +391,13 @@ ALWAYS_INLINE struct nvmf_tag_more *nvmf_tag_more(const struct nvmf_queue_inner 
     return &inner->more[tag->cid & inner->cid_mask];
 }
 
-/* Room for one more command on the wire: a tag, a place in the controller's queue, in the send
- * queue (a bind may come with it), and more than `reserve` slots. */
-ALWAYS_INLINE bool nvmf_queue_has_room(const struct nvmf_queue *queue, uint32_t reserve)
+/* A place for one more command on the wire: a tag, and room in the controller's queue and in the
+ * send queue (a bind may come with it). */
+ALWAYS_INLINE bool nvmf_queue_has_place(const struct nvmf_queue *queue)
 {
     const struct nvmf_queue_inner *inner = queue->inner;
 
-    if (UNLIKELY(inner->free_tag == NVMF_NO_TAG || queue->core->free_slot_count <= reserve ||
+    if (UNLIKELY(inner->free_tag == NVMF_NO_TAG ||
                  inner->posted - inner->reaped + 2 > inner->ring_entries)) {
         return false;
     }
@@ -404,6 +408,17 @@ ALWAYS_INLINE bool nvmf_queue_has_room(const struct nvmf_queue *queue, uint32_t 
     return true;
 }
 
+/* That and a slot: block requests leave some for other commands, and for other tenants. */
+ALWAYS_INLINE bool nvmf_queue_has_room(const struct nvmf_queue *queue, bool for_io)
+{
+    const struct nvmf_core *core = queue->core;
+    bool has_slot = for_io ? core->free_slot_count > NVMF_ADMIN_SLOTS &&
+                                 queue->inner->domain->used_slot_count < core->slot_share
+                           : core->free_slot_count > 0;
+
+    return has_slot && nvmf_queue_has_place(queue);
+}
+
 ALWAYS_INLINE struct nvmf_tag *nvmf_tag_take(struct nvmf_queue *queue)
 {
     struct nvmf_queue_inner *inner = queue->inner;
@@ -411,6 +426,7 @@ ALWAYS_INLINE struct nvmf_tag *nvmf_tag_take(struct nvmf_queue *queue)
     struct nvmf_tag *tag = &inner->tags[inner->free_tag];
 
     inner->free_tag = tag->next;
+    inner->domain->used_slot_count++;
     tag->slot = core->free_slots[--core->free_slot_count];
     tag->state = NVMF_TAG_SENT;
     queue->in_flight++;
@@ -435,6 +451,7 @@ ALWAYS_INLINE void nvmf_tag_give(struct nvmf_queue *queue, struct nvmf_tag *tag)
         tag->key = NULL;
     }
     core->free_slots[core->free_slot_count++] = tag->slot;
+    inner->domain->used_slot_count--;
     core->is_freed = true;
     tag->state = NVMF_TAG_FREE;
     tag->cid = (uint16_t)(tag->cid + inner->cid_mask + 1);

@@ -408,19 +408,41 @@ static void scan_tags(struct nvmf_queue *queue, uint64_t now_ns)
     inner->next_deadline_ns = UINT64_MAX;
     for (uint32_t i = 0; i < inner->tag_count && is_connected(queue); i++) {
         struct nvmf_tag *tag = &inner->tags[i];
-        if (tag->state != NVMF_TAG_SENT) {
+        bool is_sending = (tag->flags & NVMF_TAG_SENDING) != 0;
+        if (tag->state == NVMF_TAG_FREE || (tag->state == NVMF_TAG_DONE && !is_sending)) {
             continue;
         }
         if (tag->deadline_ns <= now_ns) {
+            if (tag->state == NVMF_TAG_DONE) {
+                /* Answered, but not received: no abort helps. */
+                nvmf_queue_break(queue, NVMF_FAIL_TRANSPORT, RDMA_WC_RNR_RETRY_EXC_ERR);
+                return;
+            }
             if ((tag->flags & NVMF_TAG_CMD) != 0) {
                 nvmf_cmd_late(queue, tag);
             } else {
                 nvmf_io_late(queue, tag, now_ns);
             }
         }
-        if (tag->state == NVMF_TAG_SENT) {
+        if (tag->state != NVMF_TAG_FREE) {
             inner->next_deadline_ns = min_u64(inner->next_deadline_ns, tag->deadline_ns);
         }
+    }
+}
+
+/* Everything has been answered, and yet there is no place for a command: the controller's head
+ * stands still, or it receives nothing. No command is late that could tell. */
+static void scan_stall(struct nvmf_queue *queue, uint64_t now_ns)
+{
+    struct nvmf_queue_inner *inner = queue->inner;
+
+    if (queue->in_flight > 0 || nvmf_queue_has_place(queue)) {
+        inner->stalled_since_ns = UINT64_MAX;
+        return;
+    }
+    inner->stalled_since_ns = min_u64(inner->stalled_since_ns, now_ns);
+    if (now_ns - inner->stalled_since_ns >= queue->params.command_timeout_ns) {
+        nvmf_queue_break(queue, NVMF_FAIL_PROTOCOL, PROTOCOL_SQ_HEAD);
     }
 }
 
@@ -444,6 +466,7 @@ static void scan(struct nvmf_queue *queue, uint64_t now_ns)
     nvmf_cmd_scan_waiting(queue, now_ns);
     nvmf_io_scan_waiting(queue, now_ns);
     scan_tags(queue, now_ns);
+    scan_stall(queue, now_ns);
 }
 
 void nvmf_core_scan(struct timer *timer)

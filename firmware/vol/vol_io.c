@@ -109,7 +109,8 @@ static void wait_end(struct vol *vol, struct blk_req *req)
 /* No path for so long that nobody should wait any more. */
 static bool is_given_up(struct vol *vol)
 {
-    return atomic_load_explicit(&vol->best, memory_order_relaxed) == NULL &&
+    /* VOL-BEST: acquire, so that down_since_ns is that of this outage. */
+    return atomic_load_explicit(&vol->best, memory_order_acquire) == NULL &&
            sched_now_ns() - atomic_load_explicit(&vol->down_since_ns, memory_order_relaxed) >=
                vol->wait_ns;
 }
@@ -242,8 +243,8 @@ static void retry(struct vol *vol, struct blk_req *req)
 
     outer->flags |= VOL_REQ_FAILED;
     outer->tries++;
-    if (outer->tries < vol->config.path_count && choose(vol, req) != NULL &&
-        choose(vol, req) != outer->path) {
+    const struct vol_path *next = choose(vol, req);
+    if (outer->tries < vol->config.path_count && next != NULL && next != outer->path) {
         limit_set(vol, req);
         wait_begin(vol, req);
         vol_wake(req->owner_core); /* not from here: it may come back at once */

@@ -483,7 +483,8 @@ static void sq_heads_out_of_order_are_borne(void **state)
     assert_int_equal(rig.admin.queue.state, NVMF_QUEUE_OPEN);
 }
 
-/* The controller says that it has taken nothing: 31 commands, then no more. */
+/* The controller says that it has taken nothing: 31 commands, then no more, and in the end no
+ * connection. */
 static void sq_head_that_stands_still_holds_back(void **state)
 {
     static struct nvmf_cmd cmds[40];
@@ -506,6 +507,10 @@ static void sq_head_that_stands_still_holds_back(void **state)
         }
     }
     assert_int_equal(rig.admin.queue.in_flight, 0);
+    assert_int_equal(rig.admin.queue.state, NVMF_QUEUE_OPEN);
+    imp_run(rig.admin.queue.params.command_timeout_ns + 4 * NVMF_SCAN_NS);
+    assert_int_equal(rig.admin.queue.state, NVMF_QUEUE_BROKEN);
+    assert_int_equal(rig.admin.fail, NVMF_FAIL_PROTOCOL);
     rig_queue_close(&rig.admin, 0);
     assert_int_equal(done_count, 40);
 }

@@ -217,6 +217,43 @@ static void io_in_capsule_ends_only_when_the_send_has_completed(void **state)
     assert_int_equal(rig.io.queue.state, NVMF_QUEUE_OPEN);
 }
 
+/* The target answers and never acknowledges: the connection ends, not the request alone. */
+static void io_in_capsule_whose_send_never_completes_ends_by_its_deadline(void **state)
+{
+    struct rig_req w;
+
+    (void)state;
+    rig_req(&w, NVME_IO_WRITE, 0, 8, 0);
+    w.req.deadline_ns = clock_now_ns() + 20 * NS_PER_MS;
+    wire_set_filter(rig.wire, lose_acks, NULL);
+    rig_submit(&w);
+    rig_run(NS_PER_MS);
+    assert_int_equal(w.done_count, 0);
+    rig_run(60 * NS_PER_MS);
+    assert_int_equal(rig.io.queue.state, NVMF_QUEUE_BROKEN);
+    assert_int_equal(rig.io.fail, NVMF_FAIL_TRANSPORT);
+    wire_set_filter(rig.wire, NULL, NULL);
+    rig_queue_close(&rig.io, 0);
+    assert_int_equal(w.done_count, 1);
+}
+
+static void io_in_capsule_whose_send_never_completes_ends_by_a_cancel(void **state)
+{
+    struct rig_req w;
+
+    (void)state;
+    rig_req(&w, NVME_IO_WRITE, 0, 8, 0);
+    wire_set_filter(rig.wire, lose_acks, NULL);
+    rig_submit(&w);
+    rig_run(NS_PER_MS);
+    blk_cancel(&rig.ns.dev, &w.req);
+    rig_run(NVMF_CANCEL_NS + 2 * NVMF_SCAN_NS);
+    assert_int_equal(rig.io.queue.state, NVMF_QUEUE_BROKEN);
+    wire_set_filter(rig.wire, NULL, NULL);
+    rig_queue_close(&rig.io, 0);
+    assert_int_equal(w.done_count, 1);
+}
+
 /* A provider that binds by work requests alone, as libibverbs does; the device can both. */
 static void io_keys_can_be_bound_by_work_requests(void **state)
 {
@@ -413,6 +450,8 @@ int main(void)
         T(io_without_a_way_ends_at_once),
         T_CAPSULE(io_data_that_fit_go_in_the_capsule),
         T_CAPSULE(io_in_capsule_ends_only_when_the_send_has_completed),
+        T_CAPSULE(io_in_capsule_whose_send_never_completes_ends_by_its_deadline),
+        T_CAPSULE(io_in_capsule_whose_send_never_completes_ends_by_a_cancel),
         T_CAPSULE(io_keys_can_be_bound_by_work_requests),
         cmocka_unit_test(io_beyond_the_queue_waits_without_sq_flow_control),
         cmocka_unit_test(io_beyond_the_queue_waits_with_sq_flow_control),
