@@ -16,6 +16,9 @@
 #include "sched/sched.h"
 #include "vol/vol.h"
 
+/* Parts that one function may have under way on a core: some are left for each other one. */
+#define VOL_PARTS_OF_FUNCTION (LIMIT_VOLUME_CHILDREN - 8 * (LIMIT_FUNCTIONS - 1))
+
 #define VOL_LOOK_NS (UINT64_C(5) * 1000 * 1000)
 
 struct vol_path {
@@ -69,6 +72,7 @@ struct vol_home {
     CACHE_ALIGNED struct list waiting; /* parts of volumes in which something waits */
     struct list hungry;                /* split requests of which a part is not yet sent */
     struct pool children;
+    uint32_t child_counts[LIMIT_FUNCTIONS]; /* in use, by function */
     struct timer look;
     struct msg wake;
     _Atomic bool is_woken; /* `wake` is under way */

@@ -28,6 +28,11 @@ struct child {
     struct mem_seg segs[LIMIT_SEGS + 1];
 };
 
+static uint32_t *children_of(struct vol_home *home, const struct blk_req *req)
+{
+    return &home->child_counts[req->fn % LIMIT_FUNCTIONS];
+}
+
 static struct split *split_of(struct blk_req *parent)
 {
     return (struct split *)(void *)parent->priv;
@@ -153,6 +158,7 @@ static void split_feed(struct vol_home *home, struct blk_req *parent)
         lba_count /= 2;
     }
     split->lba_next += lba_count;
+    ++*children_of(home, parent);
     list_push_back(&split->children, &child->link);
     if (split->lba_next == split->lba_count) {
         list_remove(&parent->link); /* who fed it holds it no more: the child does */
@@ -163,15 +169,31 @@ static void split_feed(struct vol_home *home, struct blk_req *parent)
     vol_start(vol, &child->req);
 }
 
+/* The oldest whose function may have another part: requests of one function, whose path is gone,
+ * must not hold up those of others. */
+static struct blk_req *find_hungry(struct vol_home *home)
+{
+    LIST_FOR_EACH(node, next, &home->hungry)
+    {
+        struct blk_req *req = LIST_ENTRY(node, struct blk_req, link);
+        if (*children_of(home, req) < VOL_PARTS_OF_FUNCTION) {
+            return req;
+        }
+    }
+    return NULL;
+}
+
 /* Bounded recursion: a part that ends at once comes back here, finds is_feeding set, returns. */
 static void feed(struct vol_home *home)
 {
+    struct blk_req *parent;
+
     if (home->is_feeding) {
         return;
     }
     home->is_feeding = true;
-    while (!list_is_empty(&home->hungry) && home->children.free_count > 0) {
-        split_feed(home, LIST_ENTRY(home->hungry.next, struct blk_req, link));
+    while (home->children.free_count > 0 && (parent = find_hungry(home)) != NULL) {
+        split_feed(home, parent);
     }
     home->is_feeding = false;
 }
@@ -190,6 +212,7 @@ static void child_done(struct blk_req *req)
     }
     list_remove(&child->link);
     pool_put(&home->children, child);
+    --*children_of(home, parent);
     if (split->status != 0 && !list_is_empty(&parent->link)) {
         list_remove(&parent->link);
         split_put(vol, parent); /* for its place in the list; this part still holds it */

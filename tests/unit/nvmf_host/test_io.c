@@ -340,6 +340,29 @@ static void io_is_bounded_by_the_commands_of_the_core(void **state)
     many_with(&(struct rig_config){.entries = 32, .command_count = 5}, 5);
 }
 
+/* Another tenant that is here finds something left; when it goes, all of it may be had again. */
+static void io_of_one_tenant_leaves_slots_to_others(void **state)
+{
+    struct nvmf_domain *other;
+
+    (void)state;
+    rig_open(&(struct rig_config){.entries = 128, .command_count = 80});
+    rig_connect();
+    assert_int_equal(nvmf_domain_get(rig.core, 1, &other), STATUS_OK);
+    for (uint32_t i = 0; i < MANY; i++) {
+        rig_req(&many[i], NVME_IO_READ, i * 2, 2, i * 1024);
+        rig_submit(&many[i]);
+    }
+    assert_int_equal(rig.io.queue.in_flight, 80 - NVMF_DOMAIN_SLOTS);
+    nvmf_domain_put(other);
+    rig_run(100 * NS_PER_MS);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(many[i].done_count, 1);
+        assert_int_equal(many[i].req.status, 0);
+    }
+    rig_close();
+}
+
 static void io_waits_for_keys_of_the_device(void **state)
 {
     (void)state;
@@ -457,6 +480,7 @@ int main(void)
         cmocka_unit_test(io_beyond_the_queue_waits_with_sq_flow_control),
         cmocka_unit_test(io_is_bounded_by_the_receives_of_the_controller),
         cmocka_unit_test(io_is_bounded_by_the_commands_of_the_core),
+        cmocka_unit_test(io_of_one_tenant_leaves_slots_to_others),
         cmocka_unit_test(io_waits_for_keys_of_the_device),
         T(io_generations_of_a_tag_wrap),
         T(io_submitted_from_a_completion_goes_on),

@@ -1,5 +1,6 @@
 /* Requests that are longer than a path takes. */
 #include "tests/unit/vol/rig.h"
+#include "vol/vol_priv.h"
 
 static void limit_paths(uint32_t bytes)
 {
@@ -118,15 +119,32 @@ static void pool_that_is_empty_delays_parts(void **state)
     struct blk_req *a = rig_submit(NVME_IO_READ, 0, 512); /* 64 parts */
     struct blk_req *b = rig_submit(NVME_IO_READ, 0, 256);
     struct blk_req *c = rig_submit(NVME_IO_READ, 0, 16);
-    assert_int_equal(rig.models[0].held_count, LIMIT_VOLUME_CHILDREN);
+    assert_int_equal(rig.models[0].held_count, VOL_PARTS_OF_FUNCTION);
     rig_finish(0);
-    assert_int_equal(rig.models[0].held_count, LIMIT_VOLUME_CHILDREN);
+    assert_int_equal(rig.models[0].held_count, VOL_PARTS_OF_FUNCTION);
     while (rig_held(0) != NULL) {
         rig_finish(0);
     }
     assert_int_equal(a->status | b->status | c->status, 0);
     assert_true(rig_is_done(a) && rig_is_done(b) && rig_is_done(c));
     assert_int_equal(rig.models[0].submits, 64 + 32 + 2);
+}
+
+/* The parts of one function hang; those of another go on. */
+static void parts_of_one_function_leave_some_to_others(void **state)
+{
+    (void)state;
+    limit_paths(4096);
+    rig_make(1);
+    struct blk_req *a = rig_submit(NVME_IO_READ, 0, 512);
+    struct blk_req *b = rig_prepare(0, NVME_IO_READ, 0, 32); /* 4 parts */
+    b->fn = 1;
+    rig_send(b);
+    assert_int_equal(rig.models[0].held_count, VOL_PARTS_OF_FUNCTION + 4);
+    while (rig_held(0) != NULL) {
+        rig_finish(0);
+    }
+    assert_true(rig_is_done(a) && rig_is_done(b));
 }
 
 static void failed_request_sends_no_more_parts(void **state)
@@ -140,7 +158,7 @@ static void failed_request_sends_no_more_parts(void **state)
         rig_finish(0);
     }
     assert_int_equal(a->status, NVME_SC_INTERNAL_ERROR);
-    assert_int_equal(rig.models[0].submits, LIMIT_VOLUME_CHILDREN);
+    assert_int_equal(rig.models[0].submits, VOL_PARTS_OF_FUNCTION);
 }
 
 static void cancel_reaches_all_parts(void **state)
@@ -150,7 +168,7 @@ static void cancel_reaches_all_parts(void **state)
     rig_make(1);
     struct blk_req *req = rig_submit(NVME_IO_WRITE, 0, 2048); /* more than the pool */
     rig_cancel(req);
-    assert_int_equal(rig.models[0].cancels, LIMIT_VOLUME_CHILDREN);
+    assert_int_equal(rig.models[0].cancels, VOL_PARTS_OF_FUNCTION);
     assert_false(rig_is_done(req));
     while (rig_held(0) != NULL) {
         rig_refuse(0, NVME_SC_ABORT_REQUESTED);
@@ -282,6 +300,7 @@ int main(void)
         TEST(all_commands_with_a_range_are_split),
         TEST(first_failure_wins_and_all_parts_are_waited_for),
         TEST(pool_that_is_empty_delays_parts),
+        TEST(parts_of_one_function_leave_some_to_others),
         TEST(failed_request_sends_no_more_parts),
         TEST(cancel_reaches_all_parts),
         TEST(cancel_of_parts_that_wait_ends_at_once),
