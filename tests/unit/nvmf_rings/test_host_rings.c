@@ -13,7 +13,7 @@
 
 #include "hal/clock.h"
 #include "hal/native/native.h"
-#include "nvmf_host/nvmf_host.h"
+#include "nvmf_host/queue_priv.h"
 #include "rdma/soft.h"
 #include "sched/sched.h"
 #include "tests/model/node.h"
@@ -234,6 +234,20 @@ static void revoke(void)
     assert_true(w.is_left);
 }
 
+/* What was taken has come back. */
+static void devices_check(void)
+{
+    struct nvmf_core *core = nvmf_core_find(0);
+
+    assert_true(list_is_empty(&core->queues));
+    assert_int_equal(core->free_slot_count, core->slot_count);
+    assert_int_equal(rdma_cq_destroy(core->cq), STATUS_OK);
+    sched_poller_remove(&core->poller);
+    assert_true(rdma_soft_is_quiet(w.nodes[0].device));
+    assert_true(rdma_soft_is_quiet(w.nodes[1].device));
+    assert_true(wire_is_quiet(w.wire));
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -251,7 +265,13 @@ static int teardown(void **state)
         advance(NS_PER_MS);
     }
     assert_true(target_is_quiet(w.target));
+    assert_string_equal(target_violation(w.target), "");
     target_free(w.target);
+    for (uint32_t i = 0; i < 700; i++) { /* time wait */
+        native_clock_advance(100 * NS_PER_MS);
+        turn();
+    }
+    devices_check();
     sched_init(1, SCHED_IDLE_POLL);
     model_node_close(&w.nodes[0]);
     model_node_close(&w.nodes[1]);
@@ -493,8 +513,10 @@ static void late_answers_after_a_revoke_go_nowhere(void **state)
     }
     advance(NS_PER_MS);
     revoke();
+    assert_true(target_held_count(w.target) > 0); /* they are yet to come */
     target_faults_clear(w.target);
     advance(NS_PER_S);
+    assert_int_equal(target_held_count(w.target), 0);
     for (uint32_t i = 0; i < REQS; i++) {
         assert_int_equal(w.tenants[0].ios[i].done_count, 1);
     }
