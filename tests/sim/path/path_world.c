@@ -378,6 +378,7 @@ static void stop(void)
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
     path_wait(never, 2 * NS_PER_S); /* what is held is executed */
     path_media_check();
+    path_sums_add();
     associations_end();
     target_close(path.target);
     PATH_CHECK(path_wait(target_is_gone, 30 * NS_PER_S), "the target never fell quiet");
