@@ -1,7 +1,8 @@
 /*
  * Memory and queue pairs at scale, natively: 64 associations with a model target, and
  * up to 1,024 volumes over their namespaces, on 4 cores; the memory of the endpoints that 128 host
- * queue pairs take is counted in, they do not run. `scale [VOLUMES]`. Lines of "name: number" to the standard output.
+ * queue pairs take is counted in, they do not run. `scale [VOLUMES]`. Lines of "name: number" to
+ * the standard output.
  */
 #include <stdio.h>
 #include <stdlib.h>
