@@ -39,12 +39,8 @@ static struct target *target;
 
 static void *take(uint64_t bytes)
 {
-    void *memory = aligned_alloc(4096, align_up(bytes, 4096));
-
-    ASSERT(memory != NULL);
-    memset(memory, 0, align_up(bytes, 4096));
     taken_bytes += bytes;
-    return memory;
+    return model_memory(bytes);
 }
 
 static uint64_t report(const char *name, uint64_t *from)

@@ -78,16 +78,6 @@ static void pass(uint64_t duration_ns)
     }
 }
 
-static void *zeroed(uint64_t bytes)
-{
-    uint64_t rounded = align_up(bytes, 4096);
-    void *memory = aligned_alloc(4096, rounded);
-
-    assert_non_null(memory);
-    memset(memory, 0, rounded);
-    return memory;
-}
-
 static void on_changed(struct blk_dev *dev, void *ctx)
 {
     assert_ptr_equal(dev, &w.ns.dev);
@@ -125,7 +115,7 @@ static void open_target(void)
                                    .in_capsule_bytes = 4096,
                                    .max_transfer_bytes = 1u << 17};
 
-    w.target_memory = zeroed(target_memory_bytes(&config));
+    w.target_memory = model_memory(target_memory_bytes(&config));
     w.target = target_open(w.target_memory, &config);
 }
 
@@ -144,7 +134,7 @@ static int setup(void **state)
         model_node_open(&w.nodes[i], w.wire, i, i + 1, NULL);
         struct nvmf_host_core_config core = {
             .device = w.nodes[i].device, .command_count = 64, .stage_bytes = 64 * 4096};
-        w.core_memory[i] = zeroed(nvmf_host_core_memory_bytes(&core));
+        w.core_memory[i] = model_memory(nvmf_host_core_memory_bytes(&core));
         assert_int_equal(nvmf_host_core_start(w.core_memory[i], &core), STATUS_OK);
     }
     native_cpu_become(0);
@@ -167,7 +157,8 @@ static void create(void)
 
     native_cpu_become(0);
     assert_int_equal(
-        nvmf_ctrl_create(zeroed(nvmf_ctrl_memory_bytes(&w.config)), &w.config, &w.ctrl), STATUS_OK);
+        nvmf_ctrl_create(model_memory(nvmf_ctrl_memory_bytes(&w.config)), &w.config, &w.ctrl),
+        STATUS_OK);
     nvmf_ns_open(&w.ns, w.ctrl, &id, NVMF_PATH_ZERO_COPY, "disk");
     w.ns.dev.changed = on_changed;
     w.ns.dev.changed_ctx = &w;
@@ -535,7 +526,7 @@ static void discovery_finds_the_subsystem(void **state)
     (void)state;
     up();
     memset(&found, 0, sizeof(found));
-    void *memory = zeroed(nvmf_discovery_memory_bytes());
+    void *memory = model_memory(nvmf_discovery_memory_bytes());
     native_cpu_become(0);
     assert_int_equal(nvmf_discover(memory, &config), STATUS_OK);
     for (uint32_t i = 0; i < 20000 && found.done_count == 0; i++) {
