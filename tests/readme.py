@@ -6,7 +6,6 @@ looked up; everything else is run as it stands there.
 """
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,22 +44,51 @@ def links_lead_somewhere():
         assert path == 'make' or os.path.exists(os.path.join(ROOT, path)), f'{path} is not there'
 
 
-def native_board_listens():
-    words = re.search(r'^build/native/snic (--config "[^"]*") (/tmp/\S+)$', readme(), re.M)
-    assert words, 'the README shows no native board'
-    folder = tempfile.mkdtemp(prefix='snic-readme-')
+def listens(command, folder):
+    """The native board, which serves in folder/nvme0; its log."""
+    path, text = os.path.join(folder, 'log'), ''
+    with open(path, 'wb') as log:
+        process = subprocess.Popen(f'exec {command}', cwd=ROOT, shell=True,
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        process = subprocess.Popen(f'exec build/native/snic {words[1]} {folder}/nvme0', cwd=ROOT,
-                                   shell=True, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
-        while not os.path.exists(os.path.join(folder, 'nvme0/cntrl')):
-            assert time.monotonic() < deadline and process.poll() is None, 'it does not listen'
+        while not (os.path.exists(os.path.join(folder, 'nvme0/cntrl')) and 'serving' in text):
+            assert time.monotonic() < deadline and process.poll() is None, f'no start:\n{text}'
             time.sleep(0.05)
+            with open(path, encoding='utf-8', errors='replace') as log:
+                text = log.read()
         process.terminate()
         assert process.wait(20) == 0, 'it does not end well'
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return text
+
+
+def native_board_listens():
+    words = re.search(r'^build/native/snic (--config "[^"]*") (/tmp/\S+)$', readme(), re.M)
+    assert words, 'the README shows no native board'
+    with tempfile.TemporaryDirectory(prefix='snic-readme-') as folder:
+        listens(f'build/native/snic {words[1]} {folder}/nvme0', folder)
+
+
+def remote_drives_are_configured():
+    """The device tree as it stands there, by the two lines below it."""
+    tree = re.search(r'^```dts\n(.*?)^```', readme(), re.M | re.S)
+    lines = re.search(r'^```\n(dtc .*)\n(build/native/snic --config .*)\n```', readme(), re.M)
+    assert tree and lines, 'the README shows no remote drive'
+    with tempfile.TemporaryDirectory(prefix='snic-readme-') as folder:
+        with open(os.path.join(folder, 'config.dts'), 'w', encoding='utf-8') as file:
+            file.write(tree[1])
+        names = {'config.dtb': f'{folder}/config.dtb', 'config.dts': f'{folder}/config.dts',
+                 'SOCKET': f'{folder}/eth', '/tmp/nvme0': f'{folder}/nvme0'}
+        compile_it, start_it = (re.sub('|'.join(names), lambda name: names[name[0]], line)
+                                for line in lines.groups())
+        run(compile_it)
+        log = listens(start_it, folder)
+        assert re.search(r'configured by a device tree: 1 volumes, 1 subsystems', log), log
+        assert not re.search(r'\] \d+ E ', log), log
 
 
 def make_target(target):
@@ -96,6 +124,7 @@ def main():
             tests.append((f'make {target}', test))
     tests.append(('RDMA is seen as told', rdma_is_seen_as_told))
     tests.append(('native board listens', native_board_listens))
+    tests.append(('remote drives are configured', remote_drives_are_configured))
     failed = 0
     for name, test in tests:
         start = time.monotonic()

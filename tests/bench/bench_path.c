@@ -399,8 +399,11 @@ static void round_run(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
 struct extras {
     uint64_t staged_bytes;
     uint64_t packets;
-    uint64_t pcie_count;
-    uint64_t pcie_bytes;
+    /* of host memory, over PCIe */
+    uint64_t reads;
+    uint64_t read_bytes;
+    uint64_t writes;
+    uint64_t write_bytes;
 };
 
 static struct extras extras_now(enum nvmf_path path)
@@ -413,13 +416,22 @@ static struct extras extras_now(enum nvmf_path path)
     return (struct extras){
         .staged_bytes = host.staged_bytes,
         .packets = counter_get(&soft->rx_packets) + counter_get(&soft->tx_packets),
-        .pcie_count = ep.sqe_reads.count + ep.list_reads.count + ep.cqe_writes.count +
-                      ep.data_to_host.count + ep.data_from_host.count +
-                      counter_get(&soft->host_ring_reads) + counter_get(&soft->host_ring_writes),
-        .pcie_bytes = ep.sqe_reads.bytes + ep.list_reads.bytes + ep.cqe_writes.bytes +
-                      ep.data_to_host.bytes + ep.data_from_host.bytes +
-                      counter_get(&soft->host_ring_read_bytes) +
-                      counter_get(&soft->host_ring_write_bytes)};
+        .reads = ep.sqe_reads.count + ep.list_reads.count + ep.data_from_host.count +
+                 counter_get(&soft->host_ring_reads),
+        .read_bytes = ep.sqe_reads.bytes + ep.list_reads.bytes + ep.data_from_host.bytes +
+                      counter_get(&soft->host_ring_read_bytes),
+        .writes =
+            ep.cqe_writes.count + ep.data_to_host.count + counter_get(&soft->host_ring_writes),
+        .write_bytes = ep.cqe_writes.bytes + ep.data_to_host.bytes +
+                       counter_get(&soft->host_ring_write_bytes)};
+}
+
+static uint32_t queue_pairs(void)
+{
+    struct nvmf_ctrl_info info;
+
+    nvmf_ctrl_info(p.ctrl, &info);
+    return info.queue_count + 1;
 }
 
 static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
@@ -439,7 +451,8 @@ static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
     struct extras after = extras_now(path);
     snprintf(line, sizeof(line),
              "path %-5s %-11s bytes %6u: endpoint %llu host %llu engine %llu icrc %llu place %llu "
-             "staged %llu packets/100 %llu pcie/100 %llu pcie bytes %llu",
+             "staged %llu packets/100 %llu reads/100 %llu of %llu writes/100 %llu of %llu "
+             "queue pairs %u",
              opcode == NVME_IO_READ ? "read" : "write", nvmf_path_name(path), (unsigned)bytes,
              (unsigned long long)(p.sums[PART_ENDPOINT] / count),
              (unsigned long long)(p.sums[PART_HOST] / count),
@@ -447,8 +460,11 @@ static void case_report(uint8_t opcode, enum nvmf_path path, uint32_t bytes)
              (unsigned long long)(p.icrc / count), (unsigned long long)(p.place / count),
              (unsigned long long)((after.staged_bytes - before.staged_bytes) / count),
              (unsigned long long)((after.packets - before.packets) * 100 / count),
-             (unsigned long long)((after.pcie_count - before.pcie_count) * 100 / count),
-             (unsigned long long)((after.pcie_bytes - before.pcie_bytes) / count));
+             (unsigned long long)((after.reads - before.reads) * 100 / count),
+             (unsigned long long)((after.read_bytes - before.read_bytes) / count),
+             (unsigned long long)((after.writes - before.writes) * 100 / count),
+             (unsigned long long)((after.write_bytes - before.write_bytes) / count),
+             (unsigned)queue_pairs());
     p.print(line);
 }
 

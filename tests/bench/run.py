@@ -46,8 +46,8 @@ RDMA_BUDGETS = {('send', 4096, 32): 1860, ('write', 4096, 32): 4870, ('read', 40
 
 
 PATH_CASE = re.compile(r'path (\w+)\s+([\w-]+)\s+bytes\s+(\d+): endpoint (\d+) host (\d+) engine (\d+) '
-                       r'icrc (\d+) place (\d+) staged (\d+) packets/100 (\d+) pcie/100 (\d+) '
-                       r'pcie bytes (\d+)')
+                       r'icrc (\d+) place (\d+) staged (\d+) packets/100 (\d+) reads/100 (\d+) '
+                       r'of (\d+) writes/100 (\d+) of (\d+) queue pairs (\d+)')
 PATH_CASES = 12
 # (name, data path, bytes): most that one I/O may need from the host's queue to the wire and back
 PATH_BUDGETS = {('read', 'zero-copy', 4096): 6000, ('write', 'zero-copy', 4096): 6000,
@@ -55,8 +55,8 @@ PATH_BUDGETS = {('read', 'zero-copy', 4096): 6000, ('write', 'zero-copy', 4096):
 
 
 def path_cases(lines):
-    """[(name, data path, bytes, endpoint, host, engine, icrc, place, staged, packets * 100, PCIe
-    accesses * 100, PCIe bytes)]"""
+    """[(name, data path, bytes, endpoint, host, engine, icrc, place, staged, packets * 100,
+    PCIe reads * 100, their bytes, PCIe writes * 100, their bytes, queue pairs)]"""
     return [(found[1], found[2], *map(int, found.groups()[2:]))
             for found in map(PATH_CASE.match, lines) if found]
 
@@ -143,14 +143,16 @@ def show_path():
     print('\nInstructions per I/O over the whole path on aarch64, depth 32, MTU 4096: endpoint, volume +')
     print('initiator, RDMA engine; of the engine: ICRC, and the copy to its place. Target and driver apart.')
     print(f'  {"case":<6} {"data path":<11} {"bytes":>7} {"endpoint":>9} {"vol+host":>9} {"engine":>7} '
-          f'{"sum":>7} {"ICRC":>6} {"copy":>6} {"staged":>7} {"packets":>8} {"PCIe":>6} {"bytes":>7}')
+          f'{"sum":>7} {"ICRC":>6} {"copy":>6} {"staged":>7} {"packets":>8} {"PCIe rd":>8} {"bytes":>7} '
+          f'{"PCIe wr":>8} {"bytes":>7} {"QPs":>4}')
     for case in path_cases(lines):
-        name, way, size, endpoint, host, engine, _, _, staged, packets, pcie, pcie_bytes = case
+        name, way, size, endpoint, host, engine, _, _, staged, packets = case[:10]
+        reads, read_bytes, writes, write_bytes, pairs = case[10:]
         icrc, place = marks[case[:3]]
         total = endpoint + host + engine
         print(f'  {name:<6} {way:<11} {size:>7} {endpoint:>9} {host:>9} {engine:>7} {total:>7} '
-              f'{icrc:>6} {place:>6} {staged:>7} {packets / 100:>8.2f} {pcie / 100:>6.2f} '
-              f'{pcie_bytes:>7}   {verdict(total, PATH_BUDGETS.get(case[:3], 0))}')
+              f'{icrc:>6} {place:>6} {staged:>7} {packets / 100:>8.2f} {reads / 100:>8.2f} '
+              f'{read_bytes:>7} {writes / 100:>8.2f} {write_bytes:>7} {pairs:>4}   {verdict(total, PATH_BUDGETS.get(case[:3], 0))}')
 
 
 def scale(volumes):

@@ -1,7 +1,8 @@
 /*
  * Memory and queue pairs at scale, natively: 64 associations with a model target, and
  * up to 1,024 volumes over their namespaces, on 4 cores; the memory of the endpoints that 128 host
- * queue pairs take is counted in, they do not run. `scale [VOLUMES]`. Lines of "name: number" to the standard output.
+ * queue pairs take is counted in, they do not run. `scale [VOLUMES]`. Lines of "name: number" to
+ * the standard output.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,12 +39,8 @@ static struct target *target;
 
 static void *take(uint64_t bytes)
 {
-    void *memory = aligned_alloc(4096, align_up(bytes, 4096));
-
-    ASSERT(memory != NULL);
-    memset(memory, 0, align_up(bytes, 4096));
     taken_bytes += bytes;
-    return memory;
+    return model_memory(bytes);
 }
 
 static uint64_t report(const char *name, uint64_t *from)

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/assert.h"
 #include "hal/native/native.h"
 
 #define JOBS_MAX  16
@@ -36,8 +37,19 @@ struct job {
     uint64_t step;
     uint64_t end;
     uint64_t passed;
+    uint64_t sums[SIM_SUMS];
     pid_t pid;
 };
+
+static struct job *own_job; /* of a child */
+
+void sim_sum(uint32_t index, uint64_t count)
+{
+    ASSERT(index < SIM_SUMS);
+    if (own_job != NULL) {
+        own_job->sums[index] += count;
+    }
+}
 
 static void panicked(const char *text)
 {
@@ -47,6 +59,7 @@ static void panicked(const char *text)
 static void child(struct job *job)
 {
     native_panic_hook = panicked;
+    own_job = job;
     for (uint32_t count = 1; job->next < job->end; count++) {
         sim_run(job->next, false);
         job->passed++;
@@ -97,6 +110,25 @@ static uint64_t ended(struct job *job, int status)
     return 1;
 }
 
+/* False: something never happened, in seeds enough that it had to. */
+static bool sums_report(const struct job *jobs, uint32_t job_count, uint64_t seed_count)
+{
+    bool is_good = true;
+
+    for (uint32_t k = 0; k < SIM_SUMS && sim_sum_names[k] != NULL; k++) {
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < job_count; i++) {
+            sum += jobs[i].sums[k];
+        }
+        printf("%10llu %s\n", (unsigned long long)sum, sim_sum_names[k]);
+        if (sum == 0 && seed_count >= SIM_SUM_SEEDS) {
+            fprintf(stderr, "no seed had any: %s\n", sim_sum_names[k]);
+            is_good = false;
+        }
+    }
+    return is_good;
+}
+
 static int run_many(uint64_t first, uint64_t last, uint32_t job_count)
 {
     struct job *jobs = mmap(NULL, sizeof(struct job) * JOBS_MAX, PROT_READ | PROT_WRITE,
@@ -124,8 +156,11 @@ static int run_many(uint64_t first, uint64_t last, uint32_t job_count)
     for (uint32_t i = 0; i < job_count; i++) {
         passed += jobs[i].passed;
     }
+    if (!sums_report(jobs, job_count, last - first + 1)) {
+        failed++;
+    }
     printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
-    return passed == last - first + 1 ? 0 : 1;
+    return failed == 0 && passed == last - first + 1 ? 0 : 1;
 }
 
 static int usage(void)

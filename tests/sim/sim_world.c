@@ -21,6 +21,7 @@
 #define HOST_BASE_MASK UINT64_C(0xffffff0000)
 
 const uint32_t sim_runs_max = UINT32_MAX;
+const char *const sim_sum_names[] = {NULL};
 struct sim sim;
 
 /* --- random: splitmix64 ----------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
  *
  * Files: path_world.c the parts and the clock, path_host.c commands and completions, path_ctrl.c
  * what a host does with its controller, path_model.c blocks, path_event.c what happens besides,
- * path_plan.c what a seed draws.
+ * path_plan.c what a seed draws, path_sum.c what seeds must have had together.
  */
 #ifndef TESTS_SIM_PATH_PATH_H
 #define TESTS_SIM_PATH_PATH_H
@@ -233,5 +233,9 @@ void path_event_act(void);
 void path_event_tend(void); /* what lasts for a while ends */
 uint64_t path_event_next_ns(void);
 void path_event_end(void); /* all of it, now */
+
+/* --- sums (path_sum.c) ------------------------------------------------------------------------ */
+
+void path_sums_add(void); /* of this run: volumes and associations are still there */
 
 #endif

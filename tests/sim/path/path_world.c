@@ -152,22 +152,13 @@ bool path_wait(bool (*is_done)(void), uint64_t limit_ns)
 
 /* --- the parts ------------------------------------------------------------------------------ */
 
-static void *memory(uint64_t bytes)
-{
-    void *p = aligned_alloc(4096, align_up(bytes, 4096));
-
-    PATH_CHECK(p != NULL, "no memory");
-    memset(p, 0, align_up(bytes, 4096));
-    return p;
-}
-
 static void host_open(void)
 {
     struct rig_config config = {.core_count = path.plan.core_count};
     struct pcie_ep_window windows[2];
 
     rig_start(&config);
-    path.arena = memory(PATH_PAGES * 4096);
+    path.arena = model_memory(PATH_PAGES * 4096);
     windows[0] = rig.windows[0];
     windows[1] = (struct pcie_ep_window){.host_addr = PATH_ARENA_BASE,
                                          .len_bytes = PATH_PAGES * 4096,
@@ -200,7 +191,7 @@ static void target_start(void)
                                    .in_capsule_bytes = path.plan.in_capsule_bytes,
                                    .queue_entries = path.plan.queue_entries,
                                    .buf_count = 48};
-    path.target_memory = memory(target_memory_bytes(&config));
+    path.target_memory = model_memory(target_memory_bytes(&config));
     path.target = target_open(path.target_memory, &config);
     target_seed(path.target, path.seed);
 }
@@ -213,12 +204,12 @@ static void nic_start(void)
         model_node_open(node, path.wire, core == 0 ? 0 : 2, (uint32_t)path.seed, NULL);
         struct nvmf_host_core_config config = {
             .device = node->device, .command_count = 256, .stage_bytes = path.plan.stage_bytes};
-        path.core_memory[core] = memory(nvmf_host_core_memory_bytes(&config));
+        path.core_memory[core] = model_memory(nvmf_host_core_memory_bytes(&config));
         PATH_CHECK(nvmf_host_core_start(path.core_memory[core], &config) == STATUS_OK,
                    "nvmf_host_core_start");
     }
     native_cpu_become(0);
-    path.vol_memory = memory(vol_memory_bytes(path.plan.core_count));
+    path.vol_memory = model_memory(vol_memory_bytes(path.plan.core_count));
     vol_init(path.vol_memory, path.plan.core_count);
 }
 
@@ -240,7 +231,7 @@ static void associations_start(void)
                                           .quiesce_ms = QUIESCE_MS,
                                           .sq_flow_control = path.plan.sq_flow_control,
                                           .no_in_capsule = path_chance(10)};
-        path.ctrl_memory[i] = memory(nvmf_ctrl_memory_bytes(&config));
+        path.ctrl_memory[i] = model_memory(nvmf_ctrl_memory_bytes(&config));
         PATH_CHECK(nvmf_ctrl_create(path.ctrl_memory[i], &config, &path.ctrls[i]) == STATUS_OK,
                    "nvmf_ctrl_create");
     }
@@ -264,7 +255,7 @@ static void volumes_start(void)
             config.paths[c] =
                 (struct vol_path_config){.dev = &volume->ns[c].dev, .is_usable = ns_is_usable};
         }
-        volume->memory = memory(vol_bytes());
+        volume->memory = model_memory(vol_bytes());
         PATH_CHECK(vol_create(volume->memory, &config, &volume->vol) == STATUS_OK, "vol_create");
         PATH_CHECK(nvme_ns_attach(rig.ctrl, PATH_FIRST_NSID + i, vol_blk(volume->vol)) == STATUS_OK,
                    "nvme_ns_attach");
@@ -378,6 +369,7 @@ static void stop(void)
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
     path_wait(never, 2 * NS_PER_S); /* what is held is executed */
     path_media_check();
+    path_sums_add();
     associations_end();
     target_close(path.target);
     PATH_CHECK(path_wait(target_is_gone, 30 * NS_PER_S), "the target never fell quiet");

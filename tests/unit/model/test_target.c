@@ -75,33 +75,16 @@ static const struct target_referral referrals[] = {{.port = 4421, .nqn = NVMF_DI
 
 /* --- world ---------------------------------------------------------------------------------- */
 
-static void turn(void)
-{
-    for (uint32_t quiet = 0, turns = 0; quiet < 4; turns++) {
-        assert_true(turns < 100000);
-        quiet = sched_turn() == 0 ? quiet + 1 : 0;
-    }
-}
-
 static void advance(uint64_t duration_ns)
 {
     uint64_t end_ns = clock_now_ns() + duration_ns;
 
-    turn();
+    model_turn();
     while (clock_now_ns() < end_ns) {
         uint64_t left_ns = end_ns - clock_now_ns();
         native_clock_advance(left_ns < 20 * STEP_NS ? STEP_NS : left_ns / 20);
-        turn();
+        model_turn();
     }
-}
-
-static void *aligned(uint64_t bytes)
-{
-    void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-
-    assert_non_null(memory);
-    memset(memory, 0, (bytes + 63) / 64 * 64);
-    return memory;
 }
 
 static int setup(void **state)
@@ -123,10 +106,10 @@ static int setup(void **state)
                                    .referral_count = 1,
                                    .in_capsule_bytes = ICD,
                                    .buf_count = 4};
-    w.target_memory = aligned(target_memory_bytes(&config));
+    w.target_memory = model_memory(target_memory_bytes(&config));
     w.target = target_open(w.target_memory, &config);
     assert_int_equal(rdma_pd_alloc(w.nodes[0].device, 0, &w.pd), STATUS_OK);
-    w.data = aligned(DATA_BYTES);
+    w.data = model_memory(DATA_BYTES);
     struct rdma_mr_attr mr = {
         .access = RDMA_ACCESS_LOCAL_WRITE, .memory = w.data, .len_bytes = DATA_BYTES};
     assert_int_equal(rdma_mr_reg(w.pd, &mr, &w.mr), STATUS_OK);
@@ -142,7 +125,7 @@ static void queue_close(struct queue *queue)
     }
     rdma_cm_destroy(queue->id);
     while (rdma_qp_destroy(queue->qp) == STATUS_AGAIN) {
-        turn();
+        model_turn();
     }
     assert_int_equal(rdma_cq_destroy(queue->cq), STATUS_OK);
     free(queue->qp_memory);
@@ -163,7 +146,7 @@ static int teardown(void **state)
     assert_int_equal(rdma_key_free(w.key), STATUS_OK);
     assert_int_equal(rdma_mr_dereg(w.mr), STATUS_OK);
     assert_int_equal(rdma_pd_free(w.pd), STATUS_OK);
-    turn();
+    model_turn();
     for (uint32_t i = 0; i < 2; i++) {
         assert_true(rdma_soft_is_quiet(w.nodes[i].device));
     }
@@ -239,7 +222,7 @@ static void queue_open(struct queue *queue, uint16_t qid, uint16_t cntlid)
 
     queue->qid = qid;
     queue->cntlid = cntlid;
-    queue->cq_memory = aligned(rdma_cq_memory_bytes(device, 64));
+    queue->cq_memory = model_memory(rdma_cq_memory_bytes(device, 64));
     struct rdma_cq_attr cq = {.entry_count = 64, .memory = queue->cq_memory};
     assert_int_equal(rdma_cq_create(device, &cq, &queue->cq), STATUS_OK);
     struct rdma_qp_init_attr attr = {.pd = w.pd,
@@ -249,7 +232,7 @@ static void queue_open(struct queue *queue, uint16_t qid, uint16_t cntlid)
                                      .recv_wr_count = ENTRIES,
                                      .send_sge_count = 2,
                                      .recv_sge_count = 1};
-    queue->qp_memory = aligned(rdma_qp_memory_bytes(&attr));
+    queue->qp_memory = model_memory(rdma_qp_memory_bytes(&attr));
     attr.memory = queue->qp_memory;
     assert_int_equal(rdma_qp_create(&attr, &queue->qp), STATUS_OK);
     assert_int_equal(

@@ -16,16 +16,6 @@ struct nvmf_ctrl_shared *nvmf_ctrl_shared(struct nvmf_ctrl *c)
     return &c->shared;
 }
 
-static void *zeroed(uint64_t bytes)
-{
-    uint64_t rounded = (bytes + 4095) / 4096 * 4096;
-    void *memory = aligned_alloc(4096, rounded);
-
-    assert_non_null(memory);
-    memset(memory, 0, rounded);
-    return memory;
-}
-
 /* --- turning ------------------------------------------------------------------------------- */
 
 void rig_turn(void)
@@ -110,7 +100,7 @@ static const struct nvmf_queue_ops ops = {.opened = on_opened,
 
 static void make_queue(struct rig_queue *q, uint32_t entries)
 {
-    q->memory = zeroed(nvmf_queue_memory_bytes(rig.host.device, entries));
+    q->memory = model_memory(nvmf_queue_memory_bytes(rig.host.device, entries));
     nvmf_queue_init(&q->queue, rig.core, q->memory, entries, &ops, NULL);
     q->queue.ctrl = &ctrl;
     q->queue.target = &rig.where;
@@ -131,7 +121,7 @@ static void open_target(void)
                                    .max_transfer_bytes = 1u << 20,
                                    .buf_count = 128};
 
-    rig.target_memory = zeroed(target_memory_bytes(&config));
+    rig.target_memory = model_memory(target_memory_bytes(&config));
     rig.target = target_open(rig.target_memory, &config);
 }
 
@@ -157,7 +147,7 @@ void rig_open(const struct rig_config *config)
         .device = rig.host.device,
         .command_count = rig.config.command_count != 0 ? rig.config.command_count : 128,
         .stage_bytes = rig.config.stage_bytes};
-    rig.core_memory = zeroed(nvmf_host_core_memory_bytes(&core));
+    rig.core_memory = model_memory(nvmf_host_core_memory_bytes(&core));
     assert_int_equal(nvmf_host_core_start(rig.core_memory, &core), STATUS_OK);
     rig.core = nvmf_core_find(0);
     assert_null(nvmf_core_find(1));
@@ -170,7 +160,7 @@ void rig_open(const struct rig_config *config)
     make_queue(&rig.io, rig.config.entries != 0 ? rig.config.entries : 32);
     rig.ns = (struct nvmf_ns){.dev = {.ops = &nvmf_io_ops}, .ctrl = &ctrl};
     atomic_store(&rig.ns.nsid, 1);
-    rig.data = zeroed(DATA_BYTES);
+    rig.data = model_memory(DATA_BYTES);
     open_target();
     run_by(50 * NS_PER_MS, 2 * NS_PER_S); /* addresses are being probed */
 }

@@ -186,7 +186,7 @@ static void imp_event(struct rdma_cm_id *id, const struct rdma_cm_event *event)
                                      .recv_wr_count = IMP_SLOTS,
                                      .send_sge_count = 1,
                                      .recv_sge_count = 1};
-    imp.qp_memory = aligned_alloc(64, (rdma_qp_memory_bytes(&attr) + 63) / 64 * 64);
+    imp.qp_memory = model_memory(rdma_qp_memory_bytes(&attr));
     attr.memory = imp.qp_memory;
     imp.id = id;
     assert_int_equal(rdma_qp_create(&attr, &imp.qp), STATUS_OK);
@@ -217,7 +217,7 @@ static void imp_open(void)
                               .access = RDMA_ACCESS_LOCAL_WRITE,
                               .memory = &imp,
                               .len_bytes = sizeof(imp)};
-    imp.cq_memory = aligned_alloc(64, (rdma_cq_memory_bytes(device, 4096) + 63) / 64 * 64);
+    imp.cq_memory = model_memory(rdma_cq_memory_bytes(device, 4096));
     struct rdma_cq_attr cq = {.entry_count = 4096, .memory = imp.cq_memory};
     assert_int_equal(rdma_pd_alloc(device, 0, &imp.pd), STATUS_OK);
     assert_int_equal(rdma_mr_reg(imp.pd, &mr, &imp.mr), STATUS_OK);

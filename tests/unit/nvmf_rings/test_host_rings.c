@@ -13,7 +13,7 @@
 
 #include "hal/clock.h"
 #include "hal/native/native.h"
-#include "nvmf_host/nvmf_host.h"
+#include "nvmf_host/queue_priv.h"
 #include "rdma/soft.h"
 #include "sched/sched.h"
 #include "tests/model/node.h"
@@ -68,29 +68,12 @@ static const struct target_subsystem_config subsystems[] = {
 
 /* --- world ------------------------------------------------------------------------------------ */
 
-static void turn(void)
-{
-    for (uint32_t quiet = 0, turns = 0; quiet < 4; turns++) {
-        assert_true(turns < 100000);
-        quiet = sched_turn() == 0 ? quiet + 1 : 0;
-    }
-}
-
 static void advance(uint64_t duration_ns)
 {
     for (uint64_t end_ns = clock_now_ns() + duration_ns; clock_now_ns() < end_ns;) {
         native_clock_advance(STEP_NS);
-        turn();
+        model_turn();
     }
-}
-
-static void *aligned(uint64_t bytes)
-{
-    void *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-
-    assert_non_null(memory);
-    memset(memory, 0, (bytes + 4095) / 4096 * 4096);
-    return memory;
 }
 
 static struct nvmf_ctrl_info info_of(const struct tenant *tenant)
@@ -132,7 +115,7 @@ static void open_tenant(uint32_t index)
                                       .host_queues = index == 0};
     struct nvmf_ns_id id = {.nguid = {1}};
 
-    tenant->memory = aligned(nvmf_ctrl_memory_bytes(&config));
+    tenant->memory = model_memory(nvmf_ctrl_memory_bytes(&config));
     assert_int_equal(nvmf_ctrl_create(tenant->memory, &config, &tenant->ctrl), STATUS_OK);
     nvmf_ns_open(&tenant->ns, tenant->ctrl, &id,
                  index == 0 ? NVMF_PATH_HOST_QUEUES : NVMF_PATH_ZERO_COPY, "ns");
@@ -179,11 +162,11 @@ static int setup(void **state)
                                    .subsystems = subsystems,
                                    .subsystem_count = 1,
                                    .in_capsule_bytes = 4096};
-    w.target_memory = aligned(target_memory_bytes(&config));
+    w.target_memory = model_memory(target_memory_bytes(&config));
     w.target = target_open(w.target_memory, &config);
     struct nvmf_host_core_config core = {
         .device = w.nodes[0].device, .command_count = COMMANDS, .stage_bytes = STAGE};
-    w.core_memory = aligned(nvmf_host_core_memory_bytes(&core));
+    w.core_memory = model_memory(nvmf_host_core_memory_bytes(&core));
     assert_int_equal(nvmf_host_core_start(w.core_memory, &core), STATUS_OK);
     open_tenant(0);
     open_tenant(1);
@@ -195,7 +178,7 @@ static int setup(void **state)
 static void grant_bytes(uint64_t bytes)
 {
     w.hmb_bytes = bytes;
-    w.hmb = aligned(bytes);
+    w.hmb = model_memory(bytes);
     struct nvmf_host_piece piece = {.bus_addr = (uintptr_t)w.hmb, .len_bytes = (uint32_t)bytes};
     assert_int_equal(nvmf_host_memory_grant(0, &piece, 1), STATUS_OK);
 }
@@ -234,6 +217,20 @@ static void revoke(void)
     assert_true(w.is_left);
 }
 
+/* What was taken has come back. */
+static void devices_check(void)
+{
+    struct nvmf_core *core = nvmf_core_find(0);
+
+    assert_true(list_is_empty(&core->queues));
+    assert_int_equal(core->free_slot_count, core->slot_count);
+    assert_int_equal(rdma_cq_destroy(core->cq), STATUS_OK);
+    sched_poller_remove(&core->poller);
+    assert_true(rdma_soft_is_quiet(w.nodes[0].device));
+    assert_true(rdma_soft_is_quiet(w.nodes[1].device));
+    assert_true(wire_is_quiet(w.wire));
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -251,7 +248,13 @@ static int teardown(void **state)
         advance(NS_PER_MS);
     }
     assert_true(target_is_quiet(w.target));
+    assert_string_equal(target_violation(w.target), "");
     target_free(w.target);
+    for (uint32_t i = 0; i < 700; i++) { /* time wait */
+        native_clock_advance(100 * NS_PER_MS);
+        model_turn();
+    }
+    devices_check();
     sched_init(1, SCHED_IDLE_POLL);
     model_node_close(&w.nodes[0]);
     model_node_close(&w.nodes[1]);
@@ -402,7 +405,7 @@ static void grant_in_pieces_uses_the_one_that_is_large_enough(void **state)
 {
     (void)state;
     uint64_t bytes = nvmf_host_memory_bytes(COMMANDS);
-    w.hmb = aligned(bytes + 4096);
+    w.hmb = model_memory(bytes + 4096);
     struct nvmf_host_piece pieces[] = {
         {.bus_addr = (uintptr_t)w.hmb, .len_bytes = 4096},
         {.bus_addr = (uintptr_t)w.hmb + 4096, .len_bytes = (uint32_t)bytes}};
@@ -493,8 +496,10 @@ static void late_answers_after_a_revoke_go_nowhere(void **state)
     }
     advance(NS_PER_MS);
     revoke();
+    assert_true(target_held_count(w.target) > 0); /* they are yet to come */
     target_faults_clear(w.target);
     advance(NS_PER_S);
+    assert_int_equal(target_held_count(w.target), 0);
     for (uint32_t i = 0; i < REQS; i++) {
         assert_int_equal(w.tenants[0].ios[i].done_count, 1);
     }
@@ -537,7 +542,7 @@ static void pass_time(void)
     }
     for (uint32_t i = 0; i < 10; i++) {
         native_clock_advance(NS_PER_MS);
-        turn();
+        model_turn();
     }
 }
 

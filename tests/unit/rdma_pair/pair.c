@@ -8,67 +8,33 @@ struct pair pair;
 
 /* --- turning ------------------------------------------------------------------------------- */
 
-void pair_turn(void)
-{
-    for (uint32_t quiet = 0, turns = 0; quiet < 4; turns++) {
-        assert_true(turns < 100000);
-        quiet = sched_turn() == 0 ? quiet + 1 : 0;
-    }
-}
-
 void pair_advance(uint64_t duration_ns)
 {
     uint64_t end_ns = clock_now_ns() + duration_ns;
 
     while (clock_now_ns() < end_ns) {
         native_clock_advance(STEP_NS < end_ns - clock_now_ns() ? STEP_NS : end_ns - clock_now_ns());
-        pair_turn();
+        model_turn();
     }
 }
 
 /* --- nodes --------------------------------------------------------------------------------- */
 
-static void *aligned(uint64_t bytes)
-{
-    void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-
-    assert_non_null(memory);
-    return memory;
-}
-
 static void node_open(struct node *node, uint32_t index, bool ipv6)
 {
-    uint8_t seed[RNG_SEED_BYTES] = {(uint8_t)(index + 1)};
-    struct net_if_config net = {.port = wire_port(pair.wire, index),
-                                .addr_count = 1,
-                                .buf_count = 256,
-                                .big_buf_count = 64,
-                                .neighbor_count = 16};
+    struct node_counts counts = {.qps = 16,
+                                 .cqs = 8,
+                                 .srqs = 2,
+                                 .pds = 4,
+                                 .mrs = 8,
+                                 .keys = 8,
+                                 .cm_ids = 16,
+                                 .bufs = 256,
+                                 .ipv6 = ipv6};
 
     memset(node, 0, sizeof(*node));
     node->event = -1;
-    node->addr = net_addr_ipv4(192, 0, 2, (uint8_t)(index + 1));
-    if (ipv6) {
-        assert_true(net_addr_parse(index == 0 ? "fd00::1" : "fd00::2", &node->addr));
-    }
-    net.addrs[0] = (struct net_if_addr){.addr = node->addr, .prefix_bits = ipv6 ? 64 : 24};
-    node->nif_memory = aligned(net_if_memory_bytes(&net));
-    assert_int_equal(net_if_init(node->nif_memory, &net, &node->nif), STATUS_OK);
-    assert_int_equal(rng_seed(&node->rng, seed, sizeof(seed)), STATUS_OK);
-    struct rdma_soft_config config = {.nif = node->nif,
-                                      .rng = &node->rng,
-                                      .name = "soft",
-                                      .qp_count = 16,
-                                      .cq_count = 8,
-                                      .srq_count = 2,
-                                      .pd_count = 4,
-                                      .mr_count = 8,
-                                      .key_count = 8,
-                                      .ah_count = 4,
-                                      .cm_id_count = 16,
-                                      .ecn = true};
-    node->device_memory = aligned(rdma_soft_memory_bytes(&config));
-    assert_int_equal(rdma_soft_init(node->device_memory, &config, &node->device), STATUS_OK);
+    model_node_open(&node->model, pair.wire, index, 0, &counts);
 }
 
 void pair_open(uint16_t mtu_bytes, bool ipv6)
@@ -91,16 +57,15 @@ void pair_close(void)
             rdma_cm_destroy(pair.nodes[i].listener);
         }
     }
-    pair_turn();
+    model_turn();
     for (uint32_t i = 0; i < 2; i++) {
         struct node *node = &pair.nodes[i];
-        assert_true(rdma_soft_is_quiet(node->device));
-        assert_true(net_tx_room(node->nif) > 0);
+        assert_true(rdma_soft_is_quiet(node->model.device));
+        assert_true(net_tx_room(node->model.nif) > 0);
     }
     assert_true(wire_is_quiet(pair.wire));
     for (uint32_t i = 0; i < 2; i++) {
-        free(pair.nodes[i].nif_memory);
-        free(pair.nodes[i].device_memory);
+        model_node_close(&pair.nodes[i].model);
     }
     wire_close(pair.wire);
     native_clock_use_real();
@@ -124,13 +89,13 @@ int pair_teardown(void **state)
 
 void node_qp(struct node *node)
 {
-    struct rdma_device *device = node->device;
+    struct rdma_device *device = node->model.device;
 
     assert_int_equal(rdma_pd_alloc(device, 0, &node->pd), STATUS_OK);
-    node->cq_memory = aligned(rdma_cq_memory_bytes(device, 4 * PAIR_WRS));
+    node->cq_memory = model_memory(rdma_cq_memory_bytes(device, 4 * PAIR_WRS));
     struct rdma_cq_attr cq = {.entry_count = 4 * PAIR_WRS, .memory = node->cq_memory};
     assert_int_equal(rdma_cq_create(device, &cq, &node->cq), STATUS_OK);
-    node->data = aligned(PAIR_DATA_BYTES);
+    node->data = model_memory(PAIR_DATA_BYTES);
     struct rdma_mr_attr mr = {.kind = RDMA_MR_NIC,
                               .access = RDMA_ACCESS_LOCAL_WRITE | RDMA_ACCESS_REMOTE_WRITE |
                                         RDMA_ACCESS_REMOTE_READ,
@@ -146,7 +111,7 @@ void node_qp(struct node *node)
                                      .send_sge_count = 1,
                                      .recv_sge_count = 1,
                                      .ctx = node};
-    node->qp_memory = aligned(rdma_qp_memory_bytes(&attr));
+    node->qp_memory = model_memory(rdma_qp_memory_bytes(&attr));
     attr.memory = node->qp_memory;
     assert_int_equal(rdma_qp_create(&attr, &node->qp), STATUS_OK);
 }
@@ -154,7 +119,7 @@ void node_qp(struct node *node)
 void node_qp_free(struct node *node)
 {
     while (rdma_qp_destroy(node->qp) == STATUS_AGAIN) {
-        pair_turn();
+        model_turn();
     }
     assert_int_equal(rdma_mr_dereg(node->mr), STATUS_OK);
     assert_int_equal(rdma_cq_destroy(node->cq), STATUS_OK);
@@ -225,8 +190,9 @@ void node_listen(struct node *node, uint16_t port)
 {
     struct net_addr any = {{0}};
 
-    assert_int_equal(rdma_cm_listen(node->device, &any, port, 8, on_event, node, &node->listener),
-                     STATUS_OK);
+    assert_int_equal(
+        rdma_cm_listen(node->model.device, &any, port, 8, on_event, node, &node->listener),
+        STATUS_OK);
 }
 
 void pair_connect(uint16_t port)
@@ -234,9 +200,9 @@ void pair_connect(uint16_t port)
     struct node *node = &pair.nodes[0];
 
     node->event = -1;
-    assert_int_equal(
-        rdma_cm_resolve(node->device, &pair.nodes[1].addr, port, on_event, node, &node->id),
-        STATUS_OK);
+    assert_int_equal(rdma_cm_resolve(node->model.device, &pair.nodes[1].model.addr, port, on_event,
+                                     node, &node->id),
+                     STATUS_OK);
     pair_advance(2 * NS_PER_MS);
 }
 
@@ -256,7 +222,7 @@ struct rdma_wc node_wc(struct node *node, uint64_t patience_ns)
     uint64_t end_ns = clock_now_ns() + patience_ns;
     struct rdma_wc wc;
 
-    pair_turn();
+    model_turn();
     while (rdma_cq_poll(node->cq, &wc, 1) == 0) {
         assert_true(clock_now_ns() < end_ns);
         pair_advance(STEP_NS);

@@ -17,18 +17,13 @@
 #include "rdma/cm.h"
 #include "rdma/soft.h"
 #include "rdma/verbs.h"
-#include "tests/sim/wire.h"
+#include "tests/model/node.h"
 
 #define PAIR_DATA_BYTES (1u << 20)
 #define PAIR_WRS        64
 
 struct node {
-    struct net_if *nif;
-    struct rdma_device *device;
-    struct net_addr addr;
-    struct rng rng;
-    void *nif_memory;
-    void *device_memory;
+    struct model_node model;
 
     /* Made by node_qp(). */
     struct rdma_pd *pd;
@@ -62,7 +57,6 @@ void pair_close(void);
 int pair_setup(void **state);    /* MTU 4200, IPv4 */
 int pair_teardown(void **state); /* pair_close() */
 
-void pair_turn(void); /* until nothing moves */
 void pair_advance(uint64_t duration_ns);
 
 /* PD, CQ, region and a QP in RESET. */

@@ -97,7 +97,7 @@ static void pair_sizes_mtu_4096_arrive(void **state)
     (void)state;
     pair_open(4200, false);
     all_sizes();
-    assert_int_equal(rdma_soft_stats(a->device)->rx_icrc, 0);
+    assert_int_equal(rdma_soft_stats(a->model.device)->rx_icrc, 0);
     pair_close();
 }
 
