@@ -121,7 +121,8 @@ void *app_pool_take(uint64_t bytes, uint64_t alignment);
  * NO_SPACE, NOT_FOUND (no such drive); what is wrong is logged. */
 MUST_USE enum status app_volumes_attach(void);
 
-/* Stable over restarts, so that a host finds a namespace of ours again: an UUID for it. */
+/* A UUID for a namespace of ours, or for the function itself (nsid 0). Stable over restarts, so
+ * that a host finds it again; other boards, which have other serial numbers, make others. */
 void app_make_uuid(uint8_t uuid[16], uint16_t fn, uint32_t nsid);
 
 /* What the tree says: makes and attaches all volumes but those that are disabled. When the fabrics

@@ -1,0 +1,65 @@
+/*
+ * Names of what is ours, and the tree's volumes as app makes and attaches them.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "app/rig.h"
+
+/* --- names ----------------------------------------------------------------------------------- */
+
+static void make_uuid(uint8_t uuid[16], const char *serial, uint16_t fn, uint32_t nsid)
+{
+    snprintf(app.config.serial, sizeof(app.config.serial), "%s", serial);
+    app_make_uuid(uuid, fn, nsid);
+}
+
+/* In one host there may be two boards. */
+static void uuid_differs_by_board_function_and_namespace(void **state)
+{
+    (void)state;
+    uint8_t uuids[6][16];
+    make_uuid(uuids[0], "AB", 0, 1);
+    make_uuid(uuids[1], "AC", 0, 1);
+    make_uuid(uuids[2], "AB", 1, 1);
+    make_uuid(uuids[3], "AB", 0, 2);
+    make_uuid(uuids[4], "AB", 0, LIMIT_NAMESPACES);
+    make_uuid(uuids[5], "AB", 0, 0);
+    for (uint32_t i = 0; i < ARRAY_SIZE(uuids); i++) {
+        assert_int_equal(uuids[i][6] >> 4, 8); /* RFC 9562 4.2: version 8 ... */
+        assert_int_equal(uuids[i][8] >> 6, 2); /* ... 4.1: of its variant */
+        for (uint32_t k = 0; k < i; k++) {
+            assert_memory_not_equal(uuids[i], uuids[k], 16);
+        }
+    }
+    uint8_t again[16];
+    make_uuid(again, "AB", 0, 1);
+    assert_memory_equal(again, uuids[0], 16);
+}
+
+/* Who a function is to targets: their access lists know it. */
+static void function_without_hostid_has_one_of_its_serial_number(void **state)
+{
+    (void)state;
+    static struct app_function function;
+    struct config_function words = {0};
+    snprintf(app.config.serial, sizeof(app.config.serial), "SNIC0001");
+    app_host_identity(&function, &words, 2);
+    assert_memory_equal(function.hostid, "snic\x00\x02\x80\x00\x80", 9);
+    assert_string_equal(function.hostnqn, "nqn.2014-08.org.nvmexpress:uuid:"
+                                          "736e6963-0002-8000-804f-90f34936bd2f");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uuid_differs_by_board_function_and_namespace),
+        cmocka_unit_test(function_without_hostid_has_one_of_its_serial_number),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
