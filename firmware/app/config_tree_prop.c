@@ -163,11 +163,14 @@ static enum status read_bytes(const struct value *value)
     return value_fail(value, expected);
 }
 
+/* Not the unspecified one, of either family. */
 static enum status read_addr(const struct value *value)
 {
     const char *text = string(value);
+    struct net_addr *addr = value->to;
 
-    return text != NULL && net_addr_parse(text, value->to)
+    return text != NULL && net_addr_parse(text, addr) && !net_addr_is_zero(addr) &&
+                   !(net_addr_is_ipv4(addr) && addr->bytes[12] == 0)
                ? STATUS_OK
                : value_fail(value, "expected an IPv4 or IPv6 address, as a string");
 }

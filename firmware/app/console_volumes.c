@@ -210,7 +210,9 @@ void console_subsystems(void)
         console_say("no subsystem is used\n");
     }
     for (uint32_t i = 0; i < app.ctrl_count; i++) {
-        say_ctrl(i);
+        if (app.ctrls[i].ctrl != NULL) {
+            say_ctrl(i);
+        }
     }
 }
 
@@ -326,6 +328,9 @@ static void stats_of_path(enum nvmf_path path)
 
     for (uint32_t i = 0; i < app.ctrl_count; i++) {
         struct nvmf_path_stats stats;
+        if (app.ctrls[i].ctrl == NULL) {
+            continue;
+        }
         nvmf_ctrl_stats(app.ctrls[i].ctrl, path, &stats);
         memcpy(values, &stats, sizeof(values));
         for (uint32_t k = 0; k < ARRAY_SIZE(sum); k++) {

@@ -112,7 +112,7 @@ struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem)
 
     for (uint32_t i = 0; i < app.ctrl_count; i++) {
         if (app.ctrls[i].fn == fn && app.ctrls[i].subsystem == subsystem) {
-            return &app.ctrls[i];
+            return app.ctrls[i].ctrl != NULL ? &app.ctrls[i] : NULL;
         }
     }
     enum status status = config_tree_subsystem(&app.tree, subsystem, &words);
@@ -125,7 +125,7 @@ struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem)
         LOG_ERROR("app: subsystem %s: at most %u associations", words.name, LIMIT_NVMF_CTRLS);
         return NULL;
     }
-    struct app_ctrl *owner = &app.ctrls[app.ctrl_count];
+    struct app_ctrl *owner = &app.ctrls[app.ctrl_count++];
     *owner = (struct app_ctrl){.fn = fn, .subsystem = (uint16_t)subsystem};
     status = ctrl_make(owner, &words);
     if (status != STATUS_OK) {
@@ -133,6 +133,5 @@ struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem)
                   status_text(status));
         return NULL;
     }
-    app.ctrl_count++;
     return owner;
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app/console_priv.h"
 #include "app/rig.h"
 
 /* --- names ----------------------------------------------------------------------------------- */
@@ -55,11 +56,39 @@ static void function_without_hostid_has_one_of_its_serial_number(void **state)
                                           "736e6963-0002-8000-804f-90f34936bd2f");
 }
 
+/* --- associations ---------------------------------------------------------------------------- */
+
+static struct pcie_ep ports[2] = {{.fn = 0}, {.fn = 1}};
+
+static const char remote[] =
+    "/dts-v1/; / { compatible = \"snic,config\";\n"
+    "subsystems { s: one { nqn = \"nqn.x:one\"; address = \"192.0.2.9\"; }; };\n"
+    "};";
+
+/* A function without an NQN: nvmf_ctrl_create() refuses, once. */
+static void association_that_cannot_be_made_takes_memory_once(void **state)
+{
+    (void)state;
+    rig_start(1, 0, RIG_POOL_BYTES, "ip=192.0.2.1/24");
+    rig_tree(remote);
+    app.functions[0].pcie = &ports[0];
+    app.function_count = 1;
+    assert_null(app_ctrl_get(0, 0));
+    uint64_t left = app.pool_left;
+    assert_null(app_ctrl_get(0, 0));
+    assert_int_equal(app.pool_left, left);
+    assert_int_equal(app.ctrl_count, 1);
+    console_subsystems();
+    console_volume_stats();
+    rig_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uuid_differs_by_board_function_and_namespace),
         cmocka_unit_test(function_without_hostid_has_one_of_its_serial_number),
+        cmocka_unit_test(association_that_cannot_be_made_takes_memory_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
