@@ -237,8 +237,9 @@ static void discovered(const struct nvmf_discovery_entry *entry, uint32_t depth,
     (void)ctx;
 
     console_say("entry.nqn %s\n", printable(copy.subnqn));
-    console_say("entry.address %s port %s type %u transport %u depth %u\n", printable(copy.traddr),
-                printable(copy.trsvcid), copy.subtype, copy.trtype, (unsigned)depth);
+    console_say("entry.address %s ", printable(copy.traddr)); /* up to 256 characters: by itself */
+    console_say("port %s type %u transport %u depth %u\n", printable(copy.trsvcid), copy.subtype,
+                copy.trtype, (unsigned)depth);
 }
 
 static void discovery_done(enum nvmf_fail fail, uint32_t code, void *ctx)
