@@ -29,6 +29,8 @@ enum config_prop {
     CONFIG_PROP_STATUS, /* string, "okay" or "disabled": a bool, true: disabled */
     CONFIG_PROP_PATH,   /* string: enum nvmf_path */
     CONFIG_PROP_REF,    /* one cell, phandle of a subsystem: uint32_t, its index */
+    CONFIG_PROP_WORD,   /* one cell, a string, or nothing for "on": what `key` of config.h sets, of
+                           port or function tree->index; the record has no part in it */
 };
 
 struct config_prop_row {
@@ -38,6 +40,7 @@ struct config_prop_row {
     uint16_t offset;
     uint32_t low;
     uint32_t high;
+    const char *key; /* WORD */
 };
 
 /* Fills `record` from the properties of `node`. *seen: bit i for rows[i]. A property that no row

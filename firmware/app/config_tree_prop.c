@@ -235,6 +235,48 @@ static enum status read_ref(const struct value *value)
     return value_fail(value, "expected <&LABEL> of a node in /subsystems");
 }
 
+/* NULL: it is none. */
+static const char *word_text(const struct value *value, char number[12])
+{
+    const char *text = string(value);
+
+    if (value->len_bytes == 0) {
+        return "on";
+    }
+    if (text != NULL && text[0] >= ' ') {
+        return text;
+    }
+    if (value->len_bytes != CELL_BYTES) {
+        return NULL;
+    }
+    snprintf(number, 12, "%u", (unsigned)cell(value, 0));
+    return number;
+}
+
+static enum status read_word(const struct value *value)
+{
+    struct config_tree *tree = value->tree;
+    char name[24];
+    char number[12];
+    const char *text = word_text(value, number);
+    bool is_known;
+
+    if (text == NULL) {
+        return value_fail(value, "expected one cell or one string");
+    }
+    snprintf(name, sizeof(name), tree->index == CONFIG_EVERY ? "%s" : "%s.%u", value->row->key,
+             (unsigned)tree->index);
+    uint32_t used = config_tree_fail_node(tree, value->node); /* in case that it fails */
+    struct config_word word = {.config = tree->config,
+                               .key = value->row->name,
+                               .value = text,
+                               .error = tree->error + used,
+                               .error_bytes = tree->error_bytes - used};
+    enum status status = config_set(&word, name, &is_known);
+    ASSERT(is_known);
+    return status;
+}
+
 static enum status read_value(const struct value *value)
 {
     switch ((enum config_prop)value->row->type) {
@@ -266,6 +308,8 @@ static enum status read_value(const struct value *value)
         return read_path(value);
     case CONFIG_PROP_REF:
         return read_ref(value);
+    case CONFIG_PROP_WORD:
+        return read_word(value);
     }
     return STATUS_INVALID;
 }

@@ -8,10 +8,11 @@
 
 #define HOUR_MS UINT32_C(3600000)
 
-#define ROW(name, type, record, field, low, high)                               \
-    {                                                                           \
-        name, CONFIG_PROP_##type, (uint8_t)sizeof(((struct record *)0)->field), \
-            offsetof(struct record, field), low, high                           \
+#define ROW(property, kind, record, field, least, most)                          \
+    {                                                                            \
+        .name = (property), .type = CONFIG_PROP_##kind,                          \
+        .bytes = (uint8_t)sizeof(((struct record *)0)->field),                   \
+        .offset = offsetof(struct record, field), .low = (least), .high = (most) \
     }
 
 /* --- subsystems ------------------------------------------------------------------------------ */
@@ -65,7 +66,7 @@ static const struct config_prop_row path_rows[] = {
     PATH("eui64", BYTES, id.eui64, 0, 0),
     PATH("drive-nsid", NUMBER, drive_nsid, 1, UINT32_MAX - 2),
     PATH("block-size", BLOCK, block_bytes, 0, 0),
-    {"reg", CONFIG_PROP_OTHER, 0, 0, 0, 0},
+    {.name = "reg"},
 };
 
 #define SEEN_KINDS UINT32_C(0x00f)

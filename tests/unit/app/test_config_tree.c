@@ -240,6 +240,24 @@ static void local_volume_of_two_functions_is_allowed(void **state)
     assert_int_equal(open_blob(""), STATUS_OK);
 }
 
+/* dtc -@ gives every node with a label a phandle. */
+static void nodes_that_have_a_label_are_accepted(void **state)
+{
+    (void)state;
+    static const char *const nodes[] = {"options {",    "port@1 { reg = <1>;",
+                                        "s0: one {",    "v0: a {",
+                                        "function@0 {", "namespace@1 { reg = <1>;"};
+    for (uint32_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+        char to[80];
+        snprintf(to, sizeof(to), "%s phandle = <99>; linux,phandle = <99>;", nodes[i]);
+        replace(nodes[i], to);
+        compile();
+        if (open_blob("") != STATUS_OK) {
+            fail_msg("%s", error);
+        }
+    }
+}
+
 static void what_is_no_tree_is_refused(void **state)
 {
     (void)state;
@@ -328,6 +346,7 @@ int main(void)
         cmocka_unit_test(tree_gives_subsystems_and_volumes),
         cmocka_unit_test(each_mistake_names_node_and_property),
         cmocka_unit_test(local_volume_of_two_functions_is_allowed),
+        cmocka_unit_test(nodes_that_have_a_label_are_accepted),
         cmocka_unit_test(what_is_no_tree_is_refused),
         cmocka_unit_test(damaged_bytes_do_no_harm),
         cmocka_unit_test(documented_examples_are_accepted),
