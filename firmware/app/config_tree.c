@@ -86,24 +86,6 @@ static enum status read_port(struct config_tree *tree, int node)
     return status;
 }
 
-static enum status read_ports(struct config_tree *tree)
-{
-    int ports = config_tree_part(tree, "ports");
-    int node;
-
-    if (ports < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, ports)
-    {
-        enum status status = read_port(tree, node);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
 /* --- functions ------------------------------------------------------------------------------- */
 
 /* A namespace's volume; UINT32_MAX: it names none. */
@@ -183,24 +165,6 @@ static enum status read_function(struct config_tree *tree, int node)
     return STATUS_OK;
 }
 
-static enum status read_functions(struct config_tree *tree)
-{
-    int functions = config_tree_part(tree, "functions");
-    int node;
-
-    if (functions < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, functions)
-    {
-        enum status status = read_function(tree, node);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
 bool config_tree_next_ns(const struct config_tree *tree, uint32_t fn, struct config_tree_ns *ns)
 {
     int node = 0;
@@ -257,15 +221,15 @@ static enum status check_root(struct config_tree *tree)
 enum status config_tree_open(struct config_tree *tree, const void *blob, uint32_t max_bytes,
                              struct config *config, char *error, uint32_t error_bytes)
 {
-    static enum status (*const parts[])(struct config_tree *) = {
-        check_root,
-        read_options,
-        read_ports,
-        config_tree_find_subsystems,
-        config_tree_find_volumes, /* after what they refer to */
-        read_functions,
+    static const struct {
+        const char *name;
+        enum status (*read)(struct config_tree *tree, int node);
+    } parts[] = {
+        {"ports", read_port},
+        {"subsystems", config_tree_note_subsystem},
+        {"volumes", config_tree_note_volume}, /* after what they refer to */
+        {"functions", read_function},
     };
-    enum status status = STATUS_OK;
 
     memset(tree, 0, sizeof(*tree));
     tree->blob = blob;
@@ -281,8 +245,12 @@ enum status config_tree_open(struct config_tree *tree, const void *blob, uint32_
     for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
         config->functions[i].ns_count = 0; /* the tree has them all */
     }
+    enum status status = check_root(tree);
+    if (status == STATUS_OK) {
+        status = read_options(tree);
+    }
     for (uint32_t i = 0; status == STATUS_OK && i < ARRAY_SIZE(parts); i++) {
-        status = parts[i](tree);
+        status = config_tree_each(tree, parts[i].name, parts[i].read);
     }
     if (status == STATUS_OK) {
         error[0] = '\0';

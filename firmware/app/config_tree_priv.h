@@ -55,12 +55,16 @@ enum status config_tree_reg(struct config_tree *tree, int node, uint32_t high, u
 /* The child of the root; negative: there is none. */
 int config_tree_part(const struct config_tree *tree, const char *name);
 
+/* Calls read() for each node of that part of the tree until one fails. */
+enum status config_tree_each(struct config_tree *tree, const char *part,
+                             enum status (*read)(struct config_tree *tree, int node));
+
 /* "port@3" is a "port". */
 bool config_tree_is_named(const struct config_tree *tree, int node, const char *name);
 
-/* config_tree_volume.c: notes where they are, and checks each. */
-enum status config_tree_find_subsystems(struct config_tree *tree);
-enum status config_tree_find_volumes(struct config_tree *tree);
+/* config_tree_volume.c: notes where one is, and checks it. */
+enum status config_tree_note_subsystem(struct config_tree *tree, int node);
+enum status config_tree_note_volume(struct config_tree *tree, int node);
 /* Function `fn` has a namespace that is volume `index`. */
 enum status config_tree_give_volume(struct config_tree *tree, int ns_node, uint32_t index,
                                     uint8_t fn);

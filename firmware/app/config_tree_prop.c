@@ -382,6 +382,25 @@ int config_tree_part(const struct config_tree *tree, const char *name)
     return fdt_subnode_offset(tree->blob, 0, name);
 }
 
+enum status config_tree_each(struct config_tree *tree, const char *part,
+                             enum status (*read)(struct config_tree *tree, int node))
+{
+    int parent = config_tree_part(tree, part);
+    int node;
+
+    if (parent < 0) {
+        return STATUS_OK;
+    }
+    fdt_for_each_subnode(node, tree->blob, parent)
+    {
+        enum status status = read(tree, node);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
 bool config_tree_is_named(const struct config_tree *tree, int node, const char *name)
 {
     int len_bytes;

@@ -226,49 +226,21 @@ static enum status note(struct config_tree *tree, struct config_tree_node *nodes
     return STATUS_OK;
 }
 
-enum status config_tree_find_subsystems(struct config_tree *tree)
+enum status config_tree_note_subsystem(struct config_tree *tree, int node)
 {
-    int part = config_tree_part(tree, "subsystems");
-    int node;
     struct config_subsystem record;
+    enum status status =
+        note(tree, tree->subsystems, &tree->subsystem_count, CONFIG_SUBSYSTEMS, node);
 
-    if (part < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, part)
-    {
-        enum status status =
-            note(tree, tree->subsystems, &tree->subsystem_count, CONFIG_SUBSYSTEMS, node);
-        if (status == STATUS_OK) {
-            status = read_subsystem(tree, node, &record);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return status == STATUS_OK ? read_subsystem(tree, node, &record) : status;
 }
 
-enum status config_tree_find_volumes(struct config_tree *tree)
+enum status config_tree_note_volume(struct config_tree *tree, int node)
 {
-    int part = config_tree_part(tree, "volumes");
-    int node;
     struct config_volume record;
+    enum status status = note(tree, tree->volumes, &tree->volume_count, LIMIT_VOLUMES, node);
 
-    if (part < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, part)
-    {
-        enum status status = note(tree, tree->volumes, &tree->volume_count, LIMIT_VOLUMES, node);
-        if (status == STATUS_OK) {
-            status = read_volume(tree, node, &record);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return status == STATUS_OK ? read_volume(tree, node, &record) : status;
 }
 
 /* What lies behind an association is a tenant's: no two functions share it. */
