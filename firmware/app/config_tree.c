@@ -58,8 +58,8 @@ static enum status read_options(struct config_tree *tree)
 
     tree->index = CONFIG_EVERY;
     return node < 0 ? STATUS_OK
-                    : config_tree_record(tree, node, option_rows, ARRAY_SIZE(option_rows),
-                                         tree->config, &seen);
+                    : config_tree_leaf(tree, node, option_rows, ARRAY_SIZE(option_rows),
+                                       tree->config, &seen);
 }
 
 static enum status read_port(struct config_tree *tree, int node)
@@ -71,10 +71,14 @@ static enum status read_port(struct config_tree *tree, int node)
         return config_tree_fail(tree, node, NULL, "expected nodes port@0 ...");
     }
     enum status status = config_tree_reg(tree, node, LIMIT_ETH_PORTS - 1, &index);
+    if (status == STATUS_OK && (tree->ports & BIT32(index)) != 0) {
+        status = config_tree_fail(tree, node, "reg", "there is such a port already");
+    }
     if (status == STATUS_OK) {
+        tree->ports |= BIT32(index);
         tree->index = index;
-        status = config_tree_record(tree, node, port_rows, ARRAY_SIZE(port_rows),
-                                    &tree->config->ports[index], &seen);
+        status = config_tree_leaf(tree, node, port_rows, ARRAY_SIZE(port_rows),
+                                  &tree->config->ports[index], &seen);
     }
     if (status == STATUS_OK) {
         uint32_t family = config_bad_gateway(&tree->config->ports[index]);
@@ -115,7 +119,7 @@ static enum status read_ns(struct config_tree *tree, int node, uint8_t fn)
     }
     enum status status = config_tree_reg(tree, node, LIMIT_NAMESPACES, &nsid);
     if (status == STATUS_OK) {
-        status = config_tree_record(tree, node, rows, ARRAY_SIZE(rows), &nsid, &seen);
+        status = config_tree_leaf(tree, node, rows, ARRAY_SIZE(rows), &nsid, &seen);
     }
     if (status != STATUS_OK) {
         return status;
@@ -194,9 +198,24 @@ bool config_tree_is_there(const void *blob, uint32_t max_bytes)
            fdt_node_check_compatible(blob, 0, "snic,config") == 0;
 }
 
-static enum status check_root(struct config_tree *tree)
+/* Whether the root may have this node: one of each part. dtc -@ adds __symbols__ and the like. */
+static bool is_part(const struct config_tree *tree, int node)
 {
     static const char *const parts[] = {"options", "ports", "subsystems", "volumes", "functions"};
+    const char *name = fdt_get_name(tree->blob, node, NULL);
+
+    for (uint32_t i = 0; name != NULL && i < ARRAY_SIZE(parts); i++) {
+        if (strcmp(name, parts[i]) == 0) {
+            return node == config_tree_part(tree, name);
+        }
+    }
+    return name != NULL && strncmp(name, "__", 2) == 0;
+}
+
+static enum status check_root(struct config_tree *tree)
+{
+    static const struct config_prop_row rows[] = {{.name = "compatible"}};
+    uint32_t seen;
     int node;
 
     if (fdt_node_check_compatible(tree->blob, 0, "snic,config") != 0) {
@@ -204,18 +223,13 @@ static enum status check_root(struct config_tree *tree)
     }
     fdt_for_each_subnode(node, tree->blob, 0)
     {
-        const char *name = fdt_get_name(tree->blob, node, NULL);
-        uint32_t i = 0;
-        while (name != NULL && i < ARRAY_SIZE(parts) && strcmp(name, parts[i]) != 0) {
-            i++;
-        }
-        /* dtc -@ adds __symbols__ and the like. */
-        if (name == NULL || (i == ARRAY_SIZE(parts) && strncmp(name, "__", 2) != 0)) {
-            return config_tree_fail(tree, node, NULL,
-                                    "expected options, ports, subsystems, volumes or functions");
+        if (!is_part(tree, node)) {
+            return config_tree_fail(
+                tree, node, NULL,
+                "expected options, ports, subsystems, volumes or functions, once each");
         }
     }
-    return STATUS_OK;
+    return config_tree_record(tree, 0, rows, ARRAY_SIZE(rows), tree->config, &seen);
 }
 
 enum status config_tree_open(struct config_tree *tree, const void *blob, uint32_t max_bytes,

@@ -43,11 +43,18 @@ struct config_prop_row {
     const char *key; /* WORD */
 };
 
-/* Fills `record` from the properties of `node`. *seen: bit i for rows[i]. A property that no row
- * names is an error. */
+/* Fills `record` from the properties of `node`, which may have nodes in it. *seen: bit i for
+ * rows[i]. A property that no row names is an error. */
 enum status config_tree_record(struct config_tree *tree, int node,
                                const struct config_prop_row *rows, uint32_t row_count, void *record,
                                uint32_t *seen);
+
+/* The same of one that has no nodes in it. */
+enum status config_tree_leaf(struct config_tree *tree, int node, const struct config_prop_row *rows,
+                             uint32_t row_count, void *record, uint32_t *seen);
+
+/* INVALID: it has properties, and is there for its nodes only. */
+enum status config_tree_bare(struct config_tree *tree, int node);
 
 /* Its number, from `reg`; at most `high`. */
 enum status config_tree_reg(struct config_tree *tree, int node, uint32_t high, uint32_t *reg);

@@ -360,6 +360,22 @@ enum status config_tree_record(struct config_tree *tree, int node,
     return STATUS_OK;
 }
 
+enum status config_tree_leaf(struct config_tree *tree, int node, const struct config_prop_row *rows,
+                             uint32_t row_count, void *record, uint32_t *seen)
+{
+    int child = fdt_first_subnode(tree->blob, node);
+
+    return child < 0 ? config_tree_record(tree, node, rows, row_count, record, seen)
+                     : config_tree_fail(tree, child, NULL, "there is no such node here");
+}
+
+enum status config_tree_bare(struct config_tree *tree, int node)
+{
+    uint32_t seen;
+
+    return config_tree_record(tree, node, NULL, 0, NULL, &seen);
+}
+
 enum status config_tree_reg(struct config_tree *tree, int node, uint32_t high, uint32_t *reg)
 {
     int len_bytes;
@@ -391,9 +407,13 @@ enum status config_tree_each(struct config_tree *tree, const char *part,
     if (parent < 0) {
         return STATUS_OK;
     }
+    enum status status = config_tree_bare(tree, parent);
+    if (status != STATUS_OK) {
+        return status;
+    }
     fdt_for_each_subnode(node, tree->blob, parent)
     {
-        enum status status = read(tree, node);
+        status = read(tree, node);
         if (status != STATUS_OK) {
             return status;
         }

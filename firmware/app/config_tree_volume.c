@@ -39,7 +39,7 @@ static enum status read_subsystem(struct config_tree *tree, int node, struct con
 
     *out = (struct config_subsystem){.name = fdt_get_name(tree->blob, node, NULL)};
     enum status status =
-        config_tree_record(tree, node, subsystem_rows, ARRAY_SIZE(subsystem_rows), out, &seen);
+        config_tree_leaf(tree, node, subsystem_rows, ARRAY_SIZE(subsystem_rows), out, &seen);
     if (status != STATUS_OK) {
         return status;
     }
@@ -105,8 +105,7 @@ static enum status read_path(struct config_tree *tree, int node, struct config_p
     uint32_t seen;
 
     *out = (struct config_path){.block_bytes = 512, .drive_nsid = 1};
-    enum status status =
-        config_tree_record(tree, node, path_rows, ARRAY_SIZE(path_rows), out, &seen);
+    enum status status = config_tree_leaf(tree, node, path_rows, ARRAY_SIZE(path_rows), out, &seen);
     if (status != STATUS_OK) {
         return status;
     }
@@ -118,13 +117,13 @@ static enum status read_path(struct config_tree *tree, int node, struct config_p
 }
 
 /* In the order of their numbers, which is that of the nodes. */
-static enum status read_paths(struct config_tree *tree, int volume, struct config_volume *out)
+static enum status read_paths(struct config_tree *tree, int paths, struct config_volume *out)
 {
-    int paths = fdt_subnode_offset(tree->blob, volume, "paths");
     int node;
 
-    if (paths < 0) {
-        return config_tree_fail(tree, volume, NULL, "expected a node 'paths'");
+    enum status status = config_tree_bare(tree, paths);
+    if (status != STATUS_OK) {
+        return status;
     }
     fdt_for_each_subnode(node, tree->blob, paths)
     {
@@ -132,7 +131,7 @@ static enum status read_paths(struct config_tree *tree, int volume, struct confi
         if (!config_tree_is_named(tree, node, "path")) {
             return config_tree_fail(tree, node, NULL, "expected nodes path@0, path@1 ...");
         }
-        enum status status = config_tree_reg(tree, node, LIMIT_VOLUME_PATHS - 1, &reg);
+        status = config_tree_reg(tree, node, LIMIT_VOLUME_PATHS - 1, &reg);
         if (status == STATUS_OK && reg != out->path_count) {
             status = config_tree_fail(tree, node, "reg", "expected paths in order: <0>, <1> ...");
         }
@@ -167,6 +166,7 @@ static enum status read_volume(struct config_tree *tree, int node, struct config
 {
     uint32_t seen;
     int child;
+    int paths = -1;
 
     memset(out, 0, sizeof(*out));
     out->name = fdt_get_name(tree->blob, node, NULL);
@@ -185,11 +185,14 @@ static enum status read_volume(struct config_tree *tree, int node, struct config
     }
     fdt_for_each_subnode(child, tree->blob, node)
     {
-        if (!config_tree_is_named(tree, child, "paths")) {
+        const char *name = fdt_get_name(tree->blob, child, NULL);
+        if (paths >= 0 || name == NULL || strcmp(name, "paths") != 0) {
             return config_tree_fail(tree, child, NULL, "there is no such node here");
         }
+        paths = child;
     }
-    return read_paths(tree, node, out);
+    return paths >= 0 ? read_paths(tree, paths, out)
+                      : config_tree_fail(tree, node, NULL, "expected a node 'paths'");
 }
 
 /* --- all of them ----------------------------------------------------------------------------- */
