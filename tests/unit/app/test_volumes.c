@@ -83,12 +83,78 @@ static void association_that_cannot_be_made_takes_memory_once(void **state)
     rig_stop();
 }
 
+/* --- attaching ------------------------------------------------------------------------------- */
+
+#define VOLUME_OF_TWO(words)                                                              \
+    "/dts-v1/; / { compatible = \"snic,config\";\n"                                       \
+    "volumes { v: v { " words " paths { path@0 { reg = <0>; ram = \"1M\"; }; }; }; };\n"  \
+    "functions { function@0 { reg = <0>; namespace@1 { reg = <1>; volume = <&v>; }; };\n" \
+    "function@1 { reg = <1>; namespace@1 { reg = <1>; volume = <&v>; }; }; }; };"
+
+static struct blk_null other;
+
+/* Two functions, which have the volume as their namespace 1; `taken` has another one there. */
+static void start_two(const char *source, uint32_t taken)
+{
+    rig_start(1, 0, RIG_POOL_BYTES, "ip=192.0.2.1/24");
+    rig_tree(source);
+    vol_init(app_pool_take(vol_memory_bytes(1), 64), 1);
+    assert_int_equal(blk_null_init(&other, "other", 4096, 9), STATUS_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        ports[i].doorbells_bytes = 4096;
+        ports[i].vector_count = 2;
+        struct nvme_ep_config config = {
+            .pcie = &ports[i],
+            .ctrl = {.serial = "x",
+                     .model = "x",
+                     .firmware = "x",
+                     .subnqn = "nqn.x:y",
+                     .cntlid = (uint16_t)(i + 1),
+                     .io_queue_count = 1,
+                     .namespace_count = 4,
+                     .mdts = 5},
+            .core_mask = 1,
+            .ready_timeout_500ms = 1,
+            .fence_cancel_ms = 1,
+        };
+        struct app_function *function = &app.functions[app.function_count++];
+        void *memory = app_pool_take(sizeof(struct nvme_ep_memory), 4096);
+        function->pcie = &ports[i];
+        assert_int_equal(nvme_ep_init(memory, &config, &function->ep), STATUS_OK);
+    }
+    struct nvme_ctrl *ctrl = nvme_ep_ctrl(app.functions[taken].ep);
+    assert_int_equal(nvme_ns_attach(ctrl, 1, &other.dev), STATUS_OK);
+}
+
+static void only_attached_namespaces_are_counted(void **state)
+{
+    (void)state;
+    start_two(VOLUME_OF_TWO(""), 1);
+    app_tree_volumes_start();
+    assert_int_equal(app.volumes[0].attached_count, 1);
+    assert_non_null(strstr(rig.log, "app: 1 namespaces are volumes of the tree"));
+    rig_stop();
+}
+
+static void attach_tells_of_a_failure_before_a_success(void **state)
+{
+    (void)state;
+    start_two(VOLUME_OF_TWO("status = \"disabled\";"), 0);
+    app_tree_volumes_start();
+    assert_int_equal(app.volumes[0].attached_count, 0);
+    assert_int_equal(app_tree_volume_attach(0), STATUS_EXISTS);
+    assert_int_equal(app.volumes[0].attached_count, 1);
+    rig_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uuid_differs_by_board_function_and_namespace),
         cmocka_unit_test(function_without_hostid_has_one_of_its_serial_number),
         cmocka_unit_test(association_that_cannot_be_made_takes_memory_once),
+        cmocka_unit_test(only_attached_namespaces_are_counted),
+        cmocka_unit_test(attach_tells_of_a_failure_before_a_success),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
