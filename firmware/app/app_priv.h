@@ -66,7 +66,7 @@ struct app_fabric {
 
 /* An association: a function with a subsystem of the tree. */
 struct app_ctrl {
-    struct nvmf_ctrl *ctrl;
+    struct nvmf_ctrl *ctrl; /* NULL: it could not be made, and is not tried again */
     uint16_t fn;
     uint16_t subsystem; /* its index in the tree */
 };
@@ -121,7 +121,8 @@ void *app_pool_take(uint64_t bytes, uint64_t alignment);
  * NO_SPACE, NOT_FOUND (no such drive); what is wrong is logged. */
 MUST_USE enum status app_volumes_attach(void);
 
-/* Stable over restarts, so that a host finds a namespace of ours again: an UUID for it. */
+/* A UUID for a namespace of ours, or for the function itself (nsid 0). Stable over restarts, so
+ * that a host finds it again; other boards, which have other serial numbers, make others. */
 void app_make_uuid(uint8_t uuid[16], uint16_t fn, uint32_t nsid);
 
 /* What the tree says: makes and attaches all volumes but those that are disabled. When the fabrics
@@ -137,7 +138,7 @@ MUST_USE enum status app_tree_volume_attach(uint32_t index);
 MUST_USE enum status app_tree_volume_detach(uint32_t index, void (*done)(void));
 
 /* The association of a function with a subsystem of the tree; connects when it is new. NULL: it
- * cannot be had, which is logged. */
+ * cannot be had, which is logged when it is tried: once for each pair. */
 struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem);
 /* Some volume of the function has a path there and the data path "host-queues": then the queues of
  * the whole association lie in host memory. */

@@ -5,137 +5,80 @@
 #include "app/config_tree.h"
 
 #include <libfdt.h>
-#include <stdio.h>
 #include <string.h>
 #include "app/config_priv.h"
 #include "app/config_tree_priv.h"
-#include "base/assert.h"
+#include "base/bits.h"
 
-/* --- properties that are words --------------------------------------------------------------- */
+#define WORD(property, word)                                        \
+    {                                                               \
+        .name = (property), .type = CONFIG_PROP_WORD, .key = (word) \
+    }
+#define FUNCTION(property, kind, field, least, most)                                      \
+    {                                                                                     \
+        .name = (property), .type = CONFIG_PROP_##kind,                                   \
+        .offset = offsetof(struct config_function, field), .low = (least), .high = (most) \
+    }
 
-struct word_row {
-    const char *property;
-    const char *key;
+static const struct config_prop_row option_rows[] = {
+    WORD("cores", "cores"),         WORD("idle", "idle"),
+    WORD("serial", "serial"),       WORD("serve-wait-ms", "wait"),
+    WORD("diag", "diag"),           WORD("rping-port", "rping.port"),
+    WORD("perf-port", "perf.port"), WORD("perf-size", "perf.size"),
 };
 
-static const struct word_row option_rows[] = {
-    {"cores", "cores"},         {"idle", "idle"},           {"serial", "serial"},
-    {"serve-wait-ms", "wait"},  {"diag", "diag"},           {"rping-port", "rping.port"},
-    {"perf-port", "perf.port"}, {"perf-size", "perf.size"}, {NULL, NULL},
+static const struct config_prop_row port_rows[] = {
+    {.name = "reg"},         WORD("ip", "ip"),     WORD("ip6", "ip6"), WORD("gateway", "gw"),
+    WORD("gateway6", "gw6"), WORD("vlan", "vlan"), WORD("mtu", "mtu"), WORD("ecn", "ecn"),
 };
 
-static const struct word_row port_rows[] = {
-    {"ip", "ip"},     {"ip6", "ip6"}, {"gateway", "gw"}, {"gateway6", "gw6"},
-    {"vlan", "vlan"}, {"mtu", "mtu"}, {"ecn", "ecn"},    {NULL, NULL},
-};
+#define SEEN_HOSTID BIT32(0)
 
-static const struct word_row function_rows[] = {
-    {"queues", "queues"}, {"mdts", "mdts"},           {"sgl", "sgl"}, {"doorbell-buffers", "dbbuf"},
-    {"dstrd", "dstrd"},   {"namespace-room", "room"}, {NULL, NULL},
+static const struct config_prop_row function_rows[] = {
+    FUNCTION("hostid", UUID, hostid, 0, 0), /* SEEN_HOSTID */
+    FUNCTION("hostnqn", TEXT, hostnqn, 1, NVMF_NQN_MAX_CHARS),
+    {.name = "reg"},
+    WORD("queues", "queues"),
+    WORD("mdts", "mdts"),
+    WORD("sgl", "sgl"),
+    WORD("doorbell-buffers", "dbbuf"),
+    WORD("dstrd", "dstrd"),
+    WORD("namespace-room", "room"),
 };
-
-#define NO_INDEX UINT32_MAX
 
 /* Of the flattened form: the one that dtc writes. */
 #define TREE_VERSION 17
-
-/* A cell, a string, or nothing for "on", as the text of a word; NULL: none of them. */
-static const char *word_text(const void *bytes, int len_bytes, char number[12])
-{
-    const char *text = bytes;
-
-    if (len_bytes == 0) {
-        return "on";
-    }
-    if (text[0] >= ' ' && memchr(text, '\0', (size_t)len_bytes) == text + len_bytes - 1) {
-        return text;
-    }
-    if (len_bytes != (int)sizeof(uint32_t)) {
-        return NULL;
-    }
-    snprintf(number, 12, "%u", (unsigned)fdt32_ld(bytes));
-    return number;
-}
-
-static enum status set_property(struct config_tree *tree, int node, const char *property,
-                                const char *key, const char *value, uint32_t index)
-{
-    char name[24];
-    bool is_known;
-
-    if (value == NULL) {
-        return config_tree_fail(tree, node, property, "expected one cell or one string");
-    }
-    snprintf(name, sizeof(name), index == NO_INDEX ? "%s" : "%s.%u", key, (unsigned)index);
-    uint32_t used = config_tree_fail_node(tree, node); /* in case that it fails */
-    struct config_word word = {.config = tree->config,
-                               .key = property,
-                               .value = value,
-                               .error = tree->error + used,
-                               .error_bytes = tree->error_bytes - used};
-    enum status status = config_set(&word, name, &is_known);
-    ASSERT(is_known);
-    return status;
-}
-
-/* Sets every property that a row names; false in *is_other: one that is not, and not of `others`,
- * a list with ends. */
-static enum status set_properties(struct config_tree *tree, int node, const struct word_row *rows,
-                                  const char *others, uint32_t index)
-{
-    int at;
-
-    fdt_for_each_property_offset(at, tree->blob, node)
-    {
-        const char *name;
-        const char *other = others;
-        const struct word_row *row = rows;
-        char number[12];
-        int len_bytes;
-        const void *bytes = fdt_getprop_by_offset(tree->blob, at, &name, &len_bytes);
-        if (bytes == NULL) {
-            return config_tree_fail(tree, node, NULL, "is damaged");
-        }
-        while (row->property != NULL && strcmp(row->property, name) != 0) {
-            row++;
-        }
-        while (*other != '\0' && strcmp(other, name) != 0) {
-            other += strlen(other) + 1;
-        }
-        if (row->property == NULL) {
-            if (*other != '\0' || name[0] == '#') {
-                continue;
-            }
-            return config_tree_fail(tree, node, name, "there is no such property here");
-        }
-        enum status status =
-            set_property(tree, node, name, row->key, word_text(bytes, len_bytes, number), index);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
 
 /* --- options and ports ----------------------------------------------------------------------- */
 
 static enum status read_options(struct config_tree *tree)
 {
     int node = config_tree_part(tree, "options");
+    uint32_t seen;
 
-    return node < 0 ? STATUS_OK : set_properties(tree, node, option_rows, "", NO_INDEX);
+    tree->index = CONFIG_EVERY;
+    return node < 0 ? STATUS_OK
+                    : config_tree_leaf(tree, node, option_rows, ARRAY_SIZE(option_rows),
+                                       tree->config, &seen);
 }
 
 static enum status read_port(struct config_tree *tree, int node)
 {
     uint32_t index;
+    uint32_t seen;
 
     if (!config_tree_is_named(tree, node, "port")) {
         return config_tree_fail(tree, node, NULL, "expected nodes port@0 ...");
     }
     enum status status = config_tree_reg(tree, node, LIMIT_ETH_PORTS - 1, &index);
+    if (status == STATUS_OK && (tree->ports & BIT32(index)) != 0) {
+        status = config_tree_fail(tree, node, "reg", "there is such a port already");
+    }
     if (status == STATUS_OK) {
-        status = set_properties(tree, node, port_rows, "reg\0", index);
+        tree->ports |= BIT32(index);
+        tree->index = index;
+        status = config_tree_leaf(tree, node, port_rows, ARRAY_SIZE(port_rows),
+                                  &tree->config->ports[index], &seen);
     }
     if (status == STATUS_OK) {
         uint32_t family = config_bad_gateway(&tree->config->ports[index]);
@@ -147,38 +90,7 @@ static enum status read_port(struct config_tree *tree, int node)
     return status;
 }
 
-static enum status read_ports(struct config_tree *tree)
-{
-    int ports = config_tree_part(tree, "ports");
-    int node;
-
-    if (ports < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, ports)
-    {
-        enum status status = read_port(tree, node);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
 /* --- functions ------------------------------------------------------------------------------- */
-
-static const struct config_prop_row identity_rows[] = {
-    {"hostnqn", CONFIG_PROP_TEXT, 0, offsetof(struct config_function, hostnqn), 1,
-     NVMF_NQN_MAX_CHARS},
-    {"hostid", CONFIG_PROP_UUID, 0, offsetof(struct config_function, hostid), 0, 0},
-    {"reg", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    {"queues", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    {"mdts", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    {"sgl", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    {"doorbell-buffers", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    {"dstrd", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    {"namespace-room", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-};
 
 /* A namespace's volume; UINT32_MAX: it names none. */
 static uint32_t ns_volume(const struct config_tree *tree, int node)
@@ -197,10 +109,7 @@ static uint32_t ns_volume(const struct config_tree *tree, int node)
 
 static enum status read_ns(struct config_tree *tree, int node, uint8_t fn)
 {
-    static const struct config_prop_row rows[] = {
-        {"reg", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-        {"volume", CONFIG_PROP_OTHER, 0, 0, 0, 0},
-    };
+    static const struct config_prop_row rows[] = {{.name = "reg"}, {.name = "volume"}};
     struct config_function *function = &tree->config->functions[fn];
     uint32_t nsid;
     uint32_t seen;
@@ -210,7 +119,7 @@ static enum status read_ns(struct config_tree *tree, int node, uint8_t fn)
     }
     enum status status = config_tree_reg(tree, node, LIMIT_NAMESPACES, &nsid);
     if (status == STATUS_OK) {
-        status = config_tree_record(tree, node, rows, ARRAY_SIZE(rows), &nsid, &seen);
+        status = config_tree_leaf(tree, node, rows, ARRAY_SIZE(rows), &nsid, &seen);
     }
     if (status != STATUS_OK) {
         return status;
@@ -230,7 +139,7 @@ static enum status read_ns(struct config_tree *tree, int node, uint8_t fn)
 static enum status read_function(struct config_tree *tree, int node)
 {
     uint32_t fn;
-    uint32_t seen = 0;
+    uint32_t seen;
     int child;
 
     if (!config_tree_is_named(tree, node, "function")) {
@@ -242,37 +151,17 @@ static enum status read_function(struct config_tree *tree, int node)
     }
     if (status == STATUS_OK) {
         tree->functions[fn] = node;
-        status = config_tree_record(tree, node, identity_rows, ARRAY_SIZE(identity_rows),
+        tree->index = fn;
+        status = config_tree_record(tree, node, function_rows, ARRAY_SIZE(function_rows),
                                     &tree->config->functions[fn], &seen);
-    }
-    if (status == STATUS_OK) {
-        tree->config->functions[fn].has_hostid = (seen & BIT32(1)) != 0;
-        status = set_properties(tree, node, function_rows, "reg\0hostnqn\0hostid\0phandle\0", fn);
     }
     if (status != STATUS_OK) {
         return status;
     }
+    tree->config->functions[fn].has_hostid = (seen & SEEN_HOSTID) != 0;
     fdt_for_each_subnode(child, tree->blob, node)
     {
         status = read_ns(tree, child, (uint8_t)fn);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static enum status read_functions(struct config_tree *tree)
-{
-    int functions = config_tree_part(tree, "functions");
-    int node;
-
-    if (functions < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, functions)
-    {
-        enum status status = read_function(tree, node);
         if (status != STATUS_OK) {
             return status;
         }
@@ -309,9 +198,24 @@ bool config_tree_is_there(const void *blob, uint32_t max_bytes)
            fdt_node_check_compatible(blob, 0, "snic,config") == 0;
 }
 
-static enum status check_root(struct config_tree *tree)
+/* Whether the root may have this node: one of each part. dtc -@ adds __symbols__ and the like. */
+static bool is_part(const struct config_tree *tree, int node)
 {
     static const char *const parts[] = {"options", "ports", "subsystems", "volumes", "functions"};
+    const char *name = fdt_get_name(tree->blob, node, NULL);
+
+    for (uint32_t i = 0; name != NULL && i < ARRAY_SIZE(parts); i++) {
+        if (strcmp(name, parts[i]) == 0) {
+            return node == config_tree_part(tree, name);
+        }
+    }
+    return name != NULL && strncmp(name, "__", 2) == 0;
+}
+
+static enum status check_root(struct config_tree *tree)
+{
+    static const struct config_prop_row rows[] = {{.name = "compatible"}};
+    uint32_t seen;
     int node;
 
     if (fdt_node_check_compatible(tree->blob, 0, "snic,config") != 0) {
@@ -319,32 +223,27 @@ static enum status check_root(struct config_tree *tree)
     }
     fdt_for_each_subnode(node, tree->blob, 0)
     {
-        const char *name = fdt_get_name(tree->blob, node, NULL);
-        uint32_t i = 0;
-        while (name != NULL && i < ARRAY_SIZE(parts) && strcmp(name, parts[i]) != 0) {
-            i++;
-        }
-        /* dtc -@ adds __symbols__ and the like. */
-        if (name == NULL || (i == ARRAY_SIZE(parts) && strncmp(name, "__", 2) != 0)) {
-            return config_tree_fail(tree, node, NULL,
-                                    "expected options, ports, subsystems, volumes or functions");
+        if (!is_part(tree, node)) {
+            return config_tree_fail(
+                tree, node, NULL,
+                "expected options, ports, subsystems, volumes or functions, once each");
         }
     }
-    return STATUS_OK;
+    return config_tree_record(tree, 0, rows, ARRAY_SIZE(rows), tree->config, &seen);
 }
 
 enum status config_tree_open(struct config_tree *tree, const void *blob, uint32_t max_bytes,
                              struct config *config, char *error, uint32_t error_bytes)
 {
-    static enum status (*const parts[])(struct config_tree *) = {
-        check_root,
-        read_options,
-        read_ports,
-        config_tree_find_subsystems,
-        config_tree_find_volumes, /* after what they refer to */
-        read_functions,
+    static const struct {
+        const char *name;
+        enum status (*read)(struct config_tree *tree, int node);
+    } parts[] = {
+        {"ports", read_port},
+        {"subsystems", config_tree_note_subsystem},
+        {"volumes", config_tree_note_volume}, /* after what they refer to */
+        {"functions", read_function},
     };
-    enum status status = STATUS_OK;
 
     memset(tree, 0, sizeof(*tree));
     tree->blob = blob;
@@ -360,8 +259,12 @@ enum status config_tree_open(struct config_tree *tree, const void *blob, uint32_
     for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
         config->functions[i].ns_count = 0; /* the tree has them all */
     }
+    enum status status = check_root(tree);
+    if (status == STATUS_OK) {
+        status = read_options(tree);
+    }
     for (uint32_t i = 0; status == STATUS_OK && i < ARRAY_SIZE(parts); i++) {
-        status = parts[i](tree);
+        status = config_tree_each(tree, parts[i].name, parts[i].read);
     }
     if (status == STATUS_OK) {
         error[0] = '\0';

@@ -36,6 +36,8 @@ struct config_tree {
     struct config_tree_node volumes[LIMIT_VOLUMES];
     /* While it is opened. */
     struct config *config;
+    uint32_t ports; /* bit N: port@N was there */
+    uint32_t index; /* of the port or function whose properties are read; CONFIG_EVERY: options */
     char *error;
     uint32_t error_bytes;
 };

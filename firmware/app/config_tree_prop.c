@@ -163,11 +163,14 @@ static enum status read_bytes(const struct value *value)
     return value_fail(value, expected);
 }
 
+/* Not the unspecified one, of either family. */
 static enum status read_addr(const struct value *value)
 {
     const char *text = string(value);
+    struct net_addr *addr = value->to;
 
-    return text != NULL && net_addr_parse(text, value->to)
+    return text != NULL && net_addr_parse(text, addr) && !net_addr_is_zero(addr) &&
+                   !(net_addr_is_ipv4(addr) && addr->bytes[12] == 0)
                ? STATUS_OK
                : value_fail(value, "expected an IPv4 or IPv6 address, as a string");
 }
@@ -232,6 +235,48 @@ static enum status read_ref(const struct value *value)
     return value_fail(value, "expected <&LABEL> of a node in /subsystems");
 }
 
+/* NULL: it is none. */
+static const char *word_text(const struct value *value, char number[12])
+{
+    const char *text = string(value);
+
+    if (value->len_bytes == 0) {
+        return "on";
+    }
+    if (text != NULL && text[0] >= ' ') {
+        return text;
+    }
+    if (value->len_bytes != CELL_BYTES) {
+        return NULL;
+    }
+    snprintf(number, 12, "%u", (unsigned)cell(value, 0));
+    return number;
+}
+
+static enum status read_word(const struct value *value)
+{
+    struct config_tree *tree = value->tree;
+    char name[24];
+    char number[12];
+    const char *text = word_text(value, number);
+    bool is_known;
+
+    if (text == NULL) {
+        return value_fail(value, "expected one cell or one string");
+    }
+    snprintf(name, sizeof(name), tree->index == CONFIG_EVERY ? "%s" : "%s.%u", value->row->key,
+             (unsigned)tree->index);
+    uint32_t used = config_tree_fail_node(tree, value->node); /* in case that it fails */
+    struct config_word word = {.config = tree->config,
+                               .key = value->row->name,
+                               .value = text,
+                               .error = tree->error + used,
+                               .error_bytes = tree->error_bytes - used};
+    enum status status = config_set(&word, name, &is_known);
+    ASSERT(is_known);
+    return status;
+}
+
 static enum status read_value(const struct value *value)
 {
     switch ((enum config_prop)value->row->type) {
@@ -263,6 +308,8 @@ static enum status read_value(const struct value *value)
         return read_path(value);
     case CONFIG_PROP_REF:
         return read_ref(value);
+    case CONFIG_PROP_WORD:
+        return read_word(value);
     }
     return STATUS_INVALID;
 }
@@ -313,6 +360,22 @@ enum status config_tree_record(struct config_tree *tree, int node,
     return STATUS_OK;
 }
 
+enum status config_tree_leaf(struct config_tree *tree, int node, const struct config_prop_row *rows,
+                             uint32_t row_count, void *record, uint32_t *seen)
+{
+    int child = fdt_first_subnode(tree->blob, node);
+
+    return child < 0 ? config_tree_record(tree, node, rows, row_count, record, seen)
+                     : config_tree_fail(tree, child, NULL, "there is no such node here");
+}
+
+enum status config_tree_bare(struct config_tree *tree, int node)
+{
+    uint32_t seen;
+
+    return config_tree_record(tree, node, NULL, 0, NULL, &seen);
+}
+
 enum status config_tree_reg(struct config_tree *tree, int node, uint32_t high, uint32_t *reg)
 {
     int len_bytes;
@@ -333,6 +396,29 @@ enum status config_tree_reg(struct config_tree *tree, int node, uint32_t high, u
 int config_tree_part(const struct config_tree *tree, const char *name)
 {
     return fdt_subnode_offset(tree->blob, 0, name);
+}
+
+enum status config_tree_each(struct config_tree *tree, const char *part,
+                             enum status (*read)(struct config_tree *tree, int node))
+{
+    int parent = config_tree_part(tree, part);
+    int node;
+
+    if (parent < 0) {
+        return STATUS_OK;
+    }
+    enum status status = config_tree_bare(tree, parent);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    fdt_for_each_subnode(node, tree->blob, parent)
+    {
+        status = read(tree, node);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
 }
 
 bool config_tree_is_named(const struct config_tree *tree, int node, const char *name)

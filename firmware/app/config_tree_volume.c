@@ -8,10 +8,11 @@
 
 #define HOUR_MS UINT32_C(3600000)
 
-#define ROW(name, type, record, field, low, high)                               \
-    {                                                                           \
-        name, CONFIG_PROP_##type, (uint8_t)sizeof(((struct record *)0)->field), \
-            offsetof(struct record, field), low, high                           \
+#define ROW(property, kind, record, field, least, most)                          \
+    {                                                                            \
+        .name = (property), .type = CONFIG_PROP_##kind,                          \
+        .bytes = (uint8_t)sizeof(((struct record *)0)->field),                   \
+        .offset = offsetof(struct record, field), .low = (least), .high = (most) \
     }
 
 /* --- subsystems ------------------------------------------------------------------------------ */
@@ -38,7 +39,7 @@ static enum status read_subsystem(struct config_tree *tree, int node, struct con
 
     *out = (struct config_subsystem){.name = fdt_get_name(tree->blob, node, NULL)};
     enum status status =
-        config_tree_record(tree, node, subsystem_rows, ARRAY_SIZE(subsystem_rows), out, &seen);
+        config_tree_leaf(tree, node, subsystem_rows, ARRAY_SIZE(subsystem_rows), out, &seen);
     if (status != STATUS_OK) {
         return status;
     }
@@ -65,7 +66,7 @@ static const struct config_prop_row path_rows[] = {
     PATH("eui64", BYTES, id.eui64, 0, 0),
     PATH("drive-nsid", NUMBER, drive_nsid, 1, UINT32_MAX - 2),
     PATH("block-size", BLOCK, block_bytes, 0, 0),
-    {"reg", CONFIG_PROP_OTHER, 0, 0, 0, 0},
+    {.name = "reg"},
 };
 
 #define SEEN_KINDS UINT32_C(0x00f)
@@ -104,8 +105,7 @@ static enum status read_path(struct config_tree *tree, int node, struct config_p
     uint32_t seen;
 
     *out = (struct config_path){.block_bytes = 512, .drive_nsid = 1};
-    enum status status =
-        config_tree_record(tree, node, path_rows, ARRAY_SIZE(path_rows), out, &seen);
+    enum status status = config_tree_leaf(tree, node, path_rows, ARRAY_SIZE(path_rows), out, &seen);
     if (status != STATUS_OK) {
         return status;
     }
@@ -117,13 +117,13 @@ static enum status read_path(struct config_tree *tree, int node, struct config_p
 }
 
 /* In the order of their numbers, which is that of the nodes. */
-static enum status read_paths(struct config_tree *tree, int volume, struct config_volume *out)
+static enum status read_paths(struct config_tree *tree, int paths, struct config_volume *out)
 {
-    int paths = fdt_subnode_offset(tree->blob, volume, "paths");
     int node;
 
-    if (paths < 0) {
-        return config_tree_fail(tree, volume, NULL, "expected a node 'paths'");
+    enum status status = config_tree_bare(tree, paths);
+    if (status != STATUS_OK) {
+        return status;
     }
     fdt_for_each_subnode(node, tree->blob, paths)
     {
@@ -131,7 +131,7 @@ static enum status read_paths(struct config_tree *tree, int volume, struct confi
         if (!config_tree_is_named(tree, node, "path")) {
             return config_tree_fail(tree, node, NULL, "expected nodes path@0, path@1 ...");
         }
-        enum status status = config_tree_reg(tree, node, LIMIT_VOLUME_PATHS - 1, &reg);
+        status = config_tree_reg(tree, node, LIMIT_VOLUME_PATHS - 1, &reg);
         if (status == STATUS_OK && reg != out->path_count) {
             status = config_tree_fail(tree, node, "reg", "expected paths in order: <0>, <1> ...");
         }
@@ -166,6 +166,7 @@ static enum status read_volume(struct config_tree *tree, int node, struct config
 {
     uint32_t seen;
     int child;
+    int paths = -1;
 
     memset(out, 0, sizeof(*out));
     out->name = fdt_get_name(tree->blob, node, NULL);
@@ -184,11 +185,14 @@ static enum status read_volume(struct config_tree *tree, int node, struct config
     }
     fdt_for_each_subnode(child, tree->blob, node)
     {
-        if (!config_tree_is_named(tree, child, "paths")) {
+        const char *name = fdt_get_name(tree->blob, child, NULL);
+        if (paths >= 0 || name == NULL || strcmp(name, "paths") != 0) {
             return config_tree_fail(tree, child, NULL, "there is no such node here");
         }
+        paths = child;
     }
-    return read_paths(tree, node, out);
+    return paths >= 0 ? read_paths(tree, paths, out)
+                      : config_tree_fail(tree, node, NULL, "expected a node 'paths'");
 }
 
 /* --- all of them ----------------------------------------------------------------------------- */
@@ -225,49 +229,21 @@ static enum status note(struct config_tree *tree, struct config_tree_node *nodes
     return STATUS_OK;
 }
 
-enum status config_tree_find_subsystems(struct config_tree *tree)
+enum status config_tree_note_subsystem(struct config_tree *tree, int node)
 {
-    int part = config_tree_part(tree, "subsystems");
-    int node;
     struct config_subsystem record;
+    enum status status =
+        note(tree, tree->subsystems, &tree->subsystem_count, CONFIG_SUBSYSTEMS, node);
 
-    if (part < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, part)
-    {
-        enum status status =
-            note(tree, tree->subsystems, &tree->subsystem_count, CONFIG_SUBSYSTEMS, node);
-        if (status == STATUS_OK) {
-            status = read_subsystem(tree, node, &record);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return status == STATUS_OK ? read_subsystem(tree, node, &record) : status;
 }
 
-enum status config_tree_find_volumes(struct config_tree *tree)
+enum status config_tree_note_volume(struct config_tree *tree, int node)
 {
-    int part = config_tree_part(tree, "volumes");
-    int node;
     struct config_volume record;
+    enum status status = note(tree, tree->volumes, &tree->volume_count, LIMIT_VOLUMES, node);
 
-    if (part < 0) {
-        return STATUS_OK;
-    }
-    fdt_for_each_subnode(node, tree->blob, part)
-    {
-        enum status status = note(tree, tree->volumes, &tree->volume_count, LIMIT_VOLUMES, node);
-        if (status == STATUS_OK) {
-            status = read_volume(tree, node, &record);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return status == STATUS_OK ? read_volume(tree, node, &record) : status;
 }
 
 /* What lies behind an association is a tenant's: no two functions share it. */

@@ -210,7 +210,9 @@ void console_subsystems(void)
         console_say("no subsystem is used\n");
     }
     for (uint32_t i = 0; i < app.ctrl_count; i++) {
-        say_ctrl(i);
+        if (app.ctrls[i].ctrl != NULL) {
+            say_ctrl(i);
+        }
     }
 }
 
@@ -235,8 +237,9 @@ static void discovered(const struct nvmf_discovery_entry *entry, uint32_t depth,
     (void)ctx;
 
     console_say("entry.nqn %s\n", printable(copy.subnqn));
-    console_say("entry.address %s port %s type %u transport %u depth %u\n", printable(copy.traddr),
-                printable(copy.trsvcid), copy.subtype, copy.trtype, (unsigned)depth);
+    console_say("entry.address %s ", printable(copy.traddr)); /* up to 256 characters: by itself */
+    console_say("port %s type %u transport %u depth %u\n", printable(copy.trsvcid), copy.subtype,
+                copy.trtype, (unsigned)depth);
 }
 
 static void discovery_done(enum nvmf_fail fail, uint32_t code, void *ctx)
@@ -326,6 +329,9 @@ static void stats_of_path(enum nvmf_path path)
 
     for (uint32_t i = 0; i < app.ctrl_count; i++) {
         struct nvmf_path_stats stats;
+        if (app.ctrls[i].ctrl == NULL) {
+            continue;
+        }
         nvmf_ctrl_stats(app.ctrls[i].ctrl, path, &stats);
         memcpy(values, &stats, sizeof(values));
         for (uint32_t k = 0; k < ARRAY_SIZE(sum); k++) {

@@ -19,19 +19,21 @@ static uint64_t hash_text(const char *text)
     return hash;
 }
 
-/* Made from the serial number, which differs between boards, and the function. Version 8 of RFC
- * 9562, "custom". */
-static void make_hostid(uint8_t hostid[16], uint16_t fn)
+/* "snic", function, version 8 of RFC 9562 ("custom") with the namespace in 12 bits, variant, hash
+ * of the serial number. */
+void app_make_uuid(uint8_t uuid[16], uint16_t fn, uint32_t nsid)
 {
     uint64_t hash = hash_text(app.config.serial);
 
-    memcpy(hostid, "snic", 4);
-    hostid[4] = (uint8_t)(fn >> 8);
-    hostid[5] = (uint8_t)fn;
-    hostid[6] = 0x80;
-    hostid[8] = 0x80;
+    _Static_assert(LIMIT_NAMESPACES < 1 << 12, "an NSID has 12 bits");
+    memcpy(uuid, "snic", 4);
+    uuid[4] = (uint8_t)(fn >> 8);
+    uuid[5] = (uint8_t)fn;
+    uuid[6] = (uint8_t)(0x80 | nsid >> 8);
+    uuid[7] = (uint8_t)nsid;
+    uuid[8] = 0x80;
     for (uint32_t i = 0; i < 7; i++) {
-        hostid[9 + i] = (uint8_t)(hash >> (8 * i));
+        uuid[9 + i] = (uint8_t)(hash >> (8 * i));
     }
 }
 
@@ -43,7 +45,7 @@ void app_host_identity(struct app_function *function, const struct config_functi
     if (words->has_hostid) {
         memcpy(id, words->hostid, sizeof(function->hostid));
     } else {
-        make_hostid(id, fn);
+        app_make_uuid(id, fn, 0);
     }
     if (words->hostnqn != NULL) {
         snprintf(function->hostnqn, sizeof(function->hostnqn), "%s", words->hostnqn);
@@ -110,7 +112,7 @@ struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem)
 
     for (uint32_t i = 0; i < app.ctrl_count; i++) {
         if (app.ctrls[i].fn == fn && app.ctrls[i].subsystem == subsystem) {
-            return &app.ctrls[i];
+            return app.ctrls[i].ctrl != NULL ? &app.ctrls[i] : NULL;
         }
     }
     enum status status = config_tree_subsystem(&app.tree, subsystem, &words);
@@ -123,7 +125,7 @@ struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem)
         LOG_ERROR("app: subsystem %s: at most %u associations", words.name, LIMIT_NVMF_CTRLS);
         return NULL;
     }
-    struct app_ctrl *owner = &app.ctrls[app.ctrl_count];
+    struct app_ctrl *owner = &app.ctrls[app.ctrl_count++];
     *owner = (struct app_ctrl){.fn = fn, .subsystem = (uint16_t)subsystem};
     status = ctrl_make(owner, &words);
     if (status != STATUS_OK) {
@@ -131,6 +133,5 @@ struct app_ctrl *app_ctrl_get(uint16_t fn, uint32_t subsystem)
                   status_text(status));
         return NULL;
     }
-    app.ctrl_count++;
     return owner;
 }

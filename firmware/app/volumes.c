@@ -12,18 +12,6 @@
 
 #define NAME_BYTES 16
 
-/* Ours, then function and namespace. Version 8 of RFC 9562, "custom". */
-void app_make_uuid(uint8_t uuid[16], uint16_t fn, uint32_t nsid)
-{
-    static const uint8_t ours[16] = {'s', 'n', 'i', 'c', 0, 0, 0x80, 0, 0x80};
-    memcpy(uuid, ours, sizeof(ours));
-    uuid[10] = (uint8_t)(fn >> 8);
-    uuid[11] = (uint8_t)fn;
-    for (uint32_t i = 0; i < 4; i++) {
-        uuid[12 + i] = (uint8_t)(nsid >> (24 - 8 * i));
-    }
-}
-
 static struct blk_dev *make_ram(const struct config_ns *ns, uint16_t fn, uint32_t nsid, char *name)
 {
     struct blk_ram *ram = app_pool_take(sizeof(*ram), _Alignof(struct blk_ram));

@@ -216,8 +216,10 @@ void app_tree_volumes_start(void)
         struct config_tree_ns ns = {0};
         while (config_tree_next_ns(&app.tree, app.functions[i].pcie->fn, &ns)) {
             (void)ns_attach(&app.functions[i], &ns, false); /* it has said what is wrong */
-            count += app.volumes[ns.volume].attached_count > 0;
         }
+    }
+    for (uint32_t i = 0; i < app.tree.volume_count; i++) {
+        count += app.volumes[i].attached_count;
     }
     LOG_INFO("app: %u namespaces are volumes of the tree", (unsigned)count);
 }
@@ -295,7 +297,8 @@ void app_tree_volumes_explain(void)
 
 enum status app_tree_volume_attach(uint32_t index)
 {
-    enum status status = STATUS_NOT_FOUND;
+    enum status first = STATUS_OK; /* failure; others are in the log */
+    bool is_found = false;
 
     if (app.volumes == NULL || app.volumes[index].leaving_count > 0) {
         return STATUS_AGAIN;
@@ -307,11 +310,13 @@ enum status app_tree_volume_attach(uint32_t index)
         struct config_tree_ns ns = {0};
         while (config_tree_next_ns(&app.tree, app.functions[i].pcie->fn, &ns)) {
             if (ns.volume == index) {
-                status = ns_attach(&app.functions[i], &ns, true);
+                enum status status = ns_attach(&app.functions[i], &ns, true);
+                first = first != STATUS_OK ? first : status;
+                is_found = true;
             }
         }
     }
-    return status;
+    return is_found ? first : STATUS_NOT_FOUND;
 }
 
 static void (*detach_done)(void);

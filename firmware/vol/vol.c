@@ -71,6 +71,19 @@ uint64_t vol_bytes(void)
     return sizeof(struct vol);
 }
 
+/* One volume a device, and once: it has one place for who is told of changes. */
+static bool is_free(const struct vol_config *config, uint32_t path)
+{
+    const struct blk_dev *dev = config->paths[path].dev;
+
+    for (uint32_t i = 0; i < path; i++) {
+        if (config->paths[i].dev == dev) {
+            return false;
+        }
+    }
+    return dev != NULL && dev->changed == NULL;
+}
+
 static bool is_valid(const struct vol_config *config)
 {
     if (config->name == NULL || config->path_count == 0 ||
@@ -81,8 +94,7 @@ static bool is_valid(const struct vol_config *config)
         return false;
     }
     for (uint32_t i = 0; i < config->path_count; i++) {
-        /* One volume a device: it has one place for who is told of changes. */
-        if (config->paths[i].dev == NULL || config->paths[i].dev->changed != NULL) {
+        if (!is_free(config, i)) {
             return false;
         }
     }

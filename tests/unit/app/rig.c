@@ -1,8 +1,10 @@
 #include "app/rig.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include "base/log.h"
 #include "hal/cpu.h"
 #include "hal/native/native.h"
@@ -32,6 +34,37 @@ static void keep(const char *bytes, size_t len_bytes)
         memcpy(rig.log + rig.log_bytes, bytes, len_bytes);
         rig.log_bytes += len_bytes;
     }
+}
+
+void rig_compile(const char *source, uint8_t *blob, size_t blob_bytes)
+{
+    char name[] = "/tmp/config_tree_XXXXXX";
+    char command[100];
+    int fd = mkstemp(name);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, source, strlen(source)), strlen(source));
+    close(fd);
+    snprintf(command, sizeof(command), "dtc -q -I dts -O dtb %s", name);
+    FILE *dtc = popen(command, "r");
+    assert_non_null(dtc);
+    size_t bytes = fread(blob, 1, blob_bytes, dtc);
+    assert_int_equal(pclose(dtc), 0);
+    assert_true(bytes > 40);
+    unlink(name);
+}
+
+void rig_tree(const char *source)
+{
+    static uint8_t blob[8192] __attribute__((aligned(8)));
+    static char error[200];
+
+    rig_compile(source, blob, sizeof(blob));
+    if (config_tree_open(&app.tree, blob, sizeof(blob), &app.config, error, sizeof(error)) !=
+        STATUS_OK) {
+        fail_msg("%s", error);
+    }
+    app.has_tree = true;
 }
 
 static enum status open_none(uint32_t index, struct rdma_device **out)

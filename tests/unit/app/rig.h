@@ -30,6 +30,11 @@ extern struct rig rig;
 void rig_start(uint32_t ports, uint32_t rnics, uint64_t pool_bytes, const char *config);
 void rig_stop(void);
 
+/* dtc. */
+void rig_compile(const char *source, uint8_t *blob, size_t blob_bytes);
+/* After rig_start(): the tree that app has. */
+void rig_tree(const char *source);
+
 void rig_turn(void);
 void rig_advance(uint64_t duration_ns);
 

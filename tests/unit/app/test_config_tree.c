@@ -4,11 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 #include "app/config_tree.h"
+#include "app/rig.h"
 
 static struct config config;
 static struct config_tree tree;
@@ -16,22 +15,9 @@ static char error[200];
 static uint8_t blob[CONFIG_TREE_BYTES] __attribute__((aligned(8)));
 static char source[1 << 16];
 
-/* Compiles `source` into blob. */
 static void compile(void)
 {
-    char name[] = "/tmp/config_tree_XXXXXX";
-    char command[100];
-    int fd = mkstemp(name);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, source, strlen(source)), strlen(source));
-    close(fd);
-    snprintf(command, sizeof(command), "dtc -q -I dts -O dtb %s", name);
-    FILE *dtc = popen(command, "r");
-    assert_non_null(dtc);
-    size_t bytes = fread(blob, 1, sizeof(blob), dtc);
-    assert_int_equal(pclose(dtc), 0);
-    assert_true(bytes > 40);
-    unlink(name);
+    rig_compile(source, blob, sizeof(blob));
 }
 
 static enum status open_blob(const char *words)
@@ -142,6 +128,22 @@ static const struct {
     const char *error; /* begins so */
 } mistakes[] = {
     {"\"snic,config\"", "\"snic\"", "/: compatible: expected"},
+    {"options {", "cores = <2>; options {", "/: cores: there is no such property"},
+    {"options {", "options@1 { }; options {", "/options@1: expected options, ports"},
+    {"serial = \"AB\";", "more { };", "/options/more: there is no such node"},
+    {"ports {", "ports { mtu = <4200>;", "/ports: mtu: there is no such property"},
+    {"vlan = <7>;", "lan@7 { };", "/ports/port@1/lan@7: there is no such node"},
+    {"ports {", "ports { port@0 { reg = <1>; };", "/ports/port@1: reg: there is such a port"},
+    {"subsystems {", "subsystems { port = <1>;", "/subsystems: port: there is no such"},
+    {"backoff-ms = <10 20>;", "port { };", "/subsystems/one/port: there is no such node"},
+    {"volumes {", "volumes { wait-ms = <1>;", "/volumes: wait-ms: there is no such property"},
+    {"v1: b { paths {", "v1: b { paths { ram = \"1M\";", "/volumes/b/paths: ram: there is no"},
+    {"v1: b { paths {", "v1: b { paths@1 { }; paths {", "/volumes/b/paths@1: there is no such"},
+    {"v1: b { paths {", "v1: b { paths@1 {", "/volumes/b/paths@1: there is no such"},
+    {"nsid = <3>;", "nsid = <3>; more { };", "/volumes/a/paths/path@0/more: there is no such"},
+    {"functions {", "functions { queues = <1>;", "/functions: queues: there is no such property"},
+    {"volume = <&v1>;", "volume = <&v1>; more { };",
+     "/functions/function@0/namespace@4/more: there is no such node"},
     {"options {", "option {", "/option: expected options, ports"},
     {"cores = <2>", "cores = <5>", "/options: cores: expected 1 to 4, not '5'"},
     {"cores = <2>", "cores = <1 2>", "/options: cores: expected one cell or"},
@@ -158,6 +160,8 @@ static const struct {
     {"\"nqn.x:one\"", "<1>", "/subsystems/one: nqn: expected a string"},
     {"address = \"192.0.2.9\";", "", "/subsystems/one: address: is missing"},
     {"192.0.2.9", "192.0.2.256", "/subsystems/one: address: expected an IPv4"},
+    {"192.0.2.9", "0.0.0.0", "/subsystems/one: address: expected an IPv4"},
+    {"192.0.2.9", "::", "/subsystems/one: address: expected an IPv4"},
     {"<4421>", "<65536>", "/subsystems/one: port: expected one cell, <1> to <65535>"},
     {"<10 20>", "<20 10>", "/subsystems/one: backoff-ms: expected two cells"},
     {"<10 20>", "<20>", "/subsystems/one: backoff-ms: expected two cells"},
@@ -252,6 +256,24 @@ static void local_volume_of_two_functions_is_allowed(void **state)
     assert_int_equal(open_blob(""), STATUS_OK);
 }
 
+/* dtc -@ gives every node with a label a phandle. */
+static void nodes_that_have_a_label_are_accepted(void **state)
+{
+    (void)state;
+    static const char *const nodes[] = {"options {",    "port@1 { reg = <1>;",
+                                        "s0: one {",    "v0: a {",
+                                        "function@0 {", "namespace@1 { reg = <1>;"};
+    for (uint32_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+        char to[80];
+        snprintf(to, sizeof(to), "%s phandle = <99>; linux,phandle = <99>;", nodes[i]);
+        replace(nodes[i], to);
+        compile();
+        if (open_blob("") != STATUS_OK) {
+            fail_msg("%s", error);
+        }
+    }
+}
+
 static void what_is_no_tree_is_refused(void **state)
 {
     (void)state;
@@ -340,6 +362,7 @@ int main(void)
         cmocka_unit_test(tree_gives_subsystems_and_volumes),
         cmocka_unit_test(each_mistake_names_node_and_property),
         cmocka_unit_test(local_volume_of_two_functions_is_allowed),
+        cmocka_unit_test(nodes_that_have_a_label_are_accepted),
         cmocka_unit_test(what_is_no_tree_is_refused),
         cmocka_unit_test(damaged_bytes_do_no_harm),
         cmocka_unit_test(documented_examples_are_accepted),

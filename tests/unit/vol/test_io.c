@@ -106,6 +106,10 @@ static void create_refuses_what_makes_no_sense(void **state)
     config.lba_shift = 9;
     config.paths[0].dev = NULL;
     assert_int_equal(vol_create(rig.vol_memory, &config, &vol), STATUS_INVALID);
+    config = rig.config;
+    config.path_count = 2;
+    config.paths[1] = config.paths[0]; /* one device, twice */
+    assert_int_equal(vol_create(rig.vol_memory, &config, &vol), STATUS_INVALID);
     rig_make(1);
     struct vol *second;
     assert_int_equal(vol_create(rig.vol_memory, &rig.config, &second), STATUS_INVALID);
