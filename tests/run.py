@@ -73,11 +73,23 @@ def count_closing_line(code, output):
     return int(found[-1][0]), int(found[-1][1])
 
 
+def what_failed(output):
+    """A suite's tests that failed, each with what follows up to the next test; else the end."""
+    shown, is_failure = [], False
+    for line in output.splitlines():
+        if re.match(r'(ok|FAIL) ', line):
+            is_failure = line.startswith('FAIL ')
+        if is_failure:
+            shown.append(line)
+    return shown[:200] + output.splitlines()[-10 if shown else -60:]
+
+
 class Report:
     """Prints a line for each program as it ends and adds up."""
 
     def __init__(self):
         self.passed = self.failed = 0
+        self.failures = []  # names
         self.start = time.monotonic()
 
     def add(self, result):
@@ -87,11 +99,13 @@ class Report:
         print(f'{word} {result.name}: {result.passed} passed, {result.failed} failed '
               f'({result.seconds:.1f} s)', flush=True)
         if result.failed:
-            lines = result.output.splitlines()
-            print('\n'.join('     | ' + line for line in lines[-60:]), flush=True)
+            self.failures.append(result.name)
+            print('\n'.join('     | ' + line for line in what_failed(result.output)), flush=True)
 
     def end(self):
         print(f'{time.monotonic() - self.start:.0f} s in all; logs are in build/log/')
+        for name in self.failures:
+            print(f'failed: {name}')
         print(f'{self.passed} passed, {self.failed} failed', flush=True)
         return 0 if self.failed == 0 and self.passed > 0 else 1
 

@@ -34,7 +34,7 @@ class Suite:
 def main(suites, argv=None):
     """Runs what the command line selects; returns the exit status."""
     arguments = _parse_arguments(argv)
-    passed = failed = 0
+    passed, failed = 0, []
     start_s = time.monotonic()
     for suite in suites:
         tests = [test for test in suite.tests if _is_selected(suite, test, arguments.patterns)]
@@ -45,11 +45,14 @@ def main(suites, argv=None):
                 suite.config = dataclasses.replace(suite.config, board=arguments.board)
             runner = _Runner(suite)
             for test in tests:
-                ok = runner.run(test)
-                passed, failed = passed + ok, failed + (not ok)
+                if runner.run(test):
+                    passed += 1
+                else:
+                    failed.append(f"{suite.name}/{_name(test)}")
             runner.end()
     if not arguments.list:
-        print(f"{passed} passed, {failed} failed ({time.monotonic() - start_s:.0f} s)")
+        print("".join(f"     failed: {name}\n" for name in failed), end="")
+        print(f"{passed} passed, {len(failed)} failed ({time.monotonic() - start_s:.0f} s)")
     return 1 if failed else 0
 
 
