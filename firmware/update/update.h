@@ -1,0 +1,75 @@
+/*
+ * Updates, as the running firmware does them: an image arrives in pieces in memory, is checked, goes
+ * into a slot, is activated, and confirms itself once it works. Only one update at a time, whoever
+ * sends it. Everything on core 0; nothing waits: update_poll() goes on, a poller of app's.
+ *
+ * Leaves out: who may do what (nvme, mgmt), starting the new image (app).
+ */
+#ifndef UPDATE_UPDATE_H
+#define UPDATE_UPDATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "update/image.h"
+#include "update/store.h"
+
+struct update;
+
+struct update_config {
+    struct store *store;      /* opened */
+    struct image_rules rules; /* min_security_version is the record's */
+    uint8_t running;          /* slot; BOOT_SLOT_NONE: the image came from elsewhere */
+    bool is_trial;            /* as the handoff says */
+    void *buffer;             /* 8-byte aligned, where the image arrives */
+    uint32_t buffer_bytes;
+};
+
+enum update_state {
+    UPDATE_IDLE,
+    UPDATE_RECEIVING, /* some of an image is there */
+    UPDATE_WRITING,   /* into a slot */
+    UPDATE_RECORDING, /* the record */
+};
+
+struct update_report {
+    enum update_state state;
+    uint8_t running, active, trial;   /* slots, BOOT_SLOT_NONE */
+    bool is_trial;                    /* the running one, not yet confirmed */
+    uint32_t received_bytes;          /* without a hole, from the start */
+    uint32_t done_bytes, image_bytes; /* while writing */
+    enum image_fault last_fault;      /* of the last check */
+    struct boot_record record;
+};
+
+uint64_t update_bytes(void); /* of struct update */
+/* In `memory`, of update_bytes(), aligned to 8. */
+void update_init(struct update *update, const struct update_config *config);
+
+/* A piece of an image; pieces may come in any order, overlap, come twice. Offset 0 starts anew.
+ * AGAIN: an update is being written. NO_SPACE: beyond the slot. */
+MUST_USE enum status update_receive(struct update *update, uint32_t offset, const void *data,
+                                    uint32_t len_bytes);
+
+enum update_action {
+    UPDATE_REPLACE = 1,  /* what was received goes into the slot */
+    UPDATE_ACTIVATE = 2, /* the slot starts next, on trial; after the replacement when both */
+};
+
+/* `slot`: BOOT_SLOT_NONE lets the update choose: of REPLACE the one that does not run and is not active,
+ * of ACTIVATE the one that does not run. Calls done(ctx, status) later, exactly once, when it
+ * returned OK; its status: OK; BAD_DATA: the image is refused, see last_fault; IO_ERROR: flash.
+ * Else: AGAIN: one is under way. INVALID: slot, actions. NOT_FOUND: nothing was received, or no image is
+ * in the slot. EXISTS: the slot runs or is active and cannot be replaced. BAD_DATA: too old. */
+MUST_USE enum status update_commit(struct update *update, uint32_t actions, uint8_t slot,
+                                   void (*done)(void *ctx, enum status status), void *ctx);
+
+/* The running image works. Done later; asked again when the flash failed. */
+void update_confirm(struct update *update);
+
+/* Goes on. The amount of work that was done. */
+uint32_t update_poll(struct update *update);
+
+void update_report(const struct update *update, struct update_report *report);
+
+#endif
