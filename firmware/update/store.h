@@ -52,7 +52,7 @@ MUST_USE enum status store_write_slot(struct store *store, uint8_t slot, const v
 MUST_USE enum status store_write_config(struct store *store, const void *tree, uint32_t len_bytes);
 
 /* One step. AGAIN: there is more to do. OK: the operation is done (the record is the one that
- * counts), or none was. IO_ERROR: the flash failed or reads back otherwise; what counted before still
+ * counts), or none was. IO: the flash failed or reads back otherwise; what counted before still
  * counts. */
 MUST_USE enum status store_poll(struct store *store);
 

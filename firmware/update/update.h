@@ -58,7 +58,7 @@ enum update_action {
 
 /* `slot`: BOOT_SLOT_NONE lets the update choose: of REPLACE the one that does not run and is not active,
  * of ACTIVATE the one that does not run. Calls done(ctx, status) later, exactly once, when it
- * returned OK; its status: OK; BAD_DATA: the image is refused, see last_fault; IO_ERROR: flash.
+ * returned OK; its status: OK; BAD_DATA: the image is refused, see last_fault; IO: flash.
  * Else: AGAIN: one is under way. INVALID: slot, actions. NOT_FOUND: nothing was received, or no image is
  * in the slot. EXISTS: the slot runs or is active and cannot be replaced. BAD_DATA: too old. */
 MUST_USE enum status update_commit(struct update *update, uint32_t actions, uint8_t slot,

@@ -22,7 +22,7 @@ struct flash_ops {
     /* Starts programming within one piece: [offset, offset + len_bytes), both multiples of 4, does not
      * cross a multiple of program_bytes. `data` stays until the end. */
     void (*program)(struct flash *flash, uint64_t offset, const void *data, uint32_t len_bytes);
-    /* AGAIN: under way. OK: done, or nothing was. IO_ERROR: the device says that it failed, or gave
+    /* AGAIN: under way. OK: done, or nothing was. IO: the device says that it failed, or gave
      * no answer in its time; it can be read again. */
     enum status (*poll)(struct flash *flash);
 };
