@@ -126,6 +126,11 @@ static void write_through_set(struct nvme_ctrl *ctrl, bool on)
     nvme_ns_update_access(ctrl);
 }
 
+void nvme_features_write_cache_take(struct nvme_ctrl *ctrl)
+{
+    write_through_set(ctrl, ctrl->features.value[NVME_FEATURE_VOLATILE_WRITE_CACHE] == 0);
+}
+
 void nvme_features_reset(struct nvme_ctrl *ctrl)
 {
     memset(&ctrl->features, 0, sizeof(ctrl->features));

@@ -314,6 +314,8 @@ void nvme_flush_all_done(struct nvme_cmd *cmd, nvme_status_t status);
 void nvme_dsm_cancel(struct nvme_cmd *cmd);
 
 void nvme_features_reset(struct nvme_ctrl *ctrl);
+/* Goes by the value of Volatile Write Cache. */
+void nvme_features_write_cache_take(struct nvme_ctrl *ctrl);
 /* The transport has ended a Set Features command that it took over. */
 void nvme_features_host_memory_done(struct nvme_cmd *cmd, nvme_status_t status);
 /* Offered: the transport can, and the configuration wants it. */

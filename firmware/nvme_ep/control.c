@@ -9,6 +9,7 @@
  */
 #include "base/log.h"
 #include "base/trace.h"
+#include "nvme/handover.h"
 #include "nvme_ep/nvme_ep_priv.h"
 
 /* Events and steps of one turn. */
@@ -82,10 +83,20 @@ static void shutdown_while_disabled(struct nvme_ep *ep)
     }
 }
 
+/* What the ring gave us already is not there for the next image. */
+static bool wants_hand_over(const struct nvme_ep *ep)
+{
+    return ep->handover.done != NULL && ep->early_next == ep->early_count;
+}
+
 static enum nvme_ep_state state_disabled(struct nvme_ep *ep)
 {
     if (ep->must_reset) {
         return drain(ep);
+    }
+    if (wants_hand_over(ep) && !is_enabled(ep)) {
+        ep->handover.was_ready = false;
+        return NVME_EP_STATE_HANDED;
     }
     if (is_enabled(ep)) {
         return NVME_EP_STATE_ENABLING;
@@ -104,7 +115,7 @@ static bool cc_is_valid(const struct nvme_ep *ep)
            (ams == NVME_CC_AMS_RR || (ams == NVME_CC_AMS_WRR && ep->config.weighted_round_robin));
 }
 
-static void features_load(struct nvme_ep *ep)
+void nvme_ep_features_load(struct nvme_ep *ep)
 {
     nvme_ep_setting_set(&ep->arbitration, nvme_ctrl_feature(ep->ctrl, NVME_FEATURE_ARBITRATION, 0));
     nvme_ep_setting_set(&ep->coalescing,
@@ -136,7 +147,7 @@ static enum nvme_ep_state state_enabling(struct nvme_ep *ep)
     }
     ep->is_fatal = false;
     nvme_ctrl_enable(ep->ctrl);
-    features_load(ep);
+    nvme_ep_features_load(ep);
     timer_arm(&ep->scan_timer, sched_now_ns() + NVME_EP_DOORBELL_SCAN_NS);
     nvme_ep_shst_set(ep, NVME_SHST_NORMAL);
     nvme_ep_csts_set(ep, 0, NVME_CSTS_RDY);
@@ -156,7 +167,58 @@ static enum nvme_ep_state state_ready(struct nvme_ep *ep)
         nvme_ep_fence_start(ep, NVME_EP_FENCE_STOP);
         return NVME_EP_STATE_QUIESCING;
     }
+    if (wants_hand_over(ep) && nvme_ctrl_can_save(ep->ctrl)) {
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_HAND_OVER);
+        return NVME_EP_STATE_HANDING;
+    }
     return NVME_EP_STATE_READY;
+}
+
+/* Fetches again. */
+static enum nvme_ep_state resume(struct nvme_ep *ep)
+{
+    nvme_ep_fence_start(ep, NVME_EP_FENCE_RESUME);
+    return NVME_EP_STATE_READY;
+}
+
+/* Comes here when the HAND_OVER fence has ended, and after it when the host's memory is let go of. */
+static enum nvme_ep_state state_handing(struct nvme_ep *ep)
+{
+    if (ep->handover.done == NULL || ep->is_fatal) {
+        return resume(ep);
+    }
+    if (ep->hmb.is_used) { /* not earlier: commands may have needed it to end */
+        nvme_ep_fence_start(ep, NVME_EP_FENCE_HMB_LEND);
+        return NVME_EP_STATE_HANDING;
+    }
+    timer_cancel(&ep->scan_timer);
+    timer_cancel(&ep->lost_timer);
+    ep->handover.was_ready = true;
+    return NVME_EP_STATE_HANDED;
+}
+
+/* Only when it was cancelled: control_step() stays out of here. */
+static enum nvme_ep_state state_handed(struct nvme_ep *ep)
+{
+    if (!ep->handover.was_ready) {
+        return NVME_EP_STATE_DISABLED;
+    }
+    timer_arm(&ep->scan_timer, sched_now_ns() + NVME_EP_DOORBELL_SCAN_NS);
+    return resume(ep);
+}
+
+/* RDY is 1 already, and the host goes on: resets and all are answered as ever. */
+static enum nvme_ep_state state_resuming(struct nvme_ep *ep)
+{
+    if (must_drain(ep)) {
+        return drain(ep);
+    }
+    if (!ep->is_serving) {
+        return NVME_EP_STATE_RESUMING;
+    }
+    nvme_ep_restore_ctrl(ep);
+    timer_arm(&ep->scan_timer, sched_now_ns() + NVME_EP_DOORBELL_SCAN_NS);
+    return resume(ep);
 }
 
 /* Comes here when the STOP fence has ended. */
@@ -262,14 +324,16 @@ static state_fn *const states[] = {
     [NVME_EP_STATE_FLUSHING] = state_flushing,   [NVME_EP_STATE_RELEASING] = state_releasing,
     [NVME_EP_STATE_SHUT_DOWN] = state_shut_down, [NVME_EP_STATE_DRAINING] = state_draining,
     [NVME_EP_STATE_FAILING] = state_failing,     [NVME_EP_STATE_FATAL] = state_fatal,
+    [NVME_EP_STATE_HANDING] = state_handing,     [NVME_EP_STATE_HANDED] = state_handed,
+    [NVME_EP_STATE_RESUMING] = state_resuming,
 };
 
 /* Where each state may go to, beside staying. */
 #define TO(name) BIT32(NVME_EP_STATE_##name)
 static const uint32_t transitions[] = {
-    [NVME_EP_STATE_DISABLED] = TO(ENABLING) | TO(DRAINING),
+    [NVME_EP_STATE_DISABLED] = TO(ENABLING) | TO(DRAINING) | TO(HANDED),
     [NVME_EP_STATE_ENABLING] = TO(READY) | TO(FAILING) | TO(DRAINING),
-    [NVME_EP_STATE_READY] = TO(QUIESCING) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_READY] = TO(QUIESCING) | TO(FAILING) | TO(DRAINING) | TO(HANDING),
     [NVME_EP_STATE_QUIESCING] = TO(FLUSHING) | TO(DRAINING),
     [NVME_EP_STATE_FLUSHING] = TO(RELEASING) | TO(FAILING) | TO(DRAINING),
     [NVME_EP_STATE_RELEASING] = TO(SHUT_DOWN) | TO(DRAINING),
@@ -277,6 +341,9 @@ static const uint32_t transitions[] = {
     [NVME_EP_STATE_DRAINING] = TO(DISABLED),
     [NVME_EP_STATE_FAILING] = TO(FATAL),
     [NVME_EP_STATE_FATAL] = TO(DRAINING),
+    [NVME_EP_STATE_HANDING] = TO(HANDED) | TO(READY),
+    [NVME_EP_STATE_HANDED] = TO(READY) | TO(DISABLED),
+    [NVME_EP_STATE_RESUMING] = TO(READY) | TO(DRAINING),
 };
 
 /* True when the state changed. */
@@ -285,11 +352,14 @@ static bool state_step(struct nvme_ep *ep)
     enum nvme_ep_state next = states[ep->state](ep);
 
     if (next == ep->state) {
-        return false;
+        return ep->fence != NVME_EP_FENCE_NONE; /* the same state, one fence further */
     }
     ASSERT((transitions[ep->state] & BIT32(next)) != 0);
     TRACE(0, CTRL_STATE, ep->pcie->fn, ep->config.ctrl.cntlid, ep->state, next);
     ep->state = next;
+    if (next == NVME_EP_STATE_HANDED) {
+        ep->handover.done(ep->handover.ctx);
+    }
     return true;
 }
 
@@ -459,9 +529,14 @@ static bool control_step(struct nvme_ep *ep)
 {
     struct pcie_ep_event event;
 
+    if (ep->state == NVME_EP_STATE_HANDED && ep->handover.done != NULL) {
+        return false; /* whatever comes is the next image's */
+    }
     if (ep->fence != NVME_EP_FENCE_NONE) {
         if (ep->fence_left != 0) {
-            events_look_ahead(ep);
+            if (ep->state != NVME_EP_STATE_HANDING) { /* there, events stay for the next image */
+                events_look_ahead(ep);
+            }
             return false;
         }
         fence_end(ep);
@@ -507,6 +582,10 @@ uint32_t nvme_ep_control_run(struct nvme_ep *ep)
 void nvme_ep_control_start(struct nvme_ep *ep)
 {
     timer_init(&ep->lost_timer, lost_for_long);
+    if (ep->handover.saved != NULL) {
+        nvme_ep_control_wake(ep);
+        return;
+    }
     ep->must_reconcile = true;
     if (nvme_ep_registers_start(ep)) {
         /* An earlier firmware served this host; its queues and commands are lost. */

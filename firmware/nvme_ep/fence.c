@@ -19,7 +19,8 @@ static bool cmd_blocks(const struct nvme_ep_cmd *cmd, enum nvme_ep_fence fence)
 {
     uint8_t state = cmd->nvme.state;
 
-    if (state == NVME_EP_CMD_FREE || (state & NVME_EP_CMD_HELD) != 0) {
+    if (state == NVME_EP_CMD_FREE ||
+        ((state & NVME_EP_CMD_HELD) != 0 && fence != NVME_EP_FENCE_HAND_OVER)) {
         return false;
     }
     if (fence == NVME_EP_FENCE_VIEW) {
@@ -158,6 +159,26 @@ static void view_take(struct nvme_ep_core *core)
     }
 }
 
+void nvme_ep_queues_adopt(struct nvme_ep_core *core)
+{
+    pcie_ep_view_load(core->ep->pcie, &core->view);
+    core->is_muted = core->view.window_count == 0;
+    core->is_suspended = !queues_map(core);
+    lost_set(core, core->is_suspended && core->view.window_count != 0);
+    if (core->is_suspended) {
+        cqs_rest(core);
+    }
+}
+
+/* Fetches again, and raises what may have been lost meanwhile. */
+static void resume(struct nvme_ep_core *core)
+{
+    core->is_stopped = false;
+    if (!core->is_suspended && !atomic_load_explicit(&core->is_lost, memory_order_relaxed)) {
+        reach_regained(core);
+    }
+}
+
 /* Nothing is under way any more: forgets every queue. */
 static void queues_forget(struct nvme_ep_core *core)
 {
@@ -270,7 +291,16 @@ static void fence_finish(struct nvme_ep_core *core)
     case NVME_EP_FENCE_SIGNAL:
         nvme_ep_signal_again(core);
         break;
+    case NVME_EP_FENCE_HAND_OVER:
+        nvme_ep_signal_dirty(core);
+        core->is_stopped = true;
+        core->attend |= NVME_EP_ATTEND_STOPPED;
+        break;
+    case NVME_EP_FENCE_RESUME:
+        resume(core);
+        break;
     case NVME_EP_FENCE_HMB:
+    case NVME_EP_FENCE_HMB_LEND:
     case NVME_EP_FENCE_NONE:
         break;
     }
@@ -281,9 +311,15 @@ static void fence_finish(struct nvme_ep_core *core)
     msg_send(0, &core->fence_msg);
 }
 
+static bool is_given_up(const struct nvme_ep_core *core)
+{
+    return core->fence == NVME_EP_FENCE_HAND_OVER &&
+           atomic_load_explicit(&core->ep->handover.is_cancelled, memory_order_relaxed);
+}
+
 void nvme_ep_fence_poll(struct nvme_ep_core *core)
 {
-    if (core_blocks(core)) {
+    if (!is_given_up(core) && core_blocks(core)) {
         bool is_due = core->now_ns >= core->cancel_ns ||
                       atomic_load_explicit(&core->ep->fence_is_urgent, memory_order_relaxed);
         if (!core->fence_cancelled && is_due) {
@@ -324,6 +360,10 @@ static void fence_begin(struct msg *msg)
         drain_begin(core);
         core->attend |= NVME_EP_ATTEND_FENCE;
         break;
+    case NVME_EP_FENCE_HAND_OVER:
+        core->cancel_ns = UINT64_MAX; /* the host is to see no error */
+        core->attend |= NVME_EP_ATTEND_FENCE;
+        break;
     case NVME_EP_FENCE_VIEW:
     case NVME_EP_FENCE_STOP:
         core->attend |= NVME_EP_ATTEND_FENCE;
@@ -332,9 +372,11 @@ static void fence_begin(struct msg *msg)
     case NVME_EP_FENCE_SETTINGS:
     case NVME_EP_FENCE_DBBUF:
     case NVME_EP_FENCE_SIGNAL:
+    case NVME_EP_FENCE_RESUME:
         fence_finish(core);
         break;
     case NVME_EP_FENCE_HMB:
+    case NVME_EP_FENCE_HMB_LEND:
     case NVME_EP_FENCE_NONE:
         ASSERT(false);
     }
@@ -350,7 +392,7 @@ void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence)
         ep->fence_left++;
         nvme_ep_hmb_revoke(ep);
     }
-    if (fence == NVME_EP_FENCE_HMB) {
+    if (fence == NVME_EP_FENCE_HMB || fence == NVME_EP_FENCE_HMB_LEND) {
         nvme_ep_control_wake(ep);
         return;
     }

@@ -84,6 +84,7 @@ bool nvme_ep_hmb_must_revoke(struct nvme_ep *ep, enum nvme_ep_fence fence)
     switch (fence) {
     case NVME_EP_FENCE_DRAIN:
     case NVME_EP_FENCE_HMB:
+    case NVME_EP_FENCE_HMB_LEND:
         return ep->hmb.is_used;
     case NVME_EP_FENCE_VIEW:
     case NVME_EP_FENCE_RELOAD: /* nothing is gone, but it may be somewhere else */
@@ -93,6 +94,8 @@ bool nvme_ep_hmb_must_revoke(struct nvme_ep *ep, enum nvme_ep_fence fence)
     case NVME_EP_FENCE_SETTINGS:
     case NVME_EP_FENCE_DBBUF:
     case NVME_EP_FENCE_SIGNAL:
+    case NVME_EP_FENCE_HAND_OVER: /* HMB_LEND follows when no command needs it any more */
+    case NVME_EP_FENCE_RESUME:
         break;
     }
     return false;
@@ -115,7 +118,7 @@ void nvme_ep_hmb_fence_ended(struct nvme_ep *ep, enum nvme_ep_fence fence)
             LOG_LIMITED(INFO, "nvme_ep: function %u: the host has its memory back", ep->pcie->fn);
         }
         hmb->is_set = false;
-    } else if (hmb->is_set && !hmb->is_used && pieces_map(ep)) {
+    } else if (hmb->is_set && !hmb->is_used && fence != NVME_EP_FENCE_HMB_LEND && pieces_map(ep)) {
         grant(ep);
     }
     if (fence == NVME_EP_FENCE_HMB && cmd != NULL) {

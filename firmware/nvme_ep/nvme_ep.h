@@ -27,6 +27,7 @@
 #include "hal/pcie_ep.h"
 #include "nvme/nvme.h"
 
+struct handover_function; /* spec/handover.h */
 struct nvme_ep;
 
 struct nvme_ep_config {
@@ -133,7 +134,10 @@ struct nvme_ctrl *nvme_ep_ctrl(struct nvme_ep *ep);
     X(SHUT_DOWN, "SHST is complete, nothing is served until CC.EN goes to 0")    \
     X(DRAINING, "CC.EN went to 0 or a reset came: every command must end first") \
     X(FAILING, "a fatal error: as DRAINING, then CFS")                           \
-    X(FATAL, "CSTS.CFS is 1, only a reset leads out")
+    X(FATAL, "CSTS.CFS is 1, only a reset leads out")                            \
+    X(HANDING, "another image takes over: commands under way end")               \
+    X(HANDED, "all is saved for the next image, nothing is touched any more")    \
+    X(RESUMING, "taken over, RDY is 1: queues rest until nvme_ep_serve()")
 
 enum nvme_ep_state {
 #define NVME_EP_STATE_ENUM(name, text) NVME_EP_STATE_##name,
@@ -142,6 +146,30 @@ enum nvme_ep_state {
 };
 
 const char *nvme_ep_state_name(enum nvme_ep_state state);
+
+/* --- another image goes on (spec/handover.h, docs/spec/handover.md) -------------------------- */
+
+/* Stops serving in a way that the host does not notice, if it is for a short time: nothing is fetched
+ * any more; every command under way ends by itself, none is cancelled, and its completion is posted;
+ * the user of the Host Memory Buffer lets go. Then done(ctx) is called, from a turn of core 0, and
+ * until nvme_ep_hand_over_cancel() nothing of ours touches host memory or registers; what the host
+ * does waits in its queues and events. A function in another state than ready or disabled, or with
+ * commands that do not end, does not come so far: whoever asked gives it a time. Core 0, once until
+ * cancelled. */
+void nvme_ep_hand_over(struct nvme_ep *ep, void (*done)(void *ctx), void *ctx);
+
+/* Serves again as before, whether done() was called or not (it will not be). Core 0. */
+void nvme_ep_hand_over_cancel(struct nvme_ep *ep);
+
+/* After done(): all that the next image needs. Core 0. */
+void nvme_ep_save(const struct nvme_ep *ep, struct handover_function *saved);
+
+/* Goes on where another image ended, in place of a first start: between nvme_ep_init() and
+ * nvme_ep_start(), with a function that was attached to without a hello (pcie_ep_link_params.resume).
+ * RDY stays 1; queues rest until nvme_ep_serve(), by when the same namespaces should be attached;
+ * *saved stays until then, and a time after. Core 0. BAD_DATA: what was saved cannot be, or this image offers less than the host was told (CAP, MDTS,
+ * queues): nothing has changed. */
+MUST_USE enum status nvme_ep_restore(struct nvme_ep *ep, const struct handover_function *saved);
 
 /* --- numbers ------------------------------------------------------------------------------- */
 

@@ -163,14 +163,17 @@ enum nvme_ep_class {
 /* What a fence asks of each core. */
 enum nvme_ep_fence {
     NVME_EP_FENCE_NONE,
-    NVME_EP_FENCE_RELOAD,   /* take the new window table; nothing was taken away */
-    NVME_EP_FENCE_VIEW,     /* end what refers to host memory, then take the new window table */
-    NVME_EP_FENCE_STOP,     /* fetch no more; end everything */
-    NVME_EP_FENCE_DRAIN,    /* cancel and end everything, forget all queues */
-    NVME_EP_FENCE_SETTINGS, /* arbitration, coalescing: read them again */
-    NVME_EP_FENCE_DBBUF,    /* take the doorbell buffers into use */
-    NVME_EP_FENCE_SIGNAL,   /* raise again what has unacknowledged completions */
-    NVME_EP_FENCE_HMB,      /* no core has a part in it: the user of the Host Memory Buffer has */
+    NVME_EP_FENCE_RELOAD,    /* take the new window table; nothing was taken away */
+    NVME_EP_FENCE_VIEW,      /* end what refers to host memory, then take the new window table */
+    NVME_EP_FENCE_STOP,      /* fetch no more; end everything */
+    NVME_EP_FENCE_DRAIN,     /* cancel and end everything, forget all queues */
+    NVME_EP_FENCE_SETTINGS,  /* arbitration, coalescing: read them again */
+    NVME_EP_FENCE_DBBUF,     /* take the doorbell buffers into use */
+    NVME_EP_FENCE_SIGNAL,    /* raise again what has unacknowledged completions */
+    NVME_EP_FENCE_HMB,       /* no core has a part in it: the user of the Host Memory Buffer has */
+    NVME_EP_FENCE_HAND_OVER, /* fetch no more; wait for everything without cancelling */
+    NVME_EP_FENCE_HMB_LEND,  /* as HMB, but the buffer stays the controller's */
+    NVME_EP_FENCE_RESUME,    /* fetch again */
 };
 
 /* Doorbell buffers, as this core uses them. */
@@ -273,6 +276,15 @@ struct nvme_ep_hmb_state {
     struct pcie_ep_view next_view; /* to look at a table of windows that is not in use yet */
 };
 
+/* Another image is to go on (handover.c). */
+struct nvme_ep_handover {
+    void (*done)(void *ctx); /* NULL: nobody asks for it */
+    void *ctx;
+    _Atomic(bool) is_cancelled; /* cores end the fence as they are; core 0 writes, relaxed */
+    bool was_ready;             /* before HANDED */
+    const struct handover_function *saved; /* by another image; NULL: not, or done with */
+};
+
 struct nvme_ep {
     struct pcie_ep *pcie;
     struct nvme_ctrl *ctrl;
@@ -316,6 +328,7 @@ struct nvme_ep {
 
     struct nvme_ep_cmd *dbbuf_cmd; /* Doorbell Buffer Config under way */
     struct nvme_ep_hmb_state hmb;
+    struct nvme_ep_handover handover;
 
     /* Features, for the cores to read in a SETTINGS fence. Relaxed: core 0 may change one while
      * others read; then another fence follows. */
@@ -386,6 +399,9 @@ ALWAYS_INLINE void nvme_ep_control_wake(struct nvme_ep *ep)
 
 /* Publishes everything. True: the page says that an earlier life of ours serves this host. */
 MUST_USE bool nvme_ep_registers_start(struct nvme_ep *ep);
+uint64_t nvme_ep_cap(const struct nvme_ep *ep);
+/* Goes on with the registers as they were saved; the host sees no change. */
+void nvme_ep_registers_restore(struct nvme_ep *ep, const struct handover_function *saved);
 /* As after power-on (7.3.2): what a Controller Level Reset by other means than CC.EN leaves. */
 void nvme_ep_registers_reset(struct nvme_ep *ep);
 /* The host wrote a register of 32 bits. */
@@ -398,6 +414,8 @@ void nvme_ep_shst_set(struct nvme_ep *ep, uint32_t shst);
 /* Handles what waits; returns the units of work. Core 0, each turn in which there is something. */
 uint32_t nvme_ep_control_run(struct nvme_ep *ep);
 void nvme_ep_control_start(struct nvme_ep *ep);
+/* Features that cores go by, from the controller. Core 0. */
+void nvme_ep_features_load(struct nvme_ep *ep);
 /* Some core's queues went out of reach, or came back: starts or ends the time it may last. */
 void nvme_ep_lost_update(struct nvme_ep *ep);
 
@@ -410,11 +428,19 @@ void nvme_ep_fence_poll(struct nvme_ep_core *core);
 /* A queue was taken out: goes on if it was the one out of reach. Owner core. */
 void nvme_ep_reach_update(struct nvme_ep_core *core);
 
+/* Queue memory and doorbell buffers under the core's view; without them the core rests. Before its
+ * poller runs, or the owner core. */
+void nvme_ep_queues_adopt(struct nvme_ep_core *core);
+
 /* --- queue.c: Create and Delete, on core 0 and on the owner core ---------------------------- */
 
 /* Prepares and attaches the admin queue from AQA, ASQ, ACQ. INVALID: they are not usable. Core 0.
  */
 MUST_USE enum status nvme_ep_admin_queue_create(struct nvme_ep *ep);
+/* Puts a queue back that another image has left: its fields are set, memory is not mapped, no poller
+ * runs yet. The CQ first. Core 0. */
+void nvme_ep_cq_adopt(struct nvme_ep *ep, struct nvme_ep_cq *cq);
+void nvme_ep_sq_adopt(struct nvme_ep *ep, struct nvme_ep_sq *sq);
 void nvme_ep_create_cq(struct nvme_cmd *nvme);
 void nvme_ep_create_sq(struct nvme_cmd *nvme);
 void nvme_ep_delete_cq(struct nvme_cmd *nvme);
@@ -485,6 +511,11 @@ MUST_USE bool nvme_ep_hmb_must_revoke(struct nvme_ep *ep, enum nvme_ep_fence fen
 void nvme_ep_hmb_revoke(struct nvme_ep *ep);
 /* A fence has ended: forgets the buffer, or gives it back to the user. */
 void nvme_ep_hmb_fence_ended(struct nvme_ep *ep, enum nvme_ep_fence fence);
+
+/* --- handover.c ---------------------------------------------------------------------------- */
+
+/* The second half of nvme_ep_restore(), when namespaces are attached. */
+void nvme_ep_restore_ctrl(struct nvme_ep *ep);
 
 /* --- prp.c, sgl.c -------------------------------------------------------------------------- */
 

@@ -205,6 +205,29 @@ static uint32_t next_core(struct nvme_ep *ep)
     return ep->next_core;
 }
 
+void nvme_ep_cq_adopt(struct nvme_ep *ep, struct nvme_ep_cq *cq)
+{
+    cq->core = cq->id == 0 ? 0 : (uint8_t)next_core(ep);
+    struct nvme_ep_core *core = &ep->cores[cq->core];
+    core->cqs[core->cq_count++] = cq;
+    ep->cq_state[cq->id] = NVME_EP_QUEUE_LIVE;
+}
+
+void nvme_ep_sq_adopt(struct nvme_ep *ep, struct nvme_ep_sq *sq)
+{
+    sq->core = sq->cq->core;
+    struct nvme_ep_core *core = &ep->cores[sq->core];
+    if (sq->id == 0) {
+        sq->pools = &ep->admin;
+        ep->admin_sq = sq;
+    } else {
+        sq->pools = &core->io;
+        ep->cq_sq_count[sq->cq->id]++;
+        nvme_ep_sq_attach(core, sq);
+    }
+    ep->sq_state[sq->id] = NVME_EP_QUEUE_LIVE;
+}
+
 void nvme_ep_create_cq(struct nvme_cmd *nvme)
 {
     struct nvme_ep *ep = nvme_ep_of(nvme->ctrl);

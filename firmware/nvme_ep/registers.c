@@ -3,6 +3,7 @@
  * Source: NVM Express Base Specification 1.4, section 3.1.
  */
 #include "nvme_ep/nvme_ep_priv.h"
+#include "spec/handover.h"
 
 static void reg32_publish(struct nvme_ep *ep, uint32_t offset, uint32_t value)
 {
@@ -136,6 +137,23 @@ void nvme_ep_register_written(struct nvme_ep *ep, uint32_t offset, uint32_t valu
     }
 }
 
+uint64_t nvme_ep_cap(const struct nvme_ep *ep)
+{
+    return cap_value(&ep->config);
+}
+
+/* What never changes while we live. */
+static void constants_publish(struct nvme_ep *ep)
+{
+    ep->cap = cap_value(&ep->config);
+    reg64_publish(ep, NVME_REG_CAP, ep->cap);
+    reg32_publish(ep, NVME_REG_VS, NVME_VERSION_1_4);
+    reg32_publish(ep, NVME_REG_INTMS, 0);
+    reg32_publish(ep, NVME_REG_INTMC, 0);
+    reg32_publish(ep, NVME_REG_NSSR, 0);
+    registers_protect(ep);
+}
+
 bool nvme_ep_registers_start(struct nvme_ep *ep)
 {
     const uint8_t *regs = ep->pcie->regs;
@@ -143,18 +161,21 @@ bool nvme_ep_registers_start(struct nvme_ep *ep)
     uint32_t csts = shm_load32_acquire(regs + NVME_REG_CSTS);
     bool is_served = (cc & NVME_CC_EN) != 0 && (csts & NVME_CSTS_RDY) != 0;
 
-    ep->cap = cap_value(&ep->config);
     ep->aqa = shm_load32(regs + NVME_REG_AQA);
     ep->asq = shm_load64(regs + NVME_REG_ASQ) & ~UINT64_C(0xfff);
     ep->acq = shm_load64(regs + NVME_REG_ACQ) & ~UINT64_C(0xfff);
     ep->cc = is_served ? cc & NVME_CC_WRITABLE : 0;
-    ep->csts = is_served ? NVME_CSTS_RDY | NVME_CSTS_CFS : 0;
-    reg64_publish(ep, NVME_REG_CAP, ep->cap);
-    reg32_publish(ep, NVME_REG_VS, NVME_VERSION_1_4);
-    reg32_publish(ep, NVME_REG_INTMS, 0);
-    reg32_publish(ep, NVME_REG_INTMC, 0);
-    reg32_publish(ep, NVME_REG_NSSR, 0);
-    reg32_publish(ep, NVME_REG_CSTS, ep->csts);
-    registers_protect(ep);
+    nvme_ep_csts_set(ep, ~UINT32_C(0), is_served ? NVME_CSTS_RDY | NVME_CSTS_CFS : 0);
+    constants_publish(ep);
     return is_served;
+}
+
+void nvme_ep_registers_restore(struct nvme_ep *ep, const struct handover_function *saved)
+{
+    ep->cc = saved->cc;
+    ep->csts = saved->csts; /* as the page has it */
+    ep->aqa = saved->aqa;
+    ep->asq = saved->asq;
+    ep->acq = saved->acq;
+    constants_publish(ep);
 }

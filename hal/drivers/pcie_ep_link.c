@@ -362,6 +362,22 @@ static enum status hello(struct pcie_ep_link *link)
     return STATUS_OK;
 }
 
+/* The NIC of this epoch was ready, and the other end has not begun another one. */
+static enum status resume(struct pcie_ep_link *link)
+{
+    link->epoch = shm_load32_acquire(&link->host->epoch);
+    if (link->epoch == 0 || shm_load32(&link->nic->ready) != link->epoch ||
+        shm_load32(&link->host->hello_seen) != shm_load32(&link->nic->hello)) {
+        return STATUS_NOT_FOUND;
+    }
+    for (uint32_t core = 0; core < LINK_CORES; core++) {
+        shm_store32(&link->nic->core[core].armed, 0);
+    }
+    link->ep.event_seen = shm_load32(&link->nic->event_tail);
+    vectors_load(link);
+    return STATUS_OK;
+}
+
 COLD enum status pcie_ep_link_init(struct pcie_ep_link *link,
                                    const struct pcie_ep_link_params *params)
 {
@@ -392,5 +408,5 @@ COLD enum status pcie_ep_link_init(struct pcie_ep_link *link,
         .host_poll_is_cheap = (facts.flags & LINK_FLAG_CHEAP_POLL) != 0,
         .event_head = &host->event_head,
     };
-    return hello(link);
+    return params->resume ? resume(link) : hello(link);
 }

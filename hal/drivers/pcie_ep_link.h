@@ -9,6 +9,7 @@
 #define DRIVERS_PCIE_EP_LINK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/limits.h"
 #include "base/status.h"
@@ -30,6 +31,10 @@ struct pcie_ep_link_params {
     void (*notify)(void *ctx);
 
     uint64_t hello_timeout_ns; /* how long the other end may take to answer */
+
+    /* Goes on in place of the NIC that said hello last, without the other end's notice: its events
+     * wait in the ring. NOT_FOUND when there is none that the other end serves. */
+    bool resume;
 };
 
 struct pcie_ep_link {
@@ -49,7 +54,7 @@ struct pcie_ep_link {
 /* Attaches to the block: says hello, waits for the answer. Then ep is usable; events arrive after
  * pcie_ep_ready(). Control core, at start, also after a warm reset.
  * INVALID: params. BAD_DATA: not a link block, or one of another version or geometry.
- * TIMED_OUT: the other end did not answer. */
+ * TIMED_OUT: the other end did not answer. NOT_FOUND: nothing to resume. */
 MUST_USE enum status pcie_ep_link_init(struct pcie_ep_link *link,
                                        const struct pcie_ep_link_params *params);
 

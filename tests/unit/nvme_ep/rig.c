@@ -342,7 +342,7 @@ static const struct nvme_ep_hmb_ops hmb_ops = {.granted = hmb_granted, .revoke =
 
 /* --- start and stop ------------------------------------------------------------------------ */
 
-static void devices_start(void)
+void rig_devices_start(void)
 {
     struct blk_ram_config disk = {
         .name = "disk", .memory = rig.disk_memory, .size_bytes = RIG_DISK_BYTES, .lba_shift = 9};
@@ -428,6 +428,38 @@ static void threads_stop(void)
     native_cpu_join();
 }
 
+void rig_ep_make(void)
+{
+    uint16_t queues = rig.config.doorbell_buffers && rig.config.dstrd == 4 ? 31 : LIMIT_IO_QUEUES;
+    struct nvme_ep_config ep_config = {
+        .pcie = &rig.pcie,
+        .ctrl = {.serial = "1",
+                 .model = "rig",
+                 .firmware = "1",
+                 .subnqn = "nqn.2026-11.org.snic:rig",
+                 .cntlid = 1,
+                 .io_queue_count =
+                     rig.config.io_queue_count != 0 ? rig.config.io_queue_count : queues,
+                 .namespace_count = 8,
+                 .mdts = rig.config.mdts != 0 ? rig.config.mdts : LIMIT_MDTS,
+                 .doorbell_buffers = rig.config.doorbell_buffers,
+                 .hmb_preferred_bytes = rig.config.hmb_preferred_bytes,
+                 .hmb_min_bytes = rig.config.hmb_min_bytes,
+                 .sgl = !rig.config.no_sgl},
+        .core_mask =
+            rig.config.core_mask != 0 ? rig.config.core_mask : (1u << sched_core_count()) - 1,
+        .dstrd = rig.config.dstrd,
+        .ready_timeout_500ms = 20,
+        .weighted_round_robin = rig.config.weighted_round_robin,
+        .subsystem_reset = rig.config.subsystem_reset,
+        .fence_cancel_ms = rig.config.fence_cancel_ms != 0 ? rig.config.fence_cancel_ms : 500};
+    ASSERT(nvme_ep_init(ep_memory, &ep_config, &rig.ep) == STATUS_OK);
+    rig.ctrl = nvme_ep_ctrl(rig.ep);
+    if (rig.config.hmb_user) {
+        nvme_ep_hmb_use(rig.ep, &hmb_ops, &rig.hmb);
+    }
+}
+
 void rig_start(const struct rig_config *config)
 {
     uint8_t *ram = rig.ram;
@@ -445,34 +477,8 @@ void rig_start(const struct rig_config *config)
     native_clock_set(NS_PER_S);
     sched_init(cores, rig.config.threads ? SCHED_IDLE_ADAPTIVE : SCHED_IDLE_POLL);
     function_start();
-    uint16_t queues = rig.config.doorbell_buffers && rig.config.dstrd == 4 ? 31 : LIMIT_IO_QUEUES;
-    struct nvme_ep_config ep_config = {
-        .pcie = &rig.pcie,
-        .ctrl = {.serial = "1",
-                 .model = "rig",
-                 .firmware = "1",
-                 .subnqn = "nqn.2026-11.org.snic:rig",
-                 .cntlid = 1,
-                 .io_queue_count =
-                     rig.config.io_queue_count != 0 ? rig.config.io_queue_count : queues,
-                 .namespace_count = 8,
-                 .mdts = rig.config.mdts != 0 ? rig.config.mdts : LIMIT_MDTS,
-                 .doorbell_buffers = rig.config.doorbell_buffers,
-                 .hmb_preferred_bytes = rig.config.hmb_preferred_bytes,
-                 .hmb_min_bytes = rig.config.hmb_min_bytes,
-                 .sgl = !rig.config.no_sgl},
-        .core_mask = rig.config.core_mask != 0 ? rig.config.core_mask : (1u << cores) - 1,
-        .dstrd = rig.config.dstrd,
-        .ready_timeout_500ms = 20,
-        .weighted_round_robin = rig.config.weighted_round_robin,
-        .subsystem_reset = rig.config.subsystem_reset,
-        .fence_cancel_ms = rig.config.fence_cancel_ms != 0 ? rig.config.fence_cancel_ms : 500};
-    ASSERT(nvme_ep_init(ep_memory, &ep_config, &rig.ep) == STATUS_OK);
-    rig.ctrl = nvme_ep_ctrl(rig.ep);
-    devices_start();
-    if (rig.config.hmb_user) {
-        nvme_ep_hmb_use(rig.ep, &hmb_ops, &rig.hmb);
-    }
+    rig_ep_make();
+    rig_devices_start();
     nvme_ep_start(rig.ep);
     if (!rig.config.not_serving) {
         nvme_ep_serve(rig.ep);

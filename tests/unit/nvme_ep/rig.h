@@ -136,6 +136,9 @@ extern struct rig_queue rig_admin_queue;
 void rig_start(const struct rig_config *config);
 /* Resets the function and asserts that every pool is full. */
 void rig_stop(void);
+/* Parts of rig_start(), for another image that goes on: after sched_init(); its namespaces. */
+void rig_ep_make(void);
+void rig_devices_start(void);
 /* True when no command of the endpoint is in use. */
 bool rig_pools_are_full(void);
 
