@@ -366,8 +366,8 @@ static void probe_flash(void)
         enum status status = cfi_flash_probe(&flashes[i], map_flash(node, &range), width);
         if (status == STATUS_OK) {
             LOG_INFO("board: flash %u: %llu MiB in blocks of %u KiB", (unsigned)i,
-                     (unsigned long long)(flashes[i].len_bytes >> 20),
-                     (unsigned)(flashes[i].block_bytes >> 10));
+                     (unsigned long long)(flashes[i].base.len_bytes >> 20),
+                     (unsigned)(flashes[i].base.block_bytes >> 10));
         } else {
             LOG_WARN("board: flash %u at 0x%llx: %s", (unsigned)i, (unsigned long long)range.base,
                      status_text(status));
