@@ -153,8 +153,8 @@ ALWAYS_INLINE void pcie_ep_ready(struct pcie_ep *ep)
 }
 
 /* The firmware goes, by a reset of its board: nothing of ours touches host memory any more, and no
- * event gets an answer; the host's operations that wait for one go on. As before the first start the
- * straps answer the host until the next one. The last call. Control core. */
+ * event gets an answer; the host's operations that wait for one go on. Until the next start the
+ * straps answer the host, as before the first one. The last call. Control core. */
 ALWAYS_INLINE void pcie_ep_leave(struct pcie_ep *ep)
 {
     if (ep->ops->leave != NULL) {

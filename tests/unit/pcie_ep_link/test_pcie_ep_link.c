@@ -503,7 +503,7 @@ static void fence_nic_restarts_returns_without_stop(void **state)
     assert_false(loop->link.nic_ready);
 }
 
-/* A NIC that resets itself: no fence waits for it, and the host's enable is kept for its next life. */
+/* A NIC that resets itself: no fence waits for it. */
 static void fence_after_the_nic_left_does_not_wait(void **state)
 {
     struct loop *loop = *state;
