@@ -18,6 +18,7 @@
 #include "boot/image_head.h"
 #include "hal/cpu.h"
 #include "hal/drivers/gicv2.h"
+#include "hal/drivers/i6300esb.h"
 #include "hal/irq.h"
 
 #define PAGE           4096u
@@ -244,6 +245,16 @@ static void init_flash(struct board *board)
     board->flash = slots->base.ops != NULL ? &slots->base : NULL;
 }
 
+static void init_watchdog(struct board *board)
+{
+    static struct i6300esb watchdog;
+
+    if (i6300esb_find(&watchdog) == STATUS_OK) {
+        board->watchdog = &watchdog.base;
+        LOG_INFO("board: a watchdog%s", watchdog.has_fired ? ", which has reset the board" : "");
+    }
+}
+
 /* What the bootloader told, if it was it that started us: told once. */
 static void take_handoff(struct board *board)
 {
@@ -278,6 +289,7 @@ void board_init(const struct arch_start *start, struct board *board)
     init_flash(board);
     boot_stage("flash");
     machine_pcie(map_bar);
+    init_watchdog(board);
     boot_stage("PCIe");
     qemu_virt_endpoint_init(board);
     boot_stage("endpoint");

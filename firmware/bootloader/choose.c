@@ -31,8 +31,7 @@ static enum image_fault try_slot(uint8_t slot, uint32_t min_security_version, ch
     enum image_fault fault = load(ctx, slot, min_security_version, image);
 
     if (fault != IMAGE_OK) {
-        LOG_ERROR("bootloader: the image in slot %c %s", slot_names[slot],
-                  image_fault_text(fault));
+        LOG_ERROR("bootloader: the image in slot %c %s", slot_names[slot], image_fault_text(fault));
     }
     return fault;
 }

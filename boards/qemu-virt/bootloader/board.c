@@ -46,7 +46,13 @@ static struct watchdog *find_watchdog(void)
     log_set_level(LOG_LEVEL_WARN); /* the firmware lists the devices */
     machine_pcie(map_watchdog);
     log_set_level(LOG_LEVEL_INFO);
-    return i6300esb_find(&watchdog) == STATUS_OK ? &watchdog.base : NULL;
+    if (i6300esb_find(&watchdog) != STATUS_OK) {
+        return NULL;
+    }
+    if (watchdog.has_fired) {
+        LOG_WARN("board: the watchdog has reset the board");
+    }
+    return &watchdog.base;
 }
 
 static void init_memory(struct place *place)
