@@ -24,6 +24,12 @@ NATIVE_HAL  := $(wildcard hal/native/*.c) $(wildcard hal/native/vfu/*.c)
 NATIVE_SRCS := $(wildcard boards/native/*.c)
 IBV_HAL     := $(wildcard hal/native/ibv/*.c)
 
+# The key that signs images: every build with the portable sources has its public half in it.
+DEVELOPMENT_KEY := boards/keys/development.key
+KEY     ?= $(DEVELOPMENT_KEY)
+RELEASE ?= 0
+FW_SRCS += $(B)/key/image_key.c
+
 # --- flags -----------------------------------------------------------------------------------
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wswitch-enum -Wvla -Wstrict-prototypes \
@@ -72,27 +78,31 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
 HOST_LIBS := -l:libbearssl.a -l:libfdt.a
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
-COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c \
+               firmware/update/*.c firmware/bootloader/*.c) \
              $(addprefix firmware/base/,fmt.c log.c mem_ref.c rng.c status.c) \
-             $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c handover.c identify.c logpages.c \
-               namespaces.c) \
+             $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c firmware.c handover.c \
+               identify.c logpages.c namespaces.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
                nvme_drv_state.c) \
-             $(addprefix firmware/nvme_ep/,control.c fence.c handover.c hmb.c nvme_ep.c queue.c registers.c) \
+             $(addprefix firmware/nvme_ep/,control.c fence.c handover.c hmb.c nvme_ep.c queue.c \
+               registers.c) \
              $(addprefix firmware/net/,addr.c announce.c arp.c icmp.c if.c nd.c neighbor.c ping.c \
                route.c) \
              $(addprefix firmware/rdma/,soft_modify.c soft_qp.c soft_ud.c) \
              $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
              $(addprefix firmware/nvmf_host/,core.c discovery.c event.c host_area.c \
                host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \
-             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
+             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c i6300esb.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
              $(addprefix hal/arch/aarch64/,clock.c cpu.c exception.c mmu.c newlib.c printf.c \
                psci.c semihost.c) \
-             $(wildcard boards/qemu-virt/*.c boards/template/*.c)
+             $(wildcard boards/qemu-virt/*.c boards/qemu-virt/bootloader/*.c boards/template/*.c)
 # What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
 # load or store there. Not what runs without the MMU, nor what knows of devices.
-UNALIGNED_SRCS := $(filter-out firmware/boot/% firmware/bootloader/%,$(wildcard firmware/*/*.c))
+# (update runs in the bootloader, too.)
+UNALIGNED_SRCS := $(filter-out $(addprefix firmware/,boot/% bootloader/% update/%), \
+                    $(wildcard firmware/*/*.c))
 # $(1): configuration, $(2): source
 file_cflags = $(if $(filter $(COLD_SRCS),$(2)),$($(1)_COLD)) \
               $(if $(filter $(UNALIGNED_SRCS),$(2)),$($(1)_UNALIGNED))
@@ -129,6 +139,21 @@ FORCE:
 .PHONY: FORCE
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# --- the key that signs images (boards/keys)
+
+$(B)/key/image_key.c: $(wildcard $(KEY)) $(DEVELOPMENT_KEY) boards/keys/make_key.py $(B)/key/choice
+	$(call say,KEY,$(KEY))
+	$(Q)$(PY) boards/keys/make_key.py source $@ --key $(KEY) --development $(DEVELOPMENT_KEY) \
+	    $(if $(filter 1,$(RELEASE)),--release)
+
+$(B)/key/choice: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(KEY) $(RELEASE)' | cmp -s - $@ || printf '%s\n' '$(KEY) $(RELEASE)' > $@
+
+.PHONY: keys
+keys: ## Make a key of your own to sign images with: keys/image.key
+	$(Q)$(PY) boards/keys/make_key.py new keys/image.key
 
 # --- what comes out of the cache (boards/deps) ------------------------------------------------
 
@@ -201,6 +226,8 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
                  $(wildcard $(addprefix boards/qemu-virt/,ctl/*.c pcielink/*.c fabric/*.c))
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
+# What of the bootloader knows no hardware.
+UNIT_LIB_SRCS += firmware/bootloader/choose.c firmware/bootloader/place.c
 # What unit tests, fuzzers and simulations share.
 UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c)
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))

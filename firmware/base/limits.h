@@ -44,6 +44,9 @@
 /* Commands per core that may hold a full segment list (transfers above the inline size). */
 #define LIMIT_BIG_COMMANDS_PER_CORE 128
 
+/* Firmware image that a host may download. */
+#define LIMIT_FIRMWARE_BYTES (4u << 20)
+
 /* Asynchronous Event Requests that a host may have outstanding (AERL is one less). */
 #define LIMIT_AERS 4
 

@@ -1,8 +1,8 @@
 /*
  * Admin commands: dispatch, queue commands, Abort, Keep Alive.
  *
- * Leaves out, all with status Invalid Opcode: firmware commands, namespace management, self-test,
- * directives, virtualization, NVMe-MI, Format, security, Sanitize.
+ * Leaves out, all with status Invalid Opcode: namespace management, self-test, directives,
+ * virtualization, NVMe-MI, Format, security, Sanitize.
  * Source: NVM Express Base Specification 1.4, section 5.
  */
 #include "base/assert.h"
@@ -32,6 +32,9 @@ static bool is_offered(const struct nvme_ctrl *ctrl, uint8_t opcode)
         return ctrl->config.doorbell_buffers && ctrl->ops->doorbell_buffers != NULL;
     case NVME_ADMIN_KEEP_ALIVE:
         return ctrl->config.keep_alive;
+    case NVME_ADMIN_FIRMWARE_COMMIT:
+    case NVME_ADMIN_FIRMWARE_DOWNLOAD:
+        return nvme_firmware_is_offered(ctrl);
     default:
         return true;
     }

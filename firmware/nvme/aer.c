@@ -56,6 +56,10 @@ void nvme_ctrl_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info, uint8_t
         (aec & NVME_AEC_NS_ATTRIBUTE) == 0) {
         return;
     }
+    if (type == NVME_EVENT_NOTICE && info == NVME_EVENT_NOTICE_FIRMWARE &&
+        (aec & NVME_AEC_FIRMWARE) == 0) {
+        return;
+    }
     /* Critical warning bits 2, 1, 0 are the informations 0, 1, 2 (figures 149, 194). */
     if (type == NVME_EVENT_SMART &&
         (info > NVME_EVENT_SMART_SPARE || (aec & BIT32(NVME_EVENT_SMART_SPARE - info)) == 0)) {

@@ -41,7 +41,10 @@ static bool is_valid(const struct nvme_ctrl_config *config)
            config->io_queue_count >= 1 && config->io_queue_count <= LIMIT_IO_QUEUES &&
            config->vector_count >= 1 && config->vector_count <= LIMIT_VECTORS &&
            config->namespace_count <= LIMIT_NAMESPACES && config->mdts >= 1 &&
-           config->mdts <= LIMIT_MDTS && config->hmb_min_bytes <= config->hmb_preferred_bytes;
+           config->mdts <= LIMIT_MDTS && config->hmb_min_bytes <= config->hmb_preferred_bytes &&
+           (config->firmware_ops == NULL ||
+            (config->firmware_ops->slot_count >= 1 &&
+             config->firmware_ops->slot_count <= NVME_FIRMWARE_SLOTS));
 }
 
 static void shutdown_timed_out(struct timer *timer);
@@ -99,6 +102,7 @@ void nvme_ctrl_enable(struct nvme_ctrl *ctrl)
     nvme_features_reset(ctrl);
     nvme_events_reset(ctrl);
     memset(ctrl->changed_ns, 0, sizeof(ctrl->changed_ns));
+    nvme_firmware_enable(ctrl);
 }
 
 void nvme_ctrl_disable(struct nvme_ctrl *ctrl)
@@ -113,6 +117,7 @@ void nvme_ctrl_disable(struct nvme_ctrl *ctrl)
     if (ctrl->shutdown.busy) {
         nvme_cancel(&ctrl->shutdown.cmd);
     }
+    nvme_firmware_disable(ctrl);
 }
 
 /* --- shutdown (7.6.2) ----------------------------------------------------------------------- */
@@ -210,6 +215,9 @@ void nvme_cancel(struct nvme_cmd *cmd)
         break;
     case NVME_STEP_EVENT:
         nvme_event_cancel(cmd);
+        break;
+    case NVME_STEP_FIRMWARE:
+        nvme_firmware_cancel(cmd);
         break;
     case NVME_STEP_CORE:
     case NVME_STEP_FLUSH:

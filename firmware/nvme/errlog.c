@@ -93,7 +93,8 @@ void nvme_ctrl_log_error(struct nvme_ctrl *ctrl, uint16_t sq_id, uint16_t cid, n
 static bool is_worth_logging(nvme_status_t status)
 {
     uint32_t code = NVME_STATUS_CODE(status);
-    return code != NVME_SC_ABORT_REQUESTED && code != NVME_SC_ABORT_SQ_DELETION;
+    return code != NVME_SC_ABORT_REQUESTED && code != NVME_SC_ABORT_SQ_DELETION &&
+           code != NVME_SC_FIRMWARE_NEEDS_RESET; /* which says that it was done */
 }
 
 /* SMART, Media and Data Integrity Errors: unrecovered read errors and failed end-to-end checks. */

@@ -354,6 +354,11 @@ static struct outcome set_keep_alive(struct nvme_ctrl *ctrl, uint32_t kato_ms)
 static struct outcome set_value(struct nvme_ctrl *ctrl, uint32_t fid, uint32_t nsid, uint32_t cdw11)
 {
     switch (fid) {
+    case NVME_FEATURE_ASYNC_EVENT:
+        if ((cdw11 & NVME_AEC_FIRMWARE) != 0 && !nvme_firmware_is_offered(ctrl)) {
+            return bad_field(NVME_AT_CDW11); /* OAES bit 9 is clear */
+        }
+        break;
     case NVME_FEATURE_POWER_MANAGEMENT:
         if (FIELD_GET(NVME_POWER_STATE, cdw11) != 0) {
             return bad_field(NVME_AT_CDW11); /* NPSS is 0 */

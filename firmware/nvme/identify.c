@@ -37,6 +37,7 @@ static uint32_t units_of_4_kib(uint32_t bytes)
 static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
 {
     const struct nvme_ctrl_config *config = &ctrl->config;
+    bool has_firmware = nvme_firmware_is_offered(ctrl);
 
     id->vid = config->pci_vendor_id;
     id->ssvid = config->pci_subsystem_vendor_id;
@@ -49,16 +50,21 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->cntlid = config->cntlid;
     id->ver = NVME_VERSION_1_4;
     id->rtd3e_us = NVME_RTD3E_MS * 1000;
-    id->oaes = NVME_OAES_NS_ATTRIBUTE;
+    id->oaes = NVME_OAES_NS_ATTRIBUTE | (has_firmware ? NVME_OAES_FIRMWARE : 0);
     id->ctratt = nvme_host_id_is_known(ctrl) ? NVME_CTRATT_HOST_ID_128 : 0;
     id->cntrltype = NVME_CTRLTYPE_IO;
 
-    id->oacs = nvme_admin_op(ctrl, NVME_ADMIN_DOORBELL_BUFFER_CONFIG) != NULL
-                   ? NVME_OACS_DOORBELL_BUFFERS
-                   : 0;
+    id->oacs =
+        (nvme_admin_op(ctrl, NVME_ADMIN_DOORBELL_BUFFER_CONFIG) != NULL ? NVME_OACS_DOORBELL_BUFFERS
+                                                                        : 0) |
+        (has_firmware ? NVME_OACS_FIRMWARE : 0);
     id->acl = NVME_ACL;
     id->aerl = LIMIT_AERS - 1;
     id->frmw = NVME_FRMW_SLOT1_RO | 1u << NVME_FRMW_SLOTS_SHIFT;
+    if (has_firmware) { /* FRMW bit 4 and MTFA are 0: a reset activates */
+        id->frmw = (uint8_t)(config->firmware_ops->slot_count << NVME_FRMW_SLOTS_SHIFT);
+        id->fwug = 1;
+    }
     id->lpa = NVME_LPA_EFFECTS | NVME_LPA_EXTENDED_DATA;
     id->elpe = NVME_ERROR_ENTRIES - 1;
     if (nvme_host_memory_is_offered(ctrl)) {

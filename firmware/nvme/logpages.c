@@ -67,8 +67,16 @@ static void fill_firmware(struct nvme_ctrl *ctrl)
 {
     struct nvme_firmware_log *log = (struct nvme_firmware_log *)(void *)ctrl->scratch;
 
-    log->afi = 1;
-    memcpy(log->revision[0], ctrl->firmware, sizeof(log->revision[0]));
+    if (!nvme_firmware_is_offered(ctrl)) {
+        log->afi = 1;
+        memcpy(log->revision[0], ctrl->firmware, sizeof(log->revision[0]));
+        return;
+    }
+    struct nvme_firmware_report report = {0};
+    ctrl->config.firmware_ops->report(ctrl->config.firmware_ctx, &report);
+    log->afi = (uint8_t)(FIELD_PREP(NVME_AFI_ACTIVE, report.active) |
+                         FIELD_PREP(NVME_AFI_NEXT, report.next));
+    memcpy(log->revision, report.revision, sizeof(log->revision));
 }
 
 /* 5.14.1.4: at most 1,024 identifiers, which is all that there can be. */

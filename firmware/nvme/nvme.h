@@ -15,13 +15,16 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/bits.h"
 #include "base/compiler.h"
 #include "base/limits.h"
 #include "base/list.h"
+#include "base/mem_ref.h"
 #include "base/status.h"
 #include "blk/blk.h"
 #include "sched/sched.h"
 #include "spec/nvme.h"
+#include "spec/nvme_log.h"
 
 struct nvme_ctrl;
 struct nvme_cmd;
@@ -116,6 +119,41 @@ struct nvme_ns {
     } core[LIMIT_CORES]; /* each core writes its own: base/counter.h */
 };
 
+/* --- firmware (5.11, 5.12) ------------------------------------------------------------------- */
+
+/* Slots are numbered from 1, as the host sees them; 0: none, or not known. */
+struct nvme_firmware_report {
+    uint8_t active;   /* slot that the running image came from */
+    uint8_t next;     /* slot that the next Controller Level Reset activates; 0: no change */
+    bool load_failed; /* an image that was activated did not prove itself: an older one runs */
+    char revision[NVME_FIRMWARE_SLOTS][8]; /* space padded; zeroes: the slot is empty */
+};
+
+#define NVME_FIRMWARE_DO_REPLACE  BIT32(0) /* what was received goes into the slot */
+#define NVME_FIRMWARE_DO_ACTIVATE BIT32(1) /* the slot is what the next reset starts */
+
+/* Who keeps images; filled in by app. All on the control core. */
+struct nvme_firmware_ops {
+    uint32_t slot_count; /* 1..NVME_FIRMWARE_SLOTS; none is read only */
+    /* Takes a piece of an image, which may be copied until the call returns. `offset_bytes` is a
+     * multiple of 4 KiB, the end within LIMIT_FIRMWARE_BYTES; pieces come in any order, and overlap
+     * only when a host begins again at offset 0. AGAIN: somebody else's update is under way.
+     * NO_SPACE: beyond the largest image. */
+    enum status (*receive)(void *ctx, uint32_t offset_bytes, const struct mem_ref *data);
+    /* Does NVME_FIRMWARE_DO_*; with slot 0 it chooses one. Returns OK: done(arg, status) comes
+     * later, once. Either of them says: AGAIN: another update is under way. INVALID: no such slot.
+     * EXISTS: the slot is in use and may not be written. NOT_FOUND: no image there, or no whole
+     * one was received. BAD_DATA: the image is refused. UNSUPPORTED: it is a good one, but older
+     * than what is allowed. IO: the memory of the slots failed. */
+    enum status (*commit)(void *ctx, uint32_t what, uint8_t slot,
+                          void (*done)(void *arg, enum status status), void *arg);
+    void (*report)(void *ctx, struct nvme_firmware_report *report);
+    /* The controller is disabled, by CC.EN or any reset, which its host has not been told yet: an
+     * image that was received is forgotten, and what a reset activates may be started, when this
+     * call has returned. */
+    void (*disabled)(void *ctx);
+};
+
 /* --- controller ----------------------------------------------------------------------------- */
 
 /* Fixed when the controller is made. Strings are space padded by the core. */
@@ -149,6 +187,9 @@ struct nvme_ctrl_config {
     /* Who the host is to the subsystems behind (HOSTID of Connect): Host Identifier (81h) returns
      * it. All zero: none; then the feature is not there and reservations are not offered (8.8). */
     uint8_t host_id[16];
+    /* Firmware commands; NULL: not offered. */
+    const struct nvme_firmware_ops *firmware_ops;
+    void *firmware_ctx;
 };
 
 /* Size and alignment are public so that the app can place it; fields are in nvme/nvme_priv.h. */

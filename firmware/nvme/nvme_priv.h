@@ -29,12 +29,13 @@
 
 /* Who has a command. Each step has one way out when the command is cancelled. */
 enum nvme_step {
-    NVME_STEP_CORE,    /* this core, in a call that is running, or a transport op has it */
-    NVME_STEP_DEVICE,  /* one request at ns->dev: blk_cancel() */
-    NVME_STEP_FLUSH,   /* flush of all namespaces: the call that submits is still on the stack */
-    NVME_STEP_FLUSHED, /* the same, and the device was done before that call returned */
-    NVME_STEP_BUFFER,  /* waits in core[].waiting for a range list buffer */
-    NVME_STEP_EVENT,   /* an Asynchronous Event Request in ctrl->aers */
+    NVME_STEP_CORE,     /* this core, in a call that is running, or a transport op has it */
+    NVME_STEP_DEVICE,   /* one request at ns->dev: blk_cancel() */
+    NVME_STEP_FLUSH,    /* flush of all namespaces: the call that submits is still on the stack */
+    NVME_STEP_FLUSHED,  /* the same, and the device was done before that call returned */
+    NVME_STEP_BUFFER,   /* waits in core[].waiting for a range list buffer */
+    NVME_STEP_EVENT,    /* an Asynchronous Event Request in ctrl->aers */
+    NVME_STEP_FIRMWARE, /* a Firmware Commit: config.firmware_ops has it */
 };
 
 /* --- commands: the tables ------------------------------------------------------------------- */
@@ -61,6 +62,8 @@ enum nvme_step {
     X(SET_FEATURES,           nvme_admin_set_features,     0,                   0)              \
     X(GET_FEATURES,           nvme_admin_get_features,     0,                   0)              \
     X(ASYNC_EVENT,            nvme_admin_async_event,      NVME_OP_NSID_UNUSED, 0)              \
+    X(FIRMWARE_COMMIT,        nvme_admin_firmware_commit,  NVME_OP_NSID_UNUSED, 0)              \
+    X(FIRMWARE_DOWNLOAD,      nvme_admin_firmware_download, NVME_OP_NSID_UNUSED, 0)             \
     X(KEEP_ALIVE,             nvme_admin_keep_alive,       NVME_OP_NSID_UNUSED, 0)              \
     X(DOORBELL_BUFFER_CONFIG, nvme_admin_doorbell_buffers, NVME_OP_NSID_UNUSED, 0)
 
@@ -125,7 +128,7 @@ void nvme_io_reservation(struct nvme_cmd *cmd);
     X(INTERRUPT_COALESCING, 0x0000ffffu, 0,                          NVME_FEATURE_TRANSPORT)    \
     X(INTERRUPT_VECTOR,     0x0001ffffu, 0 /* by vector */,          NVME_FEATURE_TRANSPORT)    \
     X(WRITE_ATOMICITY,      0x00000001u, 0,                          0)                         \
-    X(ASYNC_EVENT,          0x000001ffu, NVME_AEC_NS_ATTRIBUTE,      NVME_FEATURE_CHECKED)      \
+    X(ASYNC_EVENT,          0x000003ffu, NVME_AEC_NS_ATTRIBUTE,      NVME_FEATURE_CHECKED)      \
     X(HOST_MEMORY,          0x00000003u, 0,                          NVME_FEATURE_DATA)         \
     X(TIMESTAMP,            0,           0,                          NVME_FEATURE_DATA)         \
     X(KEEP_ALIVE,           0xffffffffu, 0,                          0)                         \
@@ -218,6 +221,17 @@ struct nvme_core {
     struct nvme_dsm_buffer dsm[NVME_DSM_BUFFERS];
 };
 
+/* In units of FWUG: whether a piece of the image begins or goes on there. */
+#define NVME_FIRMWARE_UNITS (LIMIT_FIRMWARE_BYTES / NVME_FWUG_BYTES)
+
+struct nvme_firmware {
+    uint64_t received[NVME_FIRMWARE_UNITS / 64];
+    struct nvme_cmd *commit; /* waits for the end of the one under way; NULL: nobody does */
+    bool is_busy;            /* a commit is under way, perhaps for a command that was given up */
+    bool replaces;           /* it takes what was received */
+    bool failure_told;       /* report.load_failed was */
+};
+
 struct nvme_shutdown {
     struct nvme_cmd cmd; /* flushes all namespaces */
     void (*done)(void *arg);
@@ -252,6 +266,7 @@ struct nvme_ctrl {
     uint64_t changed_ns[LIMIT_NAMESPACES / 64];
     struct timer keep_alive;
     struct nvme_shutdown shutdown;
+    struct nvme_firmware firmware_update;
     uint64_t start_ns;        /* power on */
     struct blk_stats retired; /* of devices that were detached */
     _Atomic uint64_t error_count;
@@ -322,6 +337,11 @@ void nvme_features_host_memory_done(struct nvme_cmd *cmd, nvme_status_t status);
 bool nvme_host_memory_is_offered(const struct nvme_ctrl *ctrl);
 /* The host has an identifier for the subsystems behind. */
 bool nvme_host_id_is_known(const struct nvme_ctrl *ctrl);
+
+bool nvme_firmware_is_offered(const struct nvme_ctrl *ctrl);
+void nvme_firmware_enable(struct nvme_ctrl *ctrl);
+void nvme_firmware_disable(struct nvme_ctrl *ctrl);
+void nvme_firmware_cancel(struct nvme_cmd *cmd);
 
 void nvme_events_init(struct nvme_ctrl *ctrl);
 void nvme_events_reset(struct nvme_ctrl *ctrl);

@@ -183,6 +183,11 @@ void nvme_ep_serve(struct nvme_ep *ep)
     nvme_ep_control_wake(ep);
 }
 
+void nvme_ep_hold(struct nvme_ep *ep)
+{
+    ep->is_serving = false;
+}
+
 void nvme_ep_hmb_use(struct nvme_ep *ep, const struct nvme_ep_hmb_ops *ops, void *ctx)
 {
     ASSERT(!ep->is_serving && ep->hmb.ops == NULL);

@@ -115,6 +115,10 @@ void nvme_ep_start(struct nvme_ep *ep);
 /* Namespaces are attached: from now on CC.EN may lead to CSTS.RDY. Core 0. */
 void nvme_ep_serve(struct nvme_ep *ep);
 
+/* The firmware is about to go: CC.EN does not lead to CSTS.RDY any more until nvme_ep_serve(). A
+ * controller that is ready stays so. Core 0. */
+void nvme_ep_hold(struct nvme_ep *ep);
+
 /* Names the user of the Host Memory Buffer. At most once, core 0, before nvme_ep_serve(). Without a
  * user the host may grant memory all the same, and nothing is in it. */
 void nvme_ep_hmb_use(struct nvme_ep *ep, const struct nvme_ep_hmb_ops *ops, void *ctx);

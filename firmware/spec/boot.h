@@ -18,7 +18,7 @@
 #define BOOT_SLOT_NONE      0xffu
 #define BOOT_TRIAL_ATTEMPTS 3u
 
-/* --- boot record: the copy with the higher sequence of those that are whole counts -------------- */
+/* --- boot record: the copy with the higher sequence of those that are whole counts ------------ */
 #define BOOT_RECORD_MAGIC   0x52424e53u /* "SNBR" */
 #define BOOT_RECORD_VERSION 1u
 
@@ -48,7 +48,7 @@ struct boot_record {
 ASSERT_SIZE(struct boot_record_slot, 32);
 ASSERT_SIZE(struct boot_record, 96);
 
-/* --- configuration in flash: a head, then the device tree (docs/spec/config.md) ------------------ */
+/* --- configuration in flash: a head, then the device tree (docs/spec/config.md) --------------- */
 #define BOOT_CONFIG_MAGIC 0x43464e53u /* "SNFC" */
 
 struct boot_config_head {
@@ -59,7 +59,7 @@ struct boot_config_head {
 };
 ASSERT_SIZE(struct boot_config_head, 16);
 
-/* --- head of an image: in the signed data, behind the arm64 Image header ------------------------- */
+/* --- head of an image: in the signed data, behind the arm64 Image header ---------------------- */
 #define BOOT_IMAGE_HEAD_OFFSET  64u
 #define BOOT_IMAGE_HEAD_MAGIC   0x48494e53u /* "SNIH" */
 #define BOOT_IMAGE_HEAD_VERSION 1u
@@ -78,7 +78,7 @@ struct boot_image_head {
 };
 ASSERT_SIZE(struct boot_image_head, 96);
 
-/* --- what the bootloader tells the image that it starts: in memory that a reset keeps ------------- */
+/* --- what the bootloader tells the image that it starts: in memory that a reset keeps --------- */
 #define BOOT_HANDOFF_MAGIC 0x48424e53u /* "SNBH" */
 
 struct boot_handoff {

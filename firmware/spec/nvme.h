@@ -214,10 +214,15 @@ enum {
     NVME_SC_INVALID_INTERRUPT_VECTOR = 0x108,
     NVME_SC_INVALID_LOG_PAGE = 0x109,
     NVME_SC_INVALID_FORMAT = 0x10a,
+    NVME_SC_FIRMWARE_NEEDS_CONVENTIONAL_RESET = 0x10b,
     NVME_SC_INVALID_QUEUE_DELETION = 0x10c,
     NVME_SC_FEATURE_NOT_SAVEABLE = 0x10d,
     NVME_SC_FEATURE_NOT_CHANGEABLE = 0x10e,
     NVME_SC_FEATURE_NOT_NS_SPECIFIC = 0x10f,
+    NVME_SC_FIRMWARE_NEEDS_SUBSYSTEM_RESET = 0x110,
+    NVME_SC_FIRMWARE_NEEDS_RESET = 0x111, /* Controller Level Reset */
+    NVME_SC_FIRMWARE_PROHIBITED = 0x113,
+    NVME_SC_OVERLAPPING_RANGE = 0x114,
     NVME_SC_NS_NOT_ATTACHED = 0x11a,
     NVME_SC_CONFLICTING_ATTRIBUTES = 0x180,
     NVME_SC_WRITE_TO_READ_ONLY = 0x182,
@@ -319,6 +324,21 @@ ALWAYS_INLINE uint32_t nvme_rw_lba_count(const struct nvme_sqe *sqe)
 {
     return (sqe->cdw12 & 0xffff) + 1;
 }
+
+/* Firmware Image Download (5.12): cdw10 dwords, zeroes based; cdw11 offset in dwords. */
+
+/* Firmware Commit, cdw10 (5.11) */
+#define NVME_FIRMWARE_SLOT_SHIFT   0 /* 0: the controller chooses */
+#define NVME_FIRMWARE_SLOT_BITS    3
+#define NVME_FIRMWARE_ACTION_SHIFT 3
+#define NVME_FIRMWARE_ACTION_BITS  3
+
+enum nvme_firmware_action {
+    NVME_FIRMWARE_REPLACE = 0,
+    NVME_FIRMWARE_REPLACE_AND_ACTIVATE = 1, /* at the next Controller Level Reset */
+    NVME_FIRMWARE_ACTIVATE = 2,             /* likewise */
+    NVME_FIRMWARE_ACTIVATE_NOW = 3,         /* what was downloaded, if anything was, replaces */
+};
 
 #define NVME_NSID_ALL 0xffffffffu
 

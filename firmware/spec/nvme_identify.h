@@ -179,9 +179,12 @@ ASSERT_OFFSET(struct nvme_identify_ctrl, vendor, 3072);
 #define NVME_OAES_FIRMWARE            BIT32(9)
 #define NVME_CTRATT_HOST_ID_128       BIT32(0)
 #define NVME_CTRLTYPE_IO              1
+#define NVME_OACS_FIRMWARE            BIT32(2)
 #define NVME_OACS_DOORBELL_BUFFERS    BIT32(8)
 #define NVME_FRMW_SLOT1_RO            BIT32(0)
 #define NVME_FRMW_SLOTS_SHIFT         1
+#define NVME_FRMW_WITHOUT_RESET       BIT32(4)
+#define NVME_FWUG_BYTES               4096u /* unit of FWUG */
 #define NVME_LPA_SMART_PER_NS         BIT32(0)
 #define NVME_LPA_EFFECTS              BIT32(1)
 #define NVME_LPA_EXTENDED_DATA        BIT32(2) /* NUMDU, LPOL, LPOU */

@@ -88,10 +88,11 @@ ASSERT_OFFSET(struct nvme_smart_log, temperature_sensor_kelvin, 200);
 ASSERT_OFFSET(struct nvme_smart_log, thermal_transitions, 216);
 
 /* Firmware Slot Information, figure 195 */
+#define NVME_FIRMWARE_SLOTS 7
 struct nvme_firmware_log {
     uint8_t afi; /* active slot 2:0, slot after the next reset 6:4 */
     uint8_t reserved1[7];
-    uint8_t revision[7][8]; /* slots 1 to 7 */
+    uint8_t revision[NVME_FIRMWARE_SLOTS][8]; /* slots 1 to 7; zero: empty */
     uint8_t reserved64[448];
 };
 ASSERT_SIZE(struct nvme_firmware_log, 512);
@@ -111,6 +112,11 @@ struct nvme_effects_log {
 };
 ASSERT_SIZE(struct nvme_effects_log, 4096);
 ASSERT_OFFSET(struct nvme_effects_log, io, 1024);
+
+#define NVME_AFI_ACTIVE_SHIFT 0
+#define NVME_AFI_ACTIVE_BITS  3
+#define NVME_AFI_NEXT_SHIFT   4
+#define NVME_AFI_NEXT_BITS    3
 
 #define NVME_EFFECT_SUPPORTED       BIT32(0)
 #define NVME_EFFECT_BLOCK_CONTENT   BIT32(1)
@@ -137,6 +143,7 @@ enum nvme_event_type {
 
 #define NVME_EVENT_ERROR_INVALID_DOORBELL       0
 #define NVME_EVENT_ERROR_INVALID_DOORBELL_VALUE 1
+#define NVME_EVENT_ERROR_FIRMWARE_LOAD          5
 #define NVME_EVENT_SMART_RELIABILITY            0
 #define NVME_EVENT_SMART_TEMPERATURE            1
 #define NVME_EVENT_SMART_SPARE                  2

@@ -31,7 +31,9 @@ void boot_state_seal(struct boot_record *record);
  * failed here. BOOT_SLOT_NONE: neither. *is_changed: the record must be written. */
 uint8_t boot_state_choose(struct boot_record *record, bool *is_changed);
 
-/* The chosen slot holds no image that may start: never again, until it is written. */
+/* The chosen slot holds no image that may start: never again, until it is written. Was it the
+ * active one, then the other is put on trial if it holds an image that has not failed. The caller
+ * chooses again. */
 void boot_state_reject(struct boot_record *record, uint8_t slot);
 
 /* Before a slot's flash is touched. INVALID: no such slot. EXISTS: it is the active one. */
@@ -40,12 +42,13 @@ MUST_USE enum status boot_state_begin_write(struct boot_record *record, uint8_t 
 void boot_state_end_write(struct boot_record *record, uint8_t slot, uint32_t image_bytes,
                           const struct boot_image_head *head);
 
-/* The slot starts next, on trial; activating the active one takes a trial back. INVALID; NOT_FOUND:
- * it holds no image. BAD_DATA: its security version is below the least. */
+/* The slot starts next, on trial, even if it failed before; activating the active one takes a
+ * trial back. INVALID; NOT_FOUND: it holds no image. BAD_DATA: its security version is below the
+ * least. */
 MUST_USE enum status boot_state_activate(struct boot_record *record, uint8_t slot);
 
-/* The running slot works: it is the active one; the least security version rises to its own.
- * False: nothing changed, it was already. */
+/* The running slot works: it is the active one; the least security version rises to its own, which
+ * ends a trial below. False: nothing changed: it was already, or its trial was taken back. */
 bool boot_state_confirm(struct boot_record *record, uint8_t running);
 
 #endif

@@ -22,15 +22,17 @@ struct store {
     uint8_t newest_record; /* copy that counts */
     uint8_t state;
     uint8_t config_copy;
-    bool has_failed;
-    uint32_t config_sequence;
+    uint8_t kind;
     uint64_t erase_next, erase_end; /* flash offsets */
-    uint64_t offset;                /* where programming goes on */
+    uint64_t base;                  /* where the data goes */
     const uint8_t *data;
-    uint32_t left_bytes;
+    uint32_t len_bytes;
+    uint32_t position; /* in the data, of the step under way */
     uint32_t done_bytes;
-    _Alignas(8) struct boot_record staged;
-    struct boot_config_head config_head;
+    uint8_t tail[4]; /* what is left behind the last multiple of 4 */
+    struct boot_record staged;
+    struct boot_config_head config_head; /* of the newer whole one */
+    struct boot_config_head staged_head;
 };
 
 /* Reads what is there. INVALID: the flash is too small for all parts. */
@@ -43,9 +45,10 @@ void store_read_slot(struct store *store, uint8_t slot, uint32_t offset, void *o
 MUST_USE enum status store_read_config(struct store *store, void *tree, uint32_t max_bytes,
                                        uint32_t *out_bytes);
 
-/* Start an operation. AGAIN: one is under way. The record is copied and sealed; data stays until the
- * end. A slot's image is erased for, programmed and read back; the caller has put the record into
- * boot_state_begin_write() before, and into boot_state_end_write() after. NO_SPACE: too long. */
+/* Start an operation. AGAIN: one is under way. The record is copied and sealed; data stays until
+ * the end. A slot's image is erased for, programmed and read back; the caller has put the record
+ * into boot_state_begin_write() before, and into boot_state_end_write() after. NO_SPACE: too long.
+ */
 MUST_USE enum status store_write_record(struct store *store, const struct boot_record *record);
 MUST_USE enum status store_write_slot(struct store *store, uint8_t slot, const void *image,
                                       uint32_t len_bytes);

@@ -1,7 +1,8 @@
 /*
- * Updates, as the running firmware does them: an image arrives in pieces in memory, is checked, goes
- * into a slot, is activated, and confirms itself once it works. Only one update at a time, whoever
- * sends it. Everything on core 0; nothing waits: update_poll() goes on, a poller of app's.
+ * Updates, as the running firmware does them: an image arrives in pieces in memory, is checked,
+ * goes into a slot, is activated, and confirms itself once it works. Only one update at a time,
+ * whoever sends it. Everything on core 0; nothing waits: update_poll() goes on, a poller of app's.
+ * (The check is one step: some ten instructions a byte, and the signature's.)
  *
  * Leaves out: who may do what (nvme, mgmt), starting the new image (app).
  */
@@ -46,8 +47,10 @@ uint64_t update_bytes(void); /* of struct update */
 /* In `memory`, of update_bytes(), aligned to 8. */
 void update_init(struct update *update, const struct update_config *config);
 
-/* A piece of an image; pieces may come in any order, overlap, come twice. Offset 0 starts anew.
- * AGAIN: an update is being written. NO_SPACE: beyond the slot. */
+/* A piece of an image; pieces may come in any order, overlap, come twice. Offset 0 starts anew, if
+ * it was there already and with other bytes. AGAIN: an update is being written. NO_SPACE: beyond
+ * the slot, or more than UPDATE_EXTENTS pieces with holes between them. */
+#define UPDATE_EXTENTS 32u
 MUST_USE enum status update_receive(struct update *update, uint32_t offset, const void *data,
                                     uint32_t len_bytes);
 
@@ -56,15 +59,18 @@ enum update_action {
     UPDATE_ACTIVATE = 2, /* the slot starts next, on trial; after the replacement when both */
 };
 
-/* `slot`: BOOT_SLOT_NONE lets the update choose: of REPLACE the one that does not run and is not active,
- * of ACTIVATE the one that does not run. Calls done(ctx, status) later, exactly once, when it
- * returned OK; its status: OK; BAD_DATA: the image is refused, see last_fault; IO: flash.
- * Else: AGAIN: one is under way. INVALID: slot, actions. NOT_FOUND: nothing was received, or no image is
- * in the slot. EXISTS: the slot runs or is active and cannot be replaced. BAD_DATA: too old. */
+/* `slot`: BOOT_SLOT_NONE lets the update choose: of REPLACE the one that does not run and is not
+ * active, of ACTIVATE the one that does not run. Calls done(ctx, status) later, exactly once, when
+ * it returned OK; its status: OK; BAD_DATA: the image is refused, see last_fault; IO: flash. What
+ * was received is gone then, except after IO.
+ * Else: AGAIN: one is under way. INVALID: slot, actions. NOT_FOUND: nothing was received, or no
+ * image is in the slot. EXISTS: the slot runs or is active and cannot be replaced. BAD_DATA: too
+ * old. */
 MUST_USE enum status update_commit(struct update *update, uint32_t actions, uint8_t slot,
                                    void (*done)(void *ctx, enum status status), void *ctx);
 
-/* The running image works. Done later; asked again when the flash failed. */
+/* The running image works. Done later, tried three times when the flash fails; the report's
+ * is_trial says whether to ask again. */
 void update_confirm(struct update *update);
 
 /* Goes on. The amount of work that was done. */

@@ -295,6 +295,20 @@ static void link_ready(struct pcie_ep *ep)
     link->params.notify(link->params.ctx);
 }
 
+/* The hello of a NIC that never becomes ready: what the one before had is void. */
+static COLD void link_leave(struct pcie_ep *ep)
+{
+    struct pcie_ep_link *link = link_of(ep);
+
+    shm_store32(&link->nic->ready, 0);
+    /* FENCE: as an acknowledgement, of everything. */
+    barrier_full_system();
+    /* HELLO */
+    shm_store32_release(&link->nic->hello, shm_load32(&link->nic->hello) + 1);
+    barrier_before_doorbell();
+    link->params.notify(link->params.ctx);
+}
+
 /* --- attaching ---------------------------------------------------------------------------------
  */
 
@@ -306,6 +320,7 @@ static const struct pcie_ep_ops link_ops = {
     .irq_raise = link_irq_raise,
     .doorbells_arm = link_doorbells_arm,
     .ready = link_ready,
+    .leave = link_leave,
 };
 
 /* What the block says of itself, each read once: the host's VMM may be able to write it. */

@@ -35,6 +35,7 @@ enum step {
     STEP_TIME,    /* passes */
     STEP_RESET,
     STEP_SHUTDOWN,
+    STEP_FIRMWARE, /* a commit ends */
     STEP_COUNT,
 };
 
@@ -55,6 +56,7 @@ struct fuzz_cmd {
     bool mapped;
     bool at_transport; /* a transport op has it */
     bool is_aer;
+    bool is_commit; /* Firmware Commit */
 };
 
 struct fuzz_dev {
@@ -75,6 +77,8 @@ static struct {
     struct fuzz_dev devs[DEVS];
     uint8_t data[LIMIT_TRANSFER_BYTES];
     uint32_t map_fail_after;
+    void (*commit_done)(void *arg, enum status status); /* NULL: none is under way */
+    void *commit_arg;
     struct input in;
 } t;
 
@@ -179,6 +183,65 @@ static const struct nvme_transport_ops ops = {
     .abort = transport_abort,
     .feature_changed = feature_changed,
     .fatal = fatal,
+};
+
+/* --- firmware --------------------------------------------------------------------------------- */
+
+static enum status firmware_receive(void *ctx, uint32_t offset_bytes, const struct mem_ref *data)
+{
+    uint8_t how = take8();
+
+    CHECK(ctx == &t && offset_bytes % 4096 == 0 && data->space == MEM_SPACE_HOST);
+    CHECK(range_fits(offset_bytes, data->len_bytes, LIMIT_FIRMWARE_BYTES));
+    return how < 240 ? STATUS_OK : (enum status)(how & 15);
+}
+
+static enum status firmware_commit(void *ctx, uint32_t what, uint8_t slot,
+                                   void (*done)(void *arg, enum status status), void *arg)
+{
+    uint8_t how = take8();
+
+    CHECK(ctx == &t && what >= 1 && what <= 3 && slot <= 2);
+    if (t.commit_done != NULL) {
+        return STATUS_AGAIN;
+    }
+    if (how >= 192) {
+        return (enum status)(1 + how % 11);
+    }
+    t.commit_done = done;
+    t.commit_arg = arg;
+    return STATUS_OK;
+}
+
+static void firmware_end(enum status status)
+{
+    void (*done)(void *arg, enum status status) = t.commit_done;
+
+    t.commit_done = NULL;
+    if (done != NULL) {
+        done(t.commit_arg, status);
+    }
+}
+
+static void firmware_report(void *ctx, struct nvme_firmware_report *report)
+{
+    CHECK(ctx == &t);
+    report->active = 1 + (take8() & 1);
+    report->next = take8() & 3;
+    report->load_failed = (report->next & 1) != 0;
+}
+
+static void firmware_disabled(void *ctx)
+{
+    CHECK(ctx == &t);
+}
+
+static const struct nvme_firmware_ops firmware_ops = {
+    .slot_count = 2,
+    .receive = firmware_receive,
+    .commit = firmware_commit,
+    .report = firmware_report,
+    .disabled = firmware_disabled,
 };
 
 /* --- devices --------------------------------------------------------------------------------- */
@@ -308,6 +371,7 @@ static struct fuzz_cmd *cmd_new(void)
             cmd->mapped = false;
             cmd->at_transport = false;
             cmd->is_aer = false;
+            cmd->is_commit = false;
             cmd->nvme.ctrl = t.ctrl;
             cmd->nvme.cid = (uint16_t)i;
             cmd->nvme.blk.owner_core = 0;
@@ -341,6 +405,7 @@ static void step_command(bool admin, bool plain)
     sqe->cdw13 = plain ? 0 : take8();
     cmd->nvme.sq_id = admin ? 0 : 1;
     cmd->is_aer = admin && sqe->opcode == NVME_ADMIN_ASYNC_EVENT;
+    cmd->is_commit = admin && sqe->opcode == NVME_ADMIN_FIRMWARE_COMMIT;
     if (admin) {
         nvme_submit_admin(&cmd->nvme);
     } else {
@@ -358,6 +423,8 @@ static void quiesce(void)
         struct fuzz_cmd *cmd = &t.cmds[i];
         if (cmd->used && cmd->at_transport) {
             nvme_admin_done(&cmd->nvme, NVME_SC_ABORT_SQ_DELETION, 0);
+        } else if (cmd->used && cmd->is_commit) {
+            nvme_cancel(&cmd->nvme); /* what it asked for goes on */
         }
     }
     for (uint32_t i = 0; i < DEVS; i++) {
@@ -483,6 +550,9 @@ static void run_step(enum step step)
     case STEP_SHUTDOWN:
         nvme_ctrl_shutdown(t.ctrl, shutdown_done, &t);
         break;
+    case STEP_FIRMWARE:
+        firmware_end((enum status)(take8() % 12));
+        break;
     case STEP_COUNT:
         break;
     }
@@ -506,11 +576,14 @@ static void start(uint8_t how)
         .keep_alive = (how & 0x40) != 0,
         .hmb_preferred_bytes = (how & 0x40) != 0 ? 65536 : 0,
         .host_id = {(how & 0x80) != 0},
+        .firmware_ops = (how & 0x08) != 0 ? &firmware_ops : NULL,
+        .firmware_ctx = &t,
     };
     native_clock_set(NS_PER_S);
     sched_init(1, SCHED_IDLE_POLL);
     memset(t.cmds, 0, sizeof(t.cmds));
     t.map_fail_after = 0;
+    t.commit_done = NULL;
     for (uint32_t i = 0; i < DEVS; i++) {
         t.devs[i] = (struct fuzz_dev){.dev = {.ops = &dev_ops, .name = "fuzz"}};
         list_init(&t.devs[i].held);
@@ -530,6 +603,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)sched_turn();
     }
     step_reset();
+    firmware_end(STATUS_OK);
     for (uint32_t i = 0; i < DEVS; i++) {
         dev_detach(&t.devs[i]);
     }

@@ -19,8 +19,8 @@ struct flash_ops {
     void (*read)(struct flash *flash, uint64_t offset, void *out, uint32_t len_bytes);
     /* Starts the erase of the block at `offset`, a multiple of block_bytes. */
     void (*erase)(struct flash *flash, uint64_t offset);
-    /* Starts programming within one piece: [offset, offset + len_bytes), both multiples of 4, does not
-     * cross a multiple of program_bytes. `data` stays until the end. */
+    /* Starts programming within one piece: [offset, offset + len_bytes), both multiples of 4, does
+     * not cross a multiple of program_bytes. `data` stays until the end; it may lie anywhere. */
     void (*program)(struct flash *flash, uint64_t offset, const void *data, uint32_t len_bytes);
     /* AGAIN: under way. OK: done, or nothing was. IO: the device says that it failed, or gave
      * no answer in its time; it can be read again. */

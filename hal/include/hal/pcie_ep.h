@@ -75,6 +75,7 @@ struct pcie_ep_ops {
     void (*irq_raise)(struct pcie_ep *ep, uint16_t vector);
     void (*doorbells_arm)(struct pcie_ep *ep, bool armed);
     void (*ready)(struct pcie_ep *ep);
+    void (*leave)(struct pcie_ep *ep); /* NULL: nobody to tell */
 };
 
 /* The driver embeds this as its first member and fills all fields before anyone sees it. */
@@ -149,6 +150,16 @@ ALWAYS_INLINE void pcie_ep_doorbells_arm(struct pcie_ep *ep, bool armed)
 ALWAYS_INLINE void pcie_ep_ready(struct pcie_ep *ep)
 {
     ep->ops->ready(ep);
+}
+
+/* The firmware goes, by a reset of its board: nothing of ours touches host memory any more, and no
+ * event gets an answer; the host's operations that wait for one go on. Until the next start the
+ * straps answer the host, as before the first one. The last call. Control core. */
+ALWAYS_INLINE void pcie_ep_leave(struct pcie_ep *ep)
+{
+    if (ep->ops->leave != NULL) {
+        ep->ops->leave(ep);
+    }
 }
 
 /* Slow half of pcie_ep_map(): searches all windows, moves last_hit. */

@@ -140,6 +140,24 @@ static void enable_withdrawn_before_serving_stays_disabled(void **state)
     assert_int_equal(state_now(), NVME_EP_STATE_DISABLED);
 }
 
+/* A firmware that goes, to start another: enabled or not, nothing becomes ready until it serves. */
+static void enable_while_held_waits(void **state)
+{
+    (void)state;
+    rig_enable();
+    nvme_ep_hold(rig.ep);
+    rig_turn(4);
+    assert_int_equal(state_now(), NVME_EP_STATE_READY);
+    rig_disable();
+    assert_int_equal(rig_csts(), 0);
+    write_cc(RIG_CC);
+    assert_int_equal(state_now(), NVME_EP_STATE_ENABLING);
+    assert_int_equal(rig_csts(), 0);
+    nvme_ep_serve(rig.ep);
+    rig_turn(4);
+    assert_int_equal(rig_csts(), NVME_CSTS_RDY);
+}
+
 static void enable_twice_gives_fresh_queues(void **state)
 {
     (void)state;
@@ -467,6 +485,7 @@ int main(void)
         T(enable_then_identify_answers),
         T(enable_before_serving_waits),
         T(enable_withdrawn_before_serving_stays_disabled),
+        T(enable_while_held_waits),
         T(enable_twice_gives_fresh_queues),
         T(enable_keeps_admin_registers_over_disable),
         T(enable_toggled_in_one_go_is_acted_on_in_order),

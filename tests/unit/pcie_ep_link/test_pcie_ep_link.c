@@ -503,6 +503,27 @@ static void fence_nic_restarts_returns_without_stop(void **state)
     assert_false(loop->link.nic_ready);
 }
 
+/* A NIC that resets itself: no fence waits for it. */
+static void fence_after_the_nic_left_does_not_wait(void **state)
+{
+    struct loop *loop = *state;
+
+    bring_up(loop);
+    loop->nic_acks = false;
+    pcie_ep_leave(loop->ep);
+    assert_false(loop->link.nic_ready);
+    uint64_t start_ns = loop->now_ns;
+    vfu_link_set_bus_master(&loop->link, false);
+    vfu_link_reset(&loop->link);
+    assert_true(loop->now_ns == start_ns);
+    assert_int_equal(loop->stop_count, 0);
+    assert_false(loop->link.failed);
+    loop->nic_acks = true;
+    loop_attach_ready(loop);
+    assert_true(loop->link.nic_ready);
+    assert_int_equal(loop->link.stats.failure_count, 0);
+}
+
 static void fence_no_nic_does_not_wait(void **state)
 {
     struct loop *loop = *state;
@@ -727,6 +748,7 @@ int main(void)
         T(fence_late_ack_of_earlier_generation_does_not_count),
         T(fence_nic_dies_returns_without_stop),
         T(fence_nic_restarts_returns_without_stop),
+        T(fence_after_the_nic_left_does_not_wait),
         T(fence_no_nic_does_not_wait),
         T(host_left_resets_registers_after_fence),
         T(link_taken_down_and_up_tells_nic),
