@@ -6,17 +6,25 @@
  */
 #include "boards/qemu-virt/endpoint.h"
 
+#include <stddef.h>
 #include "base/bits.h"
+#include "base/crc.h"
 #include "base/log.h"
 #include "base/mem_ref.h"
 #include "base/shm.h"
+#include "boards/qemu-virt/machine.h"
+#include "boot/crash_record.h"
+#include "hal/arch.h"
 #include "hal/barrier.h"
 #include "hal/clock.h"
 #include "hal/drivers/ivshmem.h"
 #include "hal/drivers/pcie_ep_link.h"
+#include "spec/handover.h"
 #include "spec/link.h"
 
 #define HELLO_TIMEOUT_NS (UINT64_C(5) * NS_PER_S)
+
+extern char __warm_start[];
 
 static struct ivshmem link_device;
 static struct ivshmem ram_device;
@@ -48,7 +56,7 @@ static uint32_t function_count(void)
     return (uint32_t)min_u64(min_u64(count, fit), LIMIT_FUNCTIONS);
 }
 
-static enum status function_init(uint32_t index)
+static enum status function_init(uint32_t index, bool resume)
 {
     struct pcie_ep_link_params params = {
         .name = names[index],
@@ -58,8 +66,42 @@ static enum status function_init(uint32_t index)
         .raise = ring,
         .notify = notify,
         .hello_timeout_ns = HELLO_TIMEOUT_NS,
+        .resume = resume,
     };
     return pcie_ep_link_init(&links[index], &params);
+}
+
+/* What the image before has left, checked as a whole; read once. */
+static bool is_handed_over(struct board *board, uint32_t count)
+{
+    struct handover *handover = (struct handover *)(void *)(__warm_start + MACHINE_HANDOVER_OFFSET);
+    _Static_assert(MACHINE_HANDOVER_OFFSET + sizeof(*handover) + sizeof(struct machine_warm_end) <=
+                       0x10000,
+                   "BOARD_WARM_BYTES");
+
+    board->handover = handover;
+    bool is_whole =
+        crash_record_start_count() > 1 && handover->magic == HANDOVER_MAGIC &&
+        handover->version == HANDOVER_VERSION && handover->size_bytes == sizeof(*handover) &&
+        handover->crc ==
+            crc32_update(0, &handover->function_count,
+                         sizeof(*handover) - offsetof(struct handover, function_count)) &&
+        handover->function_count == count;
+    handover->magic = 0;
+    arch_cache_clean(handover, sizeof(handover->magic));
+    return is_whole;
+}
+
+/* All functions as the image before had them, or none. */
+static bool resume(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (function_init(i, true) != STATUS_OK) {
+            LOG_WARN("board: function %u cannot be taken over: its host sees a reset", (unsigned)i);
+            return false;
+        }
+    }
+    return true;
 }
 
 void qemu_virt_endpoint_init(struct board *board)
@@ -78,8 +120,9 @@ void qemu_virt_endpoint_init(struct board *board)
         return;
     }
     uint32_t count = function_count();
+    board->is_handed_over = is_handed_over(board, count) && resume(count);
     for (uint32_t i = 0; i < count; i++) {
-        status = function_init(i);
+        status = board->is_handed_over ? STATUS_OK : function_init(i, false);
         if (status != STATUS_OK) {
             LOG_ERROR("board: link block %u: %s", (unsigned)i, status_text(status));
             return;

@@ -29,6 +29,9 @@ struct machine_warm_end {
 };
 ASSERT_SIZE(struct machine_warm_end, 64);
 
+/* From the start of that memory: the crash record's (boot/crash_record.h), the handover's. */
+#define MACHINE_HANDOVER_OFFSET 0x4000u
+
 extern struct dt machine_dt;
 extern struct pl011 machine_uart;
 

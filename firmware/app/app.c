@@ -7,6 +7,7 @@
  * failed.
  */
 #include "app/app_priv.h"
+#include "app/handover.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -129,6 +130,7 @@ static enum status function_start(struct pcie_ep *pcie)
     function->pcie = pcie;
     app.function_count++;
     app_host_memory_use(function);
+    app_take_over(function);
     nvme_ep_start(function->ep);
     return STATUS_OK;
 }

@@ -106,6 +106,7 @@ struct app {
     uint32_t ctrl_count;
     struct app_volume *volumes; /* as the tree has them; NULL: not yet */
     struct rng rng;             /* of which each fabric has a fork */
+    bool has_ram_disk;          /* what lies in it ends with this image */
     uint8_t *pool_next;         /* what is left of the board's pool */
     uint64_t pool_left;
     struct timer serve_timer;

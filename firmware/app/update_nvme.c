@@ -2,7 +2,7 @@
  * NVMe's firmware commands over update/update.h, and activation: a host commits an image, resets its
  * controller, and finds the new firmware when it enables it again.
  *
- * The board is restarted when the reset has disabled the last function: while another host's
+ * An activation without a reset is app/handover.c's. With one, the board is restarted when the reset has disabled the last function: while another host's
  * controller is in use the new image waits for a reset that leaves none. A function that is disabled
  * here does not become ready any more, so its host's next enable meets the firmware that comes; to
  * the host that is a controller that takes its time, within CAP.TO. RAM disks begin empty.
@@ -11,6 +11,7 @@
 
 #include <string.h>
 #include "app/app_priv.h"
+#include "app/handover.h"
 #include "app/update.h"
 #include "base/log.h"
 #include "hal/clock.h"
@@ -150,7 +151,9 @@ static uint8_t next_slot(const struct update_report *report)
 static void revision_put(char revision[8], const char *version, uint32_t version_bytes)
 {
     memset(revision, ' ', 8);
-    memcpy(revision, version, strnlen(version, version_bytes < 8 ? version_bytes : 8));
+    for (uint32_t i = 0; i < version_bytes && i < 8 && version[i] != '\0'; i++) {
+        revision[i] = version[i];
+    }
 }
 
 static void report(void *ctx, struct nvme_firmware_report *out)
@@ -231,6 +234,12 @@ static void disabled(void *ctx)
     timer_arm(&hosts.timer, sched_now_ns());
 }
 
+static enum status activate(void *ctx)
+{
+    (void)ctx;
+    return app_hand_over();
+}
+
 const struct nvme_firmware_ops *app_update_nvme_ops(void)
 {
     static const struct nvme_firmware_ops ops = {
@@ -238,6 +247,7 @@ const struct nvme_firmware_ops *app_update_nvme_ops(void)
         .receive = receive,
         .commit = commit,
         .report = report,
+        .activate = activate,
         .disabled = disabled,
     };
 

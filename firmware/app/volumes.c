@@ -26,6 +26,7 @@ static struct blk_dev *make_ram(const struct config_ns *ns, uint16_t fn, uint32_
     }
     snprintf(name, NAME_BYTES, "ram%u.%u", (unsigned)fn, (unsigned)nsid);
     app_make_uuid(config.uuid, fn, nsid);
+    app.has_ram_disk = true;
     return blk_ram_init(ram, &config) == STATUS_OK ? &ram->dev : NULL;
 }
 

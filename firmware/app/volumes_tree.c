@@ -48,6 +48,7 @@ static struct blk_dev *make_ram(struct app_path *path, const struct config_path 
                   (unsigned)(words->size_bytes >> 20), (unsigned)(app.pool_left >> 20));
         return NULL;
     }
+    app.has_ram_disk = true;
     return blk_ram_init(&path->ram, &config) == STATUS_OK ? &path->ram.dev : NULL;
 }
 

@@ -42,6 +42,8 @@ void boot_stop(const char *format, ...)
     board_exit(BOOT_EXIT_STOPPED);
 }
 
+extern char __warm_start[], __warm_end[];
+
 /* --- ends ------------------------------------------------------------------------------------- */
 
 void board_exit(int code)
@@ -53,6 +55,7 @@ void board_exit(int code)
 
 void board_reset(void)
 {
+    arch_cache_clean(__warm_start, (size_t)(__warm_end - __warm_start));
     arch_reset();
     LOG_ERROR("boot: the platform did not reset; halted");
     arch_halt();

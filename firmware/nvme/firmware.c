@@ -4,7 +4,8 @@
  * (struct nvme_firmware_ops).
  *
  * A commit that a reset or an Abort takes from its command goes on; the Firmware Slot log tells
- * what became of it. Leaves out: activation without a reset (FRMW bit 4, MTFA), boot partitions.
+ * what became of it. An activation without a reset sends no event (figure 149, Firmware Activation
+ * Starting): the host sees commands that take longer. Leaves out: boot partitions.
  * Source: NVM Express Base Specification 1.4, sections 5.11, 5.12, 5.14.1.3.
  */
 #include <string.h>
@@ -149,15 +150,20 @@ static const nvme_status_t commit_statuses[] = {
     [STATUS_UNSUPPORTED] = NVME_SC_FIRMWARE_PROHIBITED | NVME_STATUS_DNR,
 };
 
+static bool activate(struct nvme_ctrl *ctrl)
+{
+    const struct nvme_firmware_ops *ops = ctrl->config.firmware_ops;
+
+    return ops->activate != NULL && ops->activate(ctrl->config.firmware_ctx) == STATUS_OK;
+}
+
 static void commit_end(struct nvme_cmd *cmd, enum status status)
 {
     uint32_t action = (uint32_t)FIELD_GET(NVME_FIRMWARE_ACTION, cmd->blk.cmd.cdw10);
 
     if (status == STATUS_OK) { /* 5.11.1: 11h says that all is done but for the reset */
-        nvme_admin_end(cmd,
-                       action == NVME_FIRMWARE_ACTIVATE_NOW ? NVME_SC_FIRMWARE_NEEDS_RESET
-                                                            : NVME_SC_SUCCESS,
-                       0);
+        bool is_done = action != NVME_FIRMWARE_ACTIVATE_NOW || activate(cmd->ctrl);
+        nvme_admin_end(cmd, is_done ? NVME_SC_SUCCESS : NVME_SC_FIRMWARE_NEEDS_RESET, 0);
         return;
     }
     if (status == STATUS_INVALID || status == STATUS_EXISTS) {

@@ -61,9 +61,13 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->acl = NVME_ACL;
     id->aerl = LIMIT_AERS - 1;
     id->frmw = NVME_FRMW_SLOT1_RO | 1u << NVME_FRMW_SLOTS_SHIFT;
-    if (has_firmware) { /* FRMW bit 4 and MTFA are 0: a reset activates */
+    if (has_firmware) {
         id->frmw = (uint8_t)(config->firmware_ops->slot_count << NVME_FRMW_SLOTS_SHIFT);
         id->fwug = 1;
+        if (config->firmware_ops->activate != NULL) {
+            id->frmw |= NVME_FRMW_WITHOUT_RESET;
+            id->mtfa = NVME_MTFA_100MS;
+        }
     }
     id->lpa = NVME_LPA_EFFECTS | NVME_LPA_EXTENDED_DATA;
     id->elpe = NVME_ERROR_ENTRIES - 1;

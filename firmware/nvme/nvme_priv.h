@@ -21,6 +21,7 @@
 #define NVME_KAS                       1 /* granularity of Keep Alive in that unit */
 #define NVME_DSM_BUFFERS               4 /* range lists under way per core; more wait */
 #define NVME_SHUTDOWN_MS               5000
+#define NVME_MTFA_100MS                20 /* the longest pause of an activation without reset */
 #define NVME_RTD3E_MS                  (NVME_SHUTDOWN_MS + 2000) /* commands under way end first */
 #define NVME_DRAIN_POLL_NS             UINT64_C(1000000)
 #define NVME_WCTEMP_KELVIN             343 /* nonzero since 1.2; no sensor can reach it */

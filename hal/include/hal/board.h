@@ -20,6 +20,7 @@
 #include "hal/watchdog.h"
 #include "spec/boot.h"
 
+struct handover;    /* spec/handover.h */
 struct rdma_device; /* rdma/types.h */
 
 struct board {
@@ -46,7 +47,12 @@ struct board {
     struct flash *flash;         /* with slots, records and configuration; NULL: none */
     struct boot_handoff handoff; /* magic 0: no bootloader started this image */
     struct watchdog *watchdog;   /* NULL: none. It runs already where the handoff says so */
-    const char *reset_cause;     /* for people: "power-on", "warm reset", "panic" ...; never NULL */
+    struct handover
+        *handover;       /* where an image leaves its state to the next (spec/handover.h): memory
+                                    that board_reset() keeps; NULL: none */
+    bool is_handed_over; /* the image before has left it there, whole, and the functions were
+                                    taken over without their hosts' notice. Once read it is void */
+    const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
 };
 
 /* The application's entry, on core 0, with a running console and clock. Everything that `board`

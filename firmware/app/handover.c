@@ -1,0 +1,160 @@
+/*
+ * The order of a handover: the functions rest (nothing is fetched, commands under way end), then the
+ * associations with targets end, so that these keep nothing of us; then the state is written to
+ * memory that a reset keeps, and the board is reset: its devices, and whatever they still do, too.
+ * Memory of hosts is not touched by a reset, and the link to them is taken over (spec/link.h).
+ *
+ * A new image that dies before it serves is followed by the old one, with a link that says hello:
+ * then the hosts see a reset.
+ */
+#include "app/handover.h"
+
+#include <stddef.h>
+#include "app/update.h"
+#include "base/crc.h"
+#include "base/log.h"
+#include "hal/clock.h"
+#include "spec/handover.h"
+
+/* What an association may take to end; a target that does not answer is left. */
+#define CLOSE_NS (300 * NS_PER_MS)
+#define LOOK_NS  NS_PER_MS
+
+static struct {
+    enum {
+        IDLE,
+        RESTING,
+        CLOSING
+    } step;
+    uint32_t left; /* functions, then associations */
+    uint64_t start_ns;
+    uint64_t deadline_ns;
+    struct timer timer;
+} handover;
+
+/* --- leaving ------------------------------------------------------------------------------- */
+
+NORETURN static void leave(void)
+{
+    struct handover *to = app.board->handover;
+
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        nvme_ep_save(app.functions[i].ep, &to->functions[i]);
+    }
+    to->version = HANDOVER_VERSION;
+    to->size_bytes = sizeof(*to);
+    to->function_count = app.function_count;
+    to->reserved = 0;
+    to->reserved1 = 0;
+    to->crc = crc32_update(0, &to->function_count,
+                           sizeof(*to) - offsetof(struct handover, function_count));
+    to->magic = HANDOVER_MAGIC;
+    LOG_INFO("app: %u functions rest after %u ms: the board restarts for the next image",
+             (unsigned)app.function_count,
+             (unsigned)((sched_now_ns() - handover.start_ns) / NS_PER_MS));
+    board_reset();
+}
+
+static void closed(void *arg)
+{
+    (void)arg;
+    handover.left--;
+}
+
+static void close_associations(void)
+{
+    handover.step = CLOSING;
+    handover.left = 0;
+    handover.deadline_ns = sched_now_ns() + CLOSE_NS;
+    for (uint32_t i = 0; i < app.ctrl_count; i++) {
+        if (app.ctrls[i].ctrl != NULL) {
+            handover.left++;
+            nvmf_ctrl_close(app.ctrls[i].ctrl, closed, NULL);
+        }
+    }
+}
+
+static void serve_on(void)
+{
+    LOG_WARN("app: not all functions come to rest: the next image waits for a reset");
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        nvme_ep_hand_over_cancel(app.functions[i].ep);
+    }
+    handover.step = IDLE;
+}
+
+static bool flash_is_busy(void)
+{
+    struct update_report report;
+
+    update_report(app_update_get(), &report);
+    return report.state == UPDATE_WRITING || report.state == UPDATE_RECORDING;
+}
+
+static void look(struct timer *timer)
+{
+    bool is_late = sched_now_ns() >= handover.deadline_ns;
+
+    if (handover.step == RESTING && handover.left == 0 && !flash_is_busy()) {
+        close_associations();
+    } else if (handover.step == RESTING && is_late) {
+        serve_on();
+        return;
+    } else if (handover.step == CLOSING && (handover.left == 0 || is_late)) {
+        leave();
+    }
+    timer_arm(timer, sched_now_ns() + LOOK_NS);
+}
+
+static void rests(void *ctx)
+{
+    (void)ctx;
+    handover.left--;
+}
+
+/* A turn later: what asked for it has been answered. */
+static void begin(struct timer *timer)
+{
+    timer_init(timer, look);
+    handover.left = app.function_count;
+    handover.deadline_ns = sched_now_ns() + APP_HAND_OVER_MS * NS_PER_MS;
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        nvme_ep_hand_over(app.functions[i].ep, rests, NULL);
+    }
+    timer_arm(timer, sched_now_ns());
+}
+
+enum status app_hand_over(void)
+{
+    if (handover.step != IDLE) {
+        return STATUS_AGAIN;
+    }
+    if (app.board->handover == NULL || app_update_get() == NULL || app.function_count == 0 ||
+        app.has_ram_disk) {
+        return STATUS_UNSUPPORTED;
+    }
+    handover.step = RESTING;
+    handover.start_ns = sched_now_ns();
+    timer_init(&handover.timer, begin);
+    timer_arm(&handover.timer, handover.start_ns);
+    return STATUS_OK;
+}
+
+/* --- coming -------------------------------------------------------------------------------- */
+
+void app_take_over(struct app_function *function)
+{
+    if (!app.board->is_handed_over) {
+        return;
+    }
+    const struct handover *from = app.board->handover;
+    for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
+        if (i < from->function_count && from->functions[i].fn == function->pcie->fn &&
+            nvme_ep_restore(function->ep, &from->functions[i]) == STATUS_OK) {
+            return;
+        }
+    }
+    LOG_ERROR("app: function %u cannot go on where the image before ended: a reset",
+              (unsigned)function->pcie->fn);
+    board_reset(); /* void now: the next start says hello */
+}
