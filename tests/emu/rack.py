@@ -18,6 +18,7 @@ import rack_admin
 import rack_boot
 import rack_doorbells
 import rack_fabric
+import rack_flash
 import rack_ibv
 import rack_io
 import rack_life
@@ -77,6 +78,9 @@ SUITES = [
           SHORT + [rack_reset.test_unbind_and_bind_under_load,
                    rack_reset.test_function_level_reset_under_load,
                    rack_reset.test_bus_master_off_under_load]),
+    # the NIC boots from its flash, and its host updates it; selftest.bin panics when it is told so
+    Suite("flash", RackConfig(namespaces="drive:0", host_args=HOST_ARGS, flash=True,
+                              nic_args="test=panic"), rack_flash.TESTS),
     # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
     Suite("boot-bios", boot("bios"), rack_boot.TESTS),
     Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),
