@@ -311,7 +311,7 @@ sim: deps ## Simulate RDMA, and the whole path: make sim SEEDS=1..10000 PATH_SEE
 	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
 	$(Q)$(B)/sim/sim_path --seeds $(PATH_SEEDS)
 
-RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(FLASH_IMAGES) $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
 
