@@ -229,8 +229,15 @@ UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What of the bootloader knows no hardware.
 UNIT_LIB_SRCS += firmware/bootloader/choose.c firmware/bootloader/place.c
 # What unit tests, fuzzers and simulations share.
-UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c)
+UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c) $(B)/test_images/images.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
+
+# Images, signed by mkimage.
+$(B)/test_images/images.c: tests/model/make_images.py boards/keys/make_key.py $(DEVELOPMENT_KEY) \
+                           tests/data/keys/other.key
+	$(call say,IMAGES,$@)
+	@mkdir -p $(@D)
+	$(Q)$(PY) tests/model/make_images.py $@
 
 define unit_rules
 $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
@@ -305,7 +312,7 @@ sim: deps ## Simulate RDMA, and the whole path: make sim SEEDS=1..10000 PATH_SEE
 	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
 	$(Q)$(B)/sim/sim_path --seeds $(PATH_SEEDS)
 
-RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(FLASH_IMAGES) $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
 

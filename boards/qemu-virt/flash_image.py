@@ -101,6 +101,16 @@ def make_fit(data, key, out):
             raise SystemExit("mkimage is not installed: run `make deps` first") from None
         if result.returncode != 0:
             raise SystemExit("mkimage failed:\n" + result.stdout + result.stderr)
+    pad_fit(out)
+
+
+def pad_fit(path):
+    """Whole dwords, as NVMe's Firmware Image Download transfers them; the tree's own size, too."""
+    fit = bytearray(read(path))
+    fit += bytes(-len(fit) % 4)
+    struct.pack_into(">I", fit, 4, len(fit))
+    with open(path, "wb") as file:
+        file.write(fit)
 
 
 def make_bank(out, parts):

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "app/update.h"
+#include "app/update_nvme.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "hal/clock.h"
@@ -113,6 +114,8 @@ static enum status function_start(struct pcie_ep *pcie)
                 .sgl = words->sgl,
                 .hmb_preferred_bytes = app_host_memory_bytes(pcie->fn),
                 .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
+                .firmware_ops = app_update_nvme_ops(),
+                .firmware_ctx = function,
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),

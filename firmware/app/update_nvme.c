@@ -1,11 +1,13 @@
 /*
- * NVMe's firmware commands over update/update.h, and activation: a host commits an image, resets its
- * controller, and finds the new firmware when it enables it again.
+ * NVMe's firmware commands over update/update.h, and activation: a host commits an image, resets
+ * its controller, and finds the new firmware when it enables it again.
  *
- * An activation without a reset is app/handover.c's. With one, the board is restarted when the reset has disabled the last function: while another host's
- * controller is in use the new image waits for a reset that leaves none. A function that is disabled
- * here does not become ready any more, so its host's next enable meets the firmware that comes; to
- * the host that is a controller that takes its time, within CAP.TO. RAM disks begin empty.
+ * An activation without a reset is app/handover.c's. With one, the board is restarted when the
+ * reset has disabled the last function: while another host's
+ * controller is in use the new image waits for a reset that leaves none. A function that is
+ * disabled here does not become ready any more, so its host's next enable meets the firmware that
+ * comes; to the host that is a controller that takes its time, within CAP.TO. RAM disks begin
+ * empty.
  */
 #include "app/update_nvme.h"
 
@@ -148,10 +150,11 @@ static uint8_t next_slot(const struct update_report *report)
     return report->running == BOOT_SLOT_NONE || next == report->running ? BOOT_SLOT_NONE : next;
 }
 
-static void revision_put(char revision[8], const char *version, uint32_t version_bytes)
+/* Versions are strings of at most 15 characters, of which NVMe has room for 8. */
+static void revision_put(char revision[8], const char *version)
 {
     memset(revision, ' ', 8);
-    for (uint32_t i = 0; i < version_bytes && i < 8 && version[i] != '\0'; i++) {
+    for (uint32_t i = 0; i < 8 && version[i] != '\0'; i++) {
         revision[i] = version[i];
     }
 }
@@ -171,9 +174,9 @@ static void report(void *ctx, struct nvme_firmware_report *out)
     for (uint8_t slot = 0; slot < BOOT_SLOT_COUNT; slot++) {
         const struct boot_record_slot *entry = &now.record.slots[slot];
         if (slot == now.running) { /* perhaps before the first record */
-            revision_put(out->revision[slot], app.version, sizeof(app.version));
+            revision_put(out->revision[slot], app.version);
         } else if (entry->image_bytes != 0) {
-            revision_put(out->revision[slot], entry->version, sizeof(entry->version));
+            revision_put(out->revision[slot], entry->version);
         }
         out->load_failed |= slot != now.running && entry->failed != 0;
     }

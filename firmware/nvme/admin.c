@@ -9,11 +9,17 @@
 #include "hal/clock.h"
 #include "nvme/nvme_priv.h"
 
+/* Opcodes are few and far between: side by side with their entries, not an index. */
 static const struct nvme_op admin_ops[] = {
 #define ADMIN_OP(name, handler, op_flags, op_effects) \
-    [NVME_ADMIN_##name] = {.run = (handler), .flags = (op_flags), .effects = (op_effects)},
+    {.run = (handler), .flags = (op_flags), .effects = (op_effects)},
     NVME_ADMIN_OPS(ADMIN_OP)
 #undef ADMIN_OP
+};
+static const uint8_t admin_opcodes[] = {
+#define ADMIN_OPCODE(name, handler, op_flags, op_effects) NVME_ADMIN_##name,
+    NVME_ADMIN_OPS(ADMIN_OPCODE)
+#undef ADMIN_OPCODE
 };
 
 /* What depends on the transport and the configuration. */
@@ -42,11 +48,12 @@ static bool is_offered(const struct nvme_ctrl *ctrl, uint8_t opcode)
 
 const struct nvme_op *nvme_admin_op(const struct nvme_ctrl *ctrl, uint8_t opcode)
 {
-    if (opcode >= ARRAY_SIZE(admin_ops) || admin_ops[opcode].run == NULL ||
-        !is_offered(ctrl, opcode)) {
-        return NULL;
+    for (uint32_t i = 0; i < ARRAY_SIZE(admin_ops); i++) {
+        if (admin_opcodes[i] == opcode) {
+            return is_offered(ctrl, opcode) ? &admin_ops[i] : NULL;
+        }
     }
-    return &admin_ops[opcode];
+    return NULL;
 }
 
 void nvme_submit_admin(struct nvme_cmd *cmd)

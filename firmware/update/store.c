@@ -92,7 +92,7 @@ static void find_record(struct store *store)
     bool is_second_whole = read_record(store, 1, second);
 
     store->has_record = is_first_whole || is_second_whole;
-    store->newest_record = 0;
+    store->newest_record = is_first_whole ? 0 : 1;
     if (!store->has_record) {
         boot_state_init(&store->record);
     } else if (boot_state_newer(&store->record, second) == second) {
@@ -133,7 +133,7 @@ static void find_config(struct store *store)
     bool is_first_whole = read_config_head(store, 0, &store->config_head);
     bool is_second_whole = read_config_head(store, 1, &second);
 
-    store->config_copy = 0;
+    store->config_copy = is_first_whole ? 0 : 1;
     if (!is_first_whole && !is_second_whole) {
         memset(&store->config_head, 0, sizeof(store->config_head));
     } else if (is_second_whole &&
