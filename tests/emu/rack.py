@@ -19,6 +19,7 @@ import rack_boot
 import rack_doorbells
 import rack_fabric
 import rack_flash
+import rack_handover
 import rack_ibv
 import rack_io
 import rack_life
@@ -82,6 +83,9 @@ SUITES = [
     # the NIC's bootloader starts the firmware, whose configuration is in flash, too; updates
     Suite("flash", config(nic_boot="flash", nic_cores=2),
           rack_flash.TESTS + rack_update.TESTS),
+    # a new image goes on serving the host of the old one
+    Suite("handover", RackConfig(nic_boot="flash", nic_cores=2, namespaces="drive:0",
+                                 host_args=HOST_ARGS), rack_handover.TESTS),
     # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
     Suite("boot-bios", boot("bios"), rack_boot.TESTS),
     Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),
