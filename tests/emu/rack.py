@@ -86,6 +86,8 @@ SUITES = [
     # a new image goes on serving the host of the old one
     Suite("handover", RackConfig(nic_boot="flash", nic_cores=2, namespaces="drive:0",
                                  host_args=HOST_ARGS), rack_handover.TESTS),
+    Suite("handover-remote", rack_nvmf.main_config(nic_boot="flash", nic_cores=2),
+          rack_handover.REMOTE_TESTS, rack_nvmf.serve),
     # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
     Suite("boot-bios", boot("bios"), rack_boot.TESTS),
     Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),

@@ -3,9 +3,10 @@ error: no reset, no event, no message of its kernel."""
 import re
 import time
 
-from rack_common import (Load, clear_log, drive_with_canary, require, require_canary,
+import rack_nvmf
+from rack_common import (Load, clear_log, drive_with_canary, fio, require, require_canary,
                          require_quiet_log)
-from rack_update import (ACTIVATE_NOW, Since, commit, download, make_image, require_slots,
+from rack_update import (ACTIVATE_NOW, Since, commit, dies_at_once, download, make_image, require_slots,
                          running)
 
 PAUSE_MS = 2000  # of board time
@@ -22,7 +23,7 @@ def pause_ms(console):
     return int(rest[1]) + int(loader[1]) / 1000 + int(serving[1])
 
 
-def hand_over_under_load(rack, device, prepare):
+def hand_over_under_load(rack, device, prepare, end="it is confirmed"):
     clear_log(rack)
     before = rack.host.run("grep nvme /proc/interrupts | wc -l").out
     with Load(rack, device) as load:
@@ -31,7 +32,7 @@ def hand_over_under_load(rack, device, prepare):
         start_s = time.monotonic()
         code, said = commit(rack, ACTIVATE_NOW)
         require(code == 0, f"fw-commit ends with {code:#x}: {said}")
-        console.wait_for("it is confirmed")
+        console.wait_for(end)
         took_s = time.monotonic() - start_s
         rack.host.run("sleep 1")
     require(load.runs > 0, "fio has not ended a run")
@@ -63,8 +64,39 @@ def test_handover_back_under_load(rack):
 
 def test_handover_again_and_again(rack):
     device = drive_with_canary(rack)
-    for _ in range(4):
+    for _ in range(2):
         hand_over_under_load(rack, device, lambda: None)
 
 
-TESTS = [test_handover_under_load, test_handover_back_under_load, test_handover_again_and_again]
+def test_handover_of_remote_drives_under_load(rack):
+    """The associations end in order and come again; the host's memory is lent back and granted again."""
+    device = drive_with_canary(rack)
+    image = make_image(rack, "0.2")
+    hand_over_under_load(rack, device, lambda: download(rack, image))
+    rack_nvmf.wait_until_ready(rack, rack_nvmf.HOST_QUEUES)
+    for nsid in rack_nvmf.PATHS:
+        fio(rack, rack.host.namespace(nsid), bsrange="4k-64k", iodepth=8, size="4M")
+    require("in_host_memory yes" in "\n".join(rack.nic.ask("subsystems")) or
+            "host memory" in "\n".join(rack.nic.ask("subsystems")),
+            "no queues are in the host's memory")
+
+
+def test_handover_of_remote_drives_back_under_load(rack):
+    hand_over_under_load(rack, drive_with_canary(rack), lambda: None)
+
+
+def test_handover_to_an_image_that_dies(rack):
+    """All its attempts end in resets; then the old one goes on, and the host has only waited."""
+    device = drive_with_canary(rack)
+    before = running(rack)
+    image = make_image(rack, "0.9", spoil=dies_at_once)
+    console = hand_over_under_load(rack, device, lambda: download(rack, image), "app: serving")
+    require("failed its trial" in "\n".join(rack.nic.ask("update")), "no slot has failed")
+    require(console.log().count("is on trial") == 3, "not three attempts")
+    require(running(rack) == before, f"version {running(rack)} runs")
+
+
+REMOTE_TESTS = [test_handover_of_remote_drives_under_load,
+                test_handover_of_remote_drives_back_under_load]
+TESTS = [test_handover_under_load, test_handover_back_under_load, test_handover_again_and_again,
+         test_handover_to_an_image_that_dies]
