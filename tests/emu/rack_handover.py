@@ -76,9 +76,8 @@ def test_handover_of_remote_drives_under_load(rack):
     rack_nvmf.wait_until_ready(rack, rack_nvmf.HOST_QUEUES)
     for nsid in rack_nvmf.PATHS:
         fio(rack, rack.host.namespace(nsid), bsrange="4k-64k", iodepth=8, size="4M")
-    require("in_host_memory yes" in "\n".join(rack.nic.ask("subsystems")) or
-            "host memory" in "\n".join(rack.nic.ask("subsystems")),
-            "no queues are in the host's memory")
+    count, fallbacks, _ = rack_nvmf.host_queues(rack)
+    require(count > 0 and fallbacks == 0, "the queues are not in the host's memory again")
 
 
 def test_handover_of_remote_drives_back_under_load(rack):

@@ -146,7 +146,7 @@ def test_fio_mixes_terminate(rack):
     _mixes(rack, TERMINATE)
 
 
-def _host_queues(rack):
+def host_queues(rack):
     """(I/O queues that lie in the host's memory, requests that found none there, reads of rings)"""
     stats = rack.nic.numbers()
     count = sum(value for name, value in rack.nic.numbers("subsystems").items()
@@ -156,10 +156,10 @@ def _host_queues(rack):
 
 def test_fio_mixes_host_queues(rack):
     """Over rings in the memory that Linux' driver grants by itself."""
-    count, fallbacks, reads = _host_queues(rack)
+    count, fallbacks, reads = host_queues(rack)
     require(count > 0, "no queue lies in the host's memory")
     _mixes(rack, HOST_QUEUES)
-    after = _host_queues(rack)
+    after = host_queues(rack)
     require(after[1] == fallbacks, f"{after[1] - fallbacks} requests found no ring there")
     require(after[2] > reads, "nothing was read from rings in the host's memory")
 
@@ -288,16 +288,16 @@ def test_host_memory_is_taken_back(rack):
     wait_for_host(rack)
     seen, real = remote_bytes(rack, HOST_QUEUES, 16 * MIB)
     require(seen == real, "the target has other data than the host")
-    fallbacks = _host_queues(rack)[1]
+    fallbacks = host_queues(rack)[1]
     told = rack.nic.log().count("grants no memory for queues")
     _load_driver(rack, "max_host_mem_size_mb=0")
     fio(rack, rack.host.namespace(HOST_QUEUES), bs=4096, iodepth=4, size=256 << 10)
-    count, now, _ = _host_queues(rack)
+    count, now, _ = host_queues(rack)
     require(count == 0 and now > fallbacks, f"{count} queues there, {now - fallbacks} fallbacks")
     require(rack.nic.log().count("grants no memory for queues") > told, "the NIC's log is silent")
     _load_driver(rack)
     fio(rack, rack.host.namespace(HOST_QUEUES), bs=4096, iodepth=4, size=256 << 10)
-    require(_host_queues(rack)[0] > 0, "no queue lies in the host's memory any more")
+    require(host_queues(rack)[0] > 0, "no queue lies in the host's memory any more")
 
 
 def test_volume_detached_and_attached_under_load(rack):
