@@ -192,9 +192,10 @@ static bool is_in(const struct part *part, const uint8_t *at)
     return at >= part->start && at < part->start + part->len_bytes;
 }
 
-/* Every single flipped bit of the whole FIT: in the data and its hash it is damage, in the signature
- * it is a bad one, in the names that lead to them it is refused; all else (descriptions, load
- * address, timestamp, key's name, the configuration) may pass, and then the data is the same. */
+/* Every single flipped bit of the whole FIT: in the data and its hash it is damage, in the
+ * signature it is a bad one, in the names that lead to them it is refused; all else (descriptions,
+ * load address, timestamp, key's name, the configuration) may pass, and then the data is the same.
+ */
 static void image_check_any_flipped_bit_is_refused_or_of_no_account(void **state)
 {
     (void)state;
