@@ -79,7 +79,7 @@ HOST_LIBS := -l:libbearssl.a -l:libfdt.a
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
 COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c \
-               firmware/update/*.c) \
+               firmware/update/*.c firmware/bootloader/*.c) \
              $(addprefix firmware/base/,fmt.c log.c mem_ref.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
                namespaces.c) \
@@ -92,11 +92,11 @@ COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c fir
              $(addprefix firmware/vol/,vol.c vol_path.c) $(wildcard firmware/nvmf_host/ctrl*.c) \
              $(addprefix firmware/nvmf_host/,core.c discovery.c event.c host_area.c \
                host_rings.c queue.c queue_close.c queue_cmd.c scan.c) \
-             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c ivshmem.c pcie_ecam.c pl011.c \
+             $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c i6300esb.c ivshmem.c pcie_ecam.c pl011.c \
                virtio_net_start.c virtio_pci.c) \
              $(addprefix hal/arch/aarch64/,clock.c cpu.c exception.c mmu.c newlib.c printf.c \
                psci.c semihost.c) \
-             $(wildcard boards/qemu-virt/*.c boards/template/*.c)
+             $(wildcard boards/qemu-virt/*.c boards/qemu-virt/bootloader/*.c boards/template/*.c)
 # What sees normal memory alone, in which unaligned accesses are allowed: integers of a wire are one
 # load or store there. Not what runs without the MMU, nor what knows of devices.
 # (update runs in the bootloader, too.)
@@ -225,6 +225,8 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*/test_*.c))
 UNIT_LIB_SRCS := $(FW_SRCS) $(filter-out %/main.c,$(APP_SRCS)) $(NATIVE_HAL) $(EP_SRCS) \
                  $(wildcard $(addprefix boards/qemu-virt/,ctl/*.c pcielink/*.c fabric/*.c))
 UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
+# What of the bootloader knows no hardware.
+UNIT_LIB_SRCS += firmware/bootloader/choose.c firmware/bootloader/place.c
 # What unit tests, fuzzers and simulations share.
 UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c) $(B)/test_images/images.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
@@ -309,7 +311,7 @@ sim: deps ## Simulate RDMA, and the whole path: make sim SEEDS=1..10000 PATH_SEE
 	$(Q)$(B)/sim/sim_rdma --seeds $(SEEDS)
 	$(Q)$(B)/sim/sim_path --seeds $(PATH_SEEDS)
 
-RACK_NEEDS := $(B)/qemu-virt/snic.elf $(B)/host/pcielink $(B)/host/fabric
+RACK_NEEDS := $(B)/qemu-virt/snic.elf $(FLASH_IMAGES) $(B)/host/pcielink $(B)/host/fabric
 
 # --- what a person calls -----------------------------------------------------------------------
 

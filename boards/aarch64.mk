@@ -4,6 +4,10 @@ ifndef AARCH64_SRCS
 
 AARCH64_SRCS := $(wildcard hal/arch/aarch64/*.S hal/arch/aarch64/*.c)
 BOOT_SRCS    := $(wildcard firmware/boot/*.c)
+# The bootloader has its own cold boot.
+BOOTLOADER_SRCS := $(wildcard firmware/bootloader/*.c firmware/update/*.c) \
+                   $(filter-out firmware/boot/cold.c,$(BOOT_SRCS)) \
+                   $(addprefix firmware/base/,crc.c fmt.c log.c status.c)
 
 AARCH64_CFLAGS  = $(BASE_CFLAGS) -O2 $(ARM_FLAGS)
 # The one instruction for a frame record makes backtraces whole; leaf functions go without.
@@ -41,18 +45,19 @@ $(1)_NEEDS    = | $$(AARCH64_DEPS)
 CONFIGS      += $(1)
 endef
 
-# Its memory layout. $(2): -D words, see linker/aarch64.ld.in
+# Its memory layout. $(2): -D words, see linker/aarch64.ld.in; $(3): what they come from; $(4): name,
+# image when not given
 define aarch64_layout
-$(B)/$(1)/image.ld: linker/aarch64.ld.in boards/aarch64.mk $(3)
+$(B)/$(1)/$(or $(4),image).ld: linker/aarch64.ld.in boards/aarch64.mk $(3)
 	@mkdir -p $$(@D)
 	$(Q)$(ARM_GCC) -E -P -x c -undef $(2) $$< -o $$@
 endef
 
-# One image of it. $(2): name, $(3): sources
+# One image of it. $(2): name, $(3): sources, $(4): layout, image when not given
 define aarch64_image
-$(B)/$(1)/$(2).elf: $(call aarch64_objects,$(1),$(3)) $(B)/$(1)/image.ld
+$(B)/$(1)/$(2).elf: $(call aarch64_objects,$(1),$(3)) $(B)/$(1)/$(or $(4),image).ld
 	$$(call say,LINK,$$@)
-	$(Q)$$($(1)_CC) $$($(1)_LDFLAGS) -Wl,-T,$(B)/$(1)/image.ld -o $$@ \
+	$(Q)$$($(1)_CC) $$($(1)_LDFLAGS) -Wl,-T,$(B)/$(1)/$(or $(4),image).ld -o $$@ \
 	    $$(filter %.o,$$^) -Wl,--start-group $$(AARCH64_LIBS) $$(AARCH64_LIBGCC) -Wl,--end-group
 
 $(B)/$(1)/$(2).bin: $(B)/$(1)/$(2).elf

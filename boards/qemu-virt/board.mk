@@ -2,6 +2,8 @@
 #   build/<configuration>/snic.elf       the firmware; snic.bin: the same as a flat arm64 Image
 #   build/<configuration>/selftest.elf   tests/emu: the same start-up, its own app_main()
 #   build/<configuration>/bench.elf      tests/bench: the same start-up, then bench_main()
+#   build/<configuration>/bootloader.elf firmware/bootloader, for the first bank of the flash
+# and of the first configuration what boots from flash: snic.fit, flash0.img, flash1.img (make image)
 include boards/aarch64.mk
 
 QEMU_VIRT_SRCS := $(wildcard boards/qemu-virt/*.c) $(AARCH64_SRCS) $(BOOT_SRCS) \
@@ -40,3 +42,38 @@ $(eval $(call aarch64_layout,qemu-virt-stages,$(QEMU_VIRT_LAYOUT),boards/qemu-vi
 $(if $(BENCH_SRCS),$(eval $(call aarch64_image,qemu-virt-stages,bench, \
     $(QEMU_VIRT_SRCS) $(FW_SRCS) $(BENCH_SRCS))))
 FIRMWARE_IMAGES += $(B)/qemu-virt/snic.bin $(B)/qemu-virt/selftest.bin
+
+# --- bootloader: in the first bank of the flash, from which it copies itself into RAM
+
+QEMU_VIRT_LOADER_LAYOUT := -DBOARD_RAM_BASE=0x40000000 -DBOARD_DTB_BASE=0x40000000 \
+                           -DBOARD_WARM_BASE=0x40100000 -DBOARD_WARM_BYTES=0x10000 \
+                           -DBOARD_IMAGE_BASE=0x4e000000 -DBOARD_HEAP_BYTES=0x1000 \
+                           -DBOARD_TEXT_BUDGET=0x10000
+QEMU_VIRT_LOADER_SRCS := $(BOOTLOADER_SRCS) $(AARCH64_SRCS) $(B)/key/image_key.c \
+                         $(wildcard boards/qemu-virt/bootloader/*.c) boards/qemu-virt/machine.c \
+                         $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c i6300esb.c pcie_ecam.c pl011.c)
+
+$(foreach c,qemu-virt qemu-virt-clang, \
+    $(eval $(call aarch64_layout,$(c),$(QEMU_VIRT_LOADER_LAYOUT),boards/qemu-virt/board.mk,loader)) \
+    $(eval $(call aarch64_image,$(c),bootloader,$(QEMU_VIRT_LOADER_SRCS),loader)) \
+    $(eval FIRMWARE_IMAGES += $(B)/$(c)/bootloader.elf))
+
+FLASH_IMAGES := $(addprefix $(B)/qemu-virt/,snic.fit flash0.img flash1.img)
+FIRMWARE_IMAGES += $(FLASH_IMAGES)
+FLASH_TOOL := boards/qemu-virt/flash_image.py
+
+$(B)/qemu-virt/%.fit: $(B)/qemu-virt/%.bin $(FLASH_TOOL) $(B)/key/image_key.c
+	$(call say,SIGN,$@)
+	$(Q)$(PY) $(FLASH_TOOL) fit $< $@ --key $(KEY)
+
+$(B)/qemu-virt/flash0.img: $(B)/qemu-virt/bootloader.bin $(FLASH_TOOL)
+	$(Q)$(PY) $(FLASH_TOOL) bank0 $< $@
+
+$(B)/qemu-virt/flash1.img: $(B)/qemu-virt/snic.fit $(FLASH_TOOL)
+	$(Q)$(PY) $(FLASH_TOOL) bank1 $< $@
+
+.PHONY: image
+image: deps ## Make and sign what boots from flash, with KEY=... (the development key)
+	@$(MAKE) -j2 $(FLASH_IMAGES)
+	@echo "  image for updates:   $(B)/qemu-virt/snic.fit, signed with $(KEY)"
+	@echo "  flash of QEMU virt:  $(B)/qemu-virt/flash0.img, $(B)/qemu-virt/flash1.img"

@@ -10,7 +10,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "app/update.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "hal/clock.h"
 #include "hal/console.h"
 #include "hal/cpu.h"
@@ -97,7 +99,7 @@ static enum status function_start(struct pcie_ep *pcie)
             {
                 .serial = function->serial,
                 .model = "snic SmartNIC drive",
-                .firmware = "0.1",
+                .firmware = app.version,
                 .subnqn = function->subnqn,
                 .pci_vendor_id = 0x1af4,
                 .pci_subsystem_vendor_id = 0x1af4,
@@ -139,6 +141,7 @@ static void serve(void)
         nvme_ep_serve(app.functions[i].ep);
         app.functions[i].serving = true;
     }
+    app_update_serving();
     LOG_INFO("app: serving %u function%s on %u core%s, %u ms after the start",
              (unsigned)app.function_count, app.function_count == 1 ? "" : "s",
              (unsigned)sched_core_count(), sched_core_count() == 1 ? "" : "s",
@@ -162,18 +165,44 @@ static void serve_when_settled(struct timer *timer)
 
 /* --- start --------------------------------------------------------------------------------- */
 
-static void configure_by_tree(const struct board *board)
+/* False: something is wrong with it, which was logged. */
+static bool configure_by_tree(const void *tree, uint32_t tree_bytes)
 {
     static char error[200]; /* the tree keeps it */
 
-    app.has_tree = true;
-    if (config_tree_open(&app.tree, board->config_tree, board->config_tree_bytes, &app.config,
-                         error, sizeof(error)) != STATUS_OK) {
+    if (config_tree_open(&app.tree, tree, tree_bytes, &app.config, error, sizeof(error)) !=
+        STATUS_OK) {
         LOG_ERROR("app: configuration: %s", error);
-        board_exit(1);
+        return false;
     }
+    app.has_tree = true;
     LOG_INFO("app: configured by a device tree: %u volumes, %u subsystems",
              (unsigned)app.tree.volume_count, (unsigned)app.tree.subsystem_count);
+    return true;
+}
+
+/* Who starts the board has the tree at hand, and hears at once that it is wrong. The one in flash
+ * may be wrong for years: then the firmware starts without a namespace, so that it can be replaced.
+ */
+static void configure_by_trees(const struct board *board)
+{
+    const struct config words = app.config;
+    uint32_t tree_bytes;
+
+    if (board->config_tree != NULL) {
+        if (!configure_by_tree(board->config_tree, board->config_tree_bytes)) {
+            board_exit(1);
+        }
+        return;
+    }
+    const void *tree = app_update_config_tree(&tree_bytes);
+    if (tree != NULL && !configure_by_tree(tree, tree_bytes)) {
+        LOG_ERROR("app: the configuration in flash is not used: no namespaces");
+        app.config = words;
+        for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
+            app.config.functions[i].ns_count = 0;
+        }
+    }
 }
 
 static void configure(const struct board *board)
@@ -184,9 +213,7 @@ static void configure(const struct board *board)
         LOG_ERROR("app: configuration: %s", error);
         board_exit(1);
     }
-    if (board->config_tree != NULL) {
-        configure_by_tree(board);
-    }
+    configure_by_trees(board);
     if (ignored > 0) {
         LOG_WARN("app: configuration: '%s' is not known here and does nothing%s", error,
                  ignored == 1 ? "" : ", like other words");
@@ -229,11 +256,14 @@ void app_main(const struct board *board)
 {
     static const struct log_sink sink = {console_write, clock_now_ns, cpu_self};
     log_set_sink(&sink);
-    LOG_INFO("snic 0.1 on %s, %u core%s, start after %s", board->name, (unsigned)board->core_count,
-             board->core_count == 1 ? "" : "s", board->reset_cause);
     app.board = board;
+    snprintf(app.version, sizeof(app.version), "%s",
+             board->version != NULL ? board->version : SNIC_VERSION);
+    LOG_INFO("snic %s on %s, %u core%s, start after %s", app.version, board->name,
+             (unsigned)board->core_count, board->core_count == 1 ? "" : "s", board->reset_cause);
     app.pool_next = board->pool_base;
     app.pool_left = board->pool_bytes;
+    app_update_open(board);
     configure(board);
     sched_init(app.config.cores, app.config.idle);
 
@@ -252,6 +282,7 @@ void app_main(const struct board *board)
     }
     app_fabric_start();
     app_console_start();
+    app_update_start();
     cores_start();
     board_seal_heap();
 

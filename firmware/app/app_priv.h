@@ -91,6 +91,7 @@ struct app_volume {
 
 struct app {
     const struct board *board;
+    char version[9]; /* as Identify has it */
     struct config config;
     struct app_function functions[LIMIT_FUNCTIONS];
     uint32_t function_count;

@@ -106,6 +106,7 @@ static const struct {
      console_volume},
     {"subsystems", "", "remote subsystems: state, and why not", console_subsystems, NULL},
     {"discover", "ADDRESS [PORT]", "what a discovery service tells", NULL, console_discover},
+    {"update", "", "images in flash: which runs, which is on trial", console_update, NULL},
     {"reactors", "", "turns, work and sleep of every core and poller", command_reactors, NULL},
     {"reset", "", "warm reset of the board", command_reset, NULL},
     {"panic", "", "die on purpose, to see the dump", command_panic, NULL},

@@ -34,6 +34,7 @@ void console_volumes(void);
 void console_volume(char *arguments);
 void console_subsystems(void);
 void console_discover(char *arguments);
+void console_update(void);
 void console_volume_stats(void); /* a part of stats */
 
 #endif

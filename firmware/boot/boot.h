@@ -26,7 +26,8 @@ NORETURN COLD void boot_stop(const char *format, ...) PRINTF_LIKE(1, 2);
 
 /* What happens after the dump of a panic. */
 enum boot_panic_action {
-    BOOT_PANIC_RESET, /* warm reset; after BOOT_PANIC_LOOP early panics in a row: halt */
+    BOOT_PANIC_RESET,        /* warm reset; after BOOT_PANIC_LOOP early panics in a row: halt */
+    BOOT_PANIC_RESET_ALWAYS, /* of an image on trial: the bootloader counts its attempts */
     BOOT_PANIC_HALT,
     BOOT_PANIC_EXIT, /* semihosting, for tests; halt where there is none */
 };

@@ -26,12 +26,16 @@ static void store(struct crash_record *record)
     arch_cache_clean(__warm_start, sizeof(*record));
 }
 
+static bool is_whole(const struct crash_record *record)
+{
+    return record->magic == CRASH_RECORD_MAGIC && record->version == CRASH_RECORD_VERSION &&
+           record->size_bytes == sizeof(*record) && record->crc == crc_of(record);
+}
+
 enum crash_start crash_record_start(void)
 {
     previous = __warm_start[0];
-    bool is_ours = previous.magic == CRASH_RECORD_MAGIC &&
-                   previous.version == CRASH_RECORD_VERSION &&
-                   previous.size_bytes == sizeof(previous) && previous.crc == crc_of(&previous);
+    bool is_ours = is_whole(&previous);
     if (!is_ours) {
         memset(&previous, 0, sizeof(previous));
     }
@@ -64,6 +68,9 @@ uint32_t crash_record_write(const char *text, const struct arch_regs *regs, uint
 {
     struct crash_record record = __warm_start[0];
 
+    if (!is_whole(&record)) { /* a bootloader that panics after power-on */
+        memset(&record, 0, sizeof(record));
+    }
     record.panic_count++;
     record.early_panic_count = time_ns < early_ns ? record.early_panic_count + 1 : 0;
     record.panicked = 1;

@@ -95,7 +95,8 @@ static void dump(const char *text, const struct arch_regs *regs)
 
 NORETURN static void end(uint32_t early_count)
 {
-    if (action == BOOT_PANIC_RESET && early_count < BOOT_PANIC_LOOP) {
+    if (action == BOOT_PANIC_RESET_ALWAYS ||
+        (action == BOOT_PANIC_RESET && early_count < BOOT_PANIC_LOOP)) {
         print("  record kept; resetting\n");
         arch_reset();
     }
@@ -128,8 +129,9 @@ NORETURN static void die(const char *text, const struct arch_regs *regs)
         arch_halt();
     }
     arch_stop_others();
-    uint32_t early_count =
-        crash_record_write(text, regs, cpu_self(), clock_now_ns(), BOOT_PANIC_EARLY_NS);
+    /* Panics of an image on trial are no loop of the image that comes after it. */
+    uint64_t early_ns = action == BOOT_PANIC_RESET_ALWAYS ? 0 : BOOT_PANIC_EARLY_NS;
+    uint32_t early_count = crash_record_write(text, regs, cpu_self(), clock_now_ns(), early_ns);
     dump(text, regs);
     end(early_count);
 }

@@ -1,24 +1,38 @@
 /*
- * NOR flash with the Common Flash Interface (JEDEC JESD68.01): is it there, how large is it, how is
- * it divided. Leaves out: reading as memory (it is), erasing and programming.
+ * NOR flash with the Common Flash Interface (JEDEC JESD68.01) and the Intel command set (primary
+ * command set 1 or 3; Intel StrataFlash P30, 306666, chapters 6 to 11): a bank of one or two 16-bit
+ * chips as hal/flash.h. Programs through the chips' write buffer.
+ *
+ * Leaves out: chips without a write buffer, erase regions after the first, suspending, protection
+ * registers. Blocks that the chip locks at power-on are unlocked.
  */
 #ifndef DRIVERS_CFI_FLASH_H
 #define DRIVERS_CFI_FLASH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "hal/flash.h"
 #include "hal/mmio.h"
 
 struct cfi_flash {
+    struct flash base; /* len_bytes and block_bytes are over all chips; ops NULL: read only */
     struct mmio regs;
-    uint64_t len_bytes;   /* of the bank, over all of its chips */
-    uint32_t block_bytes; /* erase block of the first region, over all chips */
     uint16_t command_set; /* 1: Intel/Sharp extended, 2: AMD/Fujitsu, ... */
     uint8_t chip_count;   /* 16-bit chips side by side: 1 or 2 */
+    bool has_locks;       /* blocks are locked one by one */
+    uint64_t erase_limit_ns;
+    uint64_t program_limit_ns;
+    /* The operation that is under way. */
+    bool in_array; /* reads give the content; else the status */
+    bool is_busy;
+    uint64_t deadline_ns;
+    enum status failed; /* before it began; OK: it did begin */
 };
 
 /* Asks the bank of `bank_width` bytes (2 or 4, made of 16-bit chips) at `base`, mapped as device.
- * INVALID: bank_width. NOT_FOUND: it does not answer. BAD_DATA: its geometry makes no sense. */
+ * INVALID: bank_width. NOT_FOUND: it does not answer. BAD_DATA: its geometry makes no sense.
+ * UNSUPPORTED: all is known, but it cannot be erased and programmed here (base.ops is NULL). */
 MUST_USE enum status cfi_flash_probe(struct cfi_flash *flash, uintptr_t base, uint32_t bank_width);
 
 #endif

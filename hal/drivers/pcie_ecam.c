@@ -77,6 +77,16 @@ void pcie_rc_write32(const struct pcie_rc_device *device, uint16_t offset, uint3
     mmio_write32(config_space(device), offset & (CFG_BYTES - 4), value);
 }
 
+void pcie_rc_write16(const struct pcie_rc_device *device, uint16_t offset, uint16_t value)
+{
+    mmio_write16(config_space(device), offset & (CFG_BYTES - 2), value);
+}
+
+void pcie_rc_write8(const struct pcie_rc_device *device, uint16_t offset, uint8_t value)
+{
+    mmio_write8(config_space(device), offset & (CFG_BYTES - 1), value);
+}
+
 void pcie_rc_enable(const struct pcie_rc_device *device, bool memory, bool bus_master)
 {
     /* The status half is cleared by writing ones: write zeroes there. */

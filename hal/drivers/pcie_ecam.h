@@ -20,16 +20,17 @@ struct pcie_ecam_window {
     uint64_t len_bytes; /* 0: none */
 };
 
+/* Makes a BAR that got its address visible to the cores, before anyone uses it. */
+typedef enum status pcie_ecam_map_fn(uint64_t base, uint64_t len_bytes, uint16_t vendor_id,
+                                     uint16_t device_id, uint32_t bar);
+
 struct pcie_ecam_params {
     uintptr_t ecam;      /* configuration space of `bus`, mapped as device */
     uint64_t ecam_bytes; /* 1 MiB per bus */
     uint8_t bus;         /* the root bus */
     struct pcie_ecam_window memory32;
     struct pcie_ecam_window memory64;
-
-    /* Makes a BAR that got its address visible to the cores, before anyone uses it. */
-    enum status (*map)(uint64_t base, uint64_t len_bytes, uint16_t vendor_id, uint16_t device_id,
-                       uint32_t bar);
+    pcie_ecam_map_fn *map;
 };
 
 /* Enumerates. All devices have memory decoding and bus mastering off afterwards. Core 0, once.

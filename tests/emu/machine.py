@@ -69,9 +69,9 @@ class Machine:
         self._reader.join(5)
         return code
 
-    def wait_for(self, text, count=1):
+    def wait_for(self, text, count=1, timeout_s=TIMEOUT_S):
         """Until the console has said it so often."""
-        deadline_s = time.monotonic() + TIMEOUT_S
+        deadline_s = time.monotonic() + timeout_s
         while self.output.count(text) < count:
             if time.monotonic() > deadline_s or self.process.poll() is not None:
                 self._reader.join(1)

@@ -18,6 +18,7 @@ import rack_admin
 import rack_boot
 import rack_doorbells
 import rack_fabric
+import rack_flash
 import rack_ibv
 import rack_io
 import rack_life
@@ -77,6 +78,8 @@ SUITES = [
           SHORT + [rack_reset.test_unbind_and_bind_under_load,
                    rack_reset.test_function_level_reset_under_load,
                    rack_reset.test_bus_master_off_under_load]),
+    # the NIC's bootloader starts the firmware, whose configuration is in flash, too
+    Suite("flash", config(nic_boot="flash", nic_cores=2), rack_flash.TESTS),
     # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
     Suite("boot-bios", boot("bios"), rack_boot.TESTS),
     Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),

@@ -11,7 +11,7 @@ RECOVERY_S = 90
 NIC_UP_S = 20
 
 
-def _recover(rack):
+def recover(rack):
     """The host's driver gets the controller going: by itself after its time-out, or, when it has
     given up, by a reset through PCI, as an administrator would do it."""
     try:
@@ -44,7 +44,7 @@ def test_nic_restart_while_the_host_waits(rack):
         time.sleep(1)
         rack.nic.start()
         rack.nic.wait_until_up(NIC_UP_S)
-        _recover(rack)
+        recover(rack)
         rack.host.run("sleep 2")
     require(load.runs > 0, "fio has not ended a run")
     require_canary(rack)
@@ -58,7 +58,7 @@ def test_nic_away_for_longer_than_the_time_out(rack):
         time.sleep(IO_TIMEOUT_S + 4)
         rack.nic.start()
         rack.nic.wait_until_up(NIC_UP_S)
-        _recover(rack)
+        recover(rack)
     require_canary(rack)
 
 
@@ -69,7 +69,7 @@ def test_warm_reset_of_the_nic(rack):
         rack.nic.reset()
         rack.nic.wait_until_up(NIC_UP_S)
         require("ended in panic" not in rack.nic.log(), "a crash is told that was none")
-        _recover(rack)
+        recover(rack)
     require_canary(rack)
 
 
@@ -84,7 +84,7 @@ def test_panic_leaves_its_record(rack):
         require("*** panic" in dump and "backtrace" in dump, f"no dump:\n{dump}")
         require("ended in panic" in rest and "asked for on the console" in rest,
                 f"the next start tells nothing:\n{again}{rest}")
-        _recover(rack)
+        recover(rack)
     require_canary(rack)
 
 
@@ -118,7 +118,7 @@ def test_link_down_and_up(rack):
         require(rack.link.status()["link"] == "down", "the link is not down")
         time.sleep(1)
         rack.link.control("link up")
-        _recover(rack)
+        recover(rack)
     require_canary(rack)
 
 

@@ -4,7 +4,8 @@
   run.py [NAME...]     all tests, or those whose name contains a NAME
 
 Prints "ok NAME (seconds)" or "FAIL NAME" with the console, then "N passed, N failed".
-Wants build/qemu-virt/selftest.{elf,bin} and build/qemu-virt-clang/selftest.elf (make all).
+Wants build/qemu-virt/{selftest.elf,selftest.bin,snic.bin,bootloader.bin} and
+build/qemu-virt-clang/selftest.elf (make all).
 """
 import os
 import re
@@ -18,23 +19,16 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
+import flash_boot
 import ivshmem
 import trees
 import wire
+from flash_boot import Failure, check
 from machine import ELF, ELF_CLANG, IMAGE, Machine
 
 WAKE_LINE = 'x' * 64 + '\r'
 EXIT_STOPPED = 90
 EXIT_PANIC = 91
-
-
-class Failure(Exception):
-    """A check of a test did not hold."""
-
-
-def check(holds, text):
-    if not holds:
-        raise Failure(text)
 
 
 def expect_selftest(machine, *names):
@@ -427,7 +421,7 @@ TESTS = [
     eth_frames_pass_large_ring_without_event_idx, eth_broken_device_is_reset_and_goes_on,
     eth_legacy_device_is_left_alone,
     eth_frame_is_cheap, tree_unchanged_boots, tree_without_flash_or_msi_frame_boots,
-    config_with_wrong_panic_word_stops, config_too_long_stops,
+    config_with_wrong_panic_word_stops, config_too_long_stops, *flash_boot.TESTS,
 ]
 
 

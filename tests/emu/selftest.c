@@ -148,6 +148,7 @@ static const struct {
     {"memory", selftest_memory},   {"cores", selftest_cores},   {"time", selftest_time},
     {"devices", selftest_devices}, {"pmu", selftest_pmu},       {"idle", selftest_idle},
     {"faults", selftest_faults},   {"drives", selftest_drives}, {"eth", selftest_eth},
+    {"hang", selftest_hang},
 };
 
 static bool wanted(const char *list, const char *name)

@@ -25,7 +25,8 @@ void selftest_drives(const struct board *board); /* QEMU's -device nvme; overwri
 void selftest_eth(const struct board *board);    /* echoes frames until told to end */
 void selftest_idle(const struct board *board);   /* sleeps until a byte comes over the console */
 void selftest_faults(
-    const struct board *board); /* one fault per start, with a warm reset between */
+    const struct board *board);                /* one fault per start, with a warm reset between */
+void selftest_hang(const struct board *board); /* never ends */
 NORETURN void selftest_panic_once(void);
 
 #endif

@@ -160,3 +160,11 @@ void selftest_panic_once(void)
 {
     panic("selftest: start %u", (unsigned)crash_record_start_count());
 }
+
+/* Interrupts off and asleep: only a watchdog helps. */
+void selftest_hang(const struct board *board)
+{
+    (void)board;
+    LOG_INFO("selftest: hangs");
+    arch_halt();
+}

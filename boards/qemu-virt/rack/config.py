@@ -38,7 +38,12 @@ class RackConfig:  # pylint: disable=too-many-instance-attributes
     host_poll: str = "cheap"       # host RAM is shared memory here; "dear": as over a real bus
     link_args: list = field(default_factory=list)  # more arguments of pcielink
     idle: str = "adaptive"
+    # "elf": given by QEMU; "flash": by the bootloader, out of flash that restarts keep (make image),
+    # which holds the configuration, too: then nic_args does nothing, see flash.py
+    nic_boot: str = "elf"
     firmware: str = os.path.join(BUILD, "qemu-virt", "snic.elf")
+    bootloader: str = os.path.join(BUILD, "qemu-virt", "bootloader.bin")
+    image: str = os.path.join(BUILD, "qemu-virt", "snic.fit")  # what slot A holds at first
     tree: dict | None = None       # the NIC's device tree (tree.py): volumes in place of namespaces
     nic_args: str = ""             # more key=value words for the firmware
     # Ethernet: 192.0.2.0/24 and fd00::/64; the NIC is 1 in both, the peers are 2, 3, ..., the

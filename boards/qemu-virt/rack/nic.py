@@ -6,6 +6,7 @@ import time
 from rack.config import artifact, scaled
 from rack.errors import RackError
 from rack.fabric import netdev
+from rack.flash import flash_arguments, make_flash
 from rack.images import make_drive
 from rack.process import Process
 from rack.sockets import Qmp, connect
@@ -19,7 +20,7 @@ LINK_VECTORS = 72  # of the ivshmem device: what pcielink announces
 
 
 class Nic:
-    """One VM; start() and stop() as often as wanted, its drives keep their content."""
+    """One VM; start() and stop() as often as wanted, its drives and flash keep their content."""
 
     def __init__(self, config, folder, ram_fd):
         self.config, self.folder, self.ram_fd = config, folder, ram_fd
@@ -32,14 +33,19 @@ class Nic:
         """Empty ones, but the first may have an operating system on it."""
         for number, (path, size) in enumerate(zip(self.drives, self.config.drives_bytes())):
             make_drive(path, size, self.config.nic_drive_image if number == 0 else "")
+        if self.is_flashed():
+            make_flash(self.config, self.folder)
+
+    def is_flashed(self):
+        return self.config.nic_boot == "flash"
 
     def start(self):
-        if not os.path.exists(self.config.firmware):
+        if not self.is_flashed() and not os.path.exists(self.config.firmware):
             raise RackError(f"there is no firmware at {self.config.firmware}: run `make all` first")
         for name in (CONSOLE, MONITOR):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.unlink(os.path.join(self.folder, name))
-        if self.config.tree:
+        if self.config.tree and not self.is_flashed():
             compile_tree(self.config.tree, os.path.join(self.folder, TREE))
         self._mark_log()
         self.process = Process("nic-qemu", self._argv(), self.folder, pass_fds=[self.ram_fd],
@@ -111,7 +117,8 @@ class Nic:
             "-nodefaults", "-no-user-config", "-display", "none",
             "-M", "virt,gic-version=2", "-cpu", "cortex-a72", "-smp", str(config.nic_cores),
             "-accel", "tcg,thread=multi", "-m", f"{config.nic_ram_bytes}B",
-            "-kernel", config.firmware, "-append", config.bootargs(),
+            *(flash_arguments() if self.is_flashed() else
+              ["-kernel", config.firmware, "-append", config.bootargs()]),
             "-chardev", f"socket,id=con,path={CONSOLE},server=on,wait=off,logfile=nic.log,"
                         "logappend=on",
             "-serial", "chardev:con",
@@ -122,7 +129,7 @@ class Nic:
                        f"mem-path=/proc/self/fd/{self.ram_fd}",
             "-device", "ivshmem-plain,memdev=host",
         ]
-        if config.tree:
+        if config.tree and not self.is_flashed():
             argv += ["-device", f"loader,file={TREE},addr={LOAD_ADDRESS:#x},force-raw=on"]
         size = config.nic_drive_lba_bytes
         for number, path in enumerate(self.drives):

@@ -9,7 +9,7 @@
  */
 #include "hal/arch/aarch64/layout.h"
 
-    .section .text.boot, "ax"
+    .section .text.header, "ax"
     .global _start
 _start:
     b       boot_core
@@ -20,7 +20,9 @@ _start:
     .quad   0, 0, 0
     .ascii  "ARM\x64"
     .long   0
+    /* the image's own head follows (spec/boot.h), if it has one */
 
+    .section .text.boot, "ax"
 boot_core:
     mov     x19, x0                 /* device tree or 0 */
     mrs     x21, CurrentEL

@@ -74,6 +74,11 @@ void arch_semihost_write(const char *text);
 void arch_reset(void);
 void arch_power_off(void);
 
+/* Goes on in another image at `entry`, as its loader: MMU and caches off, interrupts masked, x0 =
+ * `dtb`. What the image reads before its own caches are on was cleaned by arch_cache_clean(). Core
+ * 0, while no other core runs. */
+NORETURN void arch_jump(uintptr_t entry, uintptr_t dtb);
+
 /* Interrupts off and asleep for ever; the calling core only. */
 NORETURN void arch_halt(void);
 

@@ -15,13 +15,17 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "hal/eth.h"
+#include "hal/flash.h"
 #include "hal/pcie_ep.h"
+#include "hal/watchdog.h"
+#include "spec/boot.h"
 
 struct rdma_device; /* rdma/types.h */
 
 struct board {
-    const char *name;   /* "qemu-virt", "native" */
-    const char *config; /* key=value words, blank separated; never NULL. From whoever starts the
+    const char *name;    /* "qemu-virt", "native" */
+    const char *version; /* of the firmware, as its image says; NULL: SNIC_VERSION */
+    const char *config;  /* key=value words, blank separated; never NULL. From whoever starts the
                             board (device tree bootargs, command line): check before use */
     const void *config_tree; /* device tree of the configuration, 8-byte aligned, app/config_tree.h;
                                 NULL: none. Stays; check before use */
@@ -39,7 +43,10 @@ struct board {
     bool pool_is_zero;   /* ... or zero, and touching it costs memory */
     const uint8_t *rng_seed; /* seed of the CSPRNG; NULL: the board has none (no fabric then) */
     uint32_t rng_seed_bytes;
-    const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
+    struct flash *flash;         /* with slots, records and configuration; NULL: none */
+    struct boot_handoff handoff; /* magic 0: no bootloader started this image */
+    struct watchdog *watchdog;   /* NULL: none. It runs already where the handoff says so */
+    const char *reset_cause;     /* for people: "power-on", "warm reset", "panic" ...; never NULL */
 };
 
 /* The application's entry, on core 0, with a running console and clock. Everything that `board`

@@ -30,6 +30,9 @@ const struct pcie_rc_device *pcie_rc_device(uint32_t index);
 /* Configuration space; `offset` is aligned to the width. Core 0 only. */
 uint32_t pcie_rc_read32(const struct pcie_rc_device *device, uint16_t offset);
 void pcie_rc_write32(const struct pcie_rc_device *device, uint16_t offset, uint32_t value);
+/* For registers that understand only their own width. */
+void pcie_rc_write16(const struct pcie_rc_device *device, uint16_t offset, uint16_t value);
+void pcie_rc_write8(const struct pcie_rc_device *device, uint16_t offset, uint8_t value);
 
 /* Lets the device answer on its BARs and do DMA, or stops it. */
 void pcie_rc_enable(const struct pcie_rc_device *device, bool memory, bool bus_master);

@@ -1,0 +1,31 @@
+/*
+ * The parts of app that keep images: the store in flash, the update, the confirmation of the image
+ * that runs, and the watchdog. Core 0.
+ */
+#ifndef APP_UPDATE_H
+#define APP_UPDATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "hal/board.h"
+#include "update/update.h"
+
+/* NULL: the board has no flash that can be used. */
+struct update *app_update_get(void);
+/* Its store: for configurations. One operation at a time; AGAIN while the update writes. */
+struct store *app_update_store(void);
+
+/* Opens the flash, before the configuration is read. */
+void app_update_open(const struct board *board);
+
+/* The configuration's tree in flash, copied into memory that stays. NULL: there is none. */
+const void *app_update_config_tree(uint32_t *tree_bytes);
+
+/* Starts the poller; feeds the watchdog from now on, if it runs. When the scheduler is there. */
+void app_update_start(void);
+
+/* The endpoints serve: the image confirms itself when the volumes have paths, or 30 s have passed.
+ */
+void app_update_serving(void);
+
+#endif
