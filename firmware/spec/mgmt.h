@@ -147,7 +147,7 @@ ASSERT_SIZE(struct mgmt_list, 16);
     X(FUNCTION, 1, mgmt_function)   /* what a host sees */                     \
     X(QUEUE, 2, mgmt_queue)         /* an NVMe queue identifier's SQ and CQ */ \
     X(DRIVE, 3, mgmt_drive)         /* a local drive */                        \
-    X(NAMESPACE, 4, mgmt_namespace) /* of a function, out of the tree */       \
+    X(NAMESPACE, 4, mgmt_namespace) /* of a function, attached */              \
     X(VOLUME, 5, mgmt_volume)                                                  \
     X(PATH, 6, mgmt_path)               /* of a volume */                      \
     X(ASSOCIATION, 7, mgmt_association) /* of a function with a subsystem */   \
