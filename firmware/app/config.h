@@ -25,8 +25,8 @@
  *   wait=N                how long, in ms, CSTS.RDY waits for drives and volumes, 0..19000; default
  *                         5000
  *
- *   inband=own|all|off    what a host may do by management messages (docs/spec/mgmt.md): see what is
- *                         its own (default); all that the console may; or nothing
+ *   inband=own|all|off    what a host may do by management messages (docs/spec/mgmt.md): see what
+ *                         is its own (default); all that the console may; or nothing
  *
  * Ethernet ports, where the board has some. KEY.P=VALUE is for port P = 0..3; without a number,
  * addresses are port 0's, the other words every port's:

@@ -1,6 +1,6 @@
 /*
- * Management messages, wired: the tables of what there is, and the way of a host to them. A new class,
- * object or action is a row here and its function.
+ * Management messages, wired: the tables of what there is, and the way of a host to them. A new
+ * class, object or action is a row here and its function.
  */
 #include "app/mgmt_priv.h"
 

@@ -127,7 +127,7 @@ uint32_t app_mgmt_drive(uint32_t index, void *record)
     return MGMT_OWNER_BOARD;
 }
 
-/* --- namespaces: the identifiers of one function behind those of the other --------------------- */
+/* --- namespaces: the identifiers of one function behind those of the other ------------------- */
 
 uint32_t app_mgmt_namespace_count(void)
 {

@@ -15,8 +15,8 @@
 #include "hal/cpu.h"
 
 #define LOG_BYTES 16384u /* a power of two */
-/* What a reader may not trust while somebody writes on: a line, and one of a core that does not wait
- * for the lock. */
+/* What a reader may not trust while somebody writes on: a line, and one of a core that does not
+ * wait for the lock. */
 #define LOG_MARGIN     (2 * LOG_LINE_BYTES)
 #define RESET_DELAY_NS (UINT64_C(100) * NS_PER_MS)
 

@@ -42,7 +42,7 @@ uint32_t app_mgmt_reactor(uint32_t index, void *record)
     return MGMT_OWNER_BOARD;
 }
 
-/* --- pollers: LIMIT_POLLERS_PER_CORE of each core ---------------------------------------------- */
+/* --- pollers: LIMIT_POLLERS_PER_CORE of each core -------------------------------------------- */
 
 struct poller_find {
     uint32_t left;

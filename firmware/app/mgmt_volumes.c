@@ -60,7 +60,7 @@ uint32_t app_mgmt_volume(uint32_t index, void *record)
     return volume_owners(volume);
 }
 
-/* --- paths: LIMIT_VOLUME_PATHS of each volume --------------------------------------------------- */
+/* --- paths: LIMIT_VOLUME_PATHS of each volume ------------------------------------------------ */
 
 uint32_t app_mgmt_path_count(void)
 {

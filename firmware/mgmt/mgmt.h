@@ -1,6 +1,6 @@
 /*
- * Management messages (spec/mgmt.h, docs/spec/mgmt.md): takes a request, checks it, answers it out of
- * tables of classes, objects and actions that app fills in. Who may do what is decided here.
+ * Management messages (spec/mgmt.h, docs/spec/mgmt.md): takes a request, checks it, answers it out
+ * of tables of classes, objects and actions that app fills in. Who may do what is decided here.
  *
  * mgmt_serve() has no state, no lock and no loop that a request can make long; it runs on core 0 in
  * a poller's turn, and in an interrupt handler of core 0 that looks in when that core hangs: then
@@ -50,8 +50,8 @@ struct mgmt_class_table {
 struct mgmt_object_table {
     uint16_t id;       /* enum mgmt_object */
     bool is_hang_safe; /* read() is, as fill() above */
-    /* NULL: cannot. `out` says part, offset and, as data_bytes, how many there is room for; fills in
-     * the rest. OUT_OF_RANGE: part. */
+    /* NULL: cannot. `out` says part, offset and, as data_bytes, how many there is room for; fills
+     * in the rest. OUT_OF_RANGE: part. */
     enum mgmt_status (*read)(uint16_t part, struct mgmt_read *out, uint8_t *data);
     /* NULL: cannot. As of the request, checked to lie inside of it. */
     enum mgmt_status (*write)(uint64_t offset, const uint8_t *data, uint32_t len_bytes);
@@ -85,8 +85,8 @@ struct mgmt_tables {
 uint32_t mgmt_serve(const struct mgmt_tables *tables, const struct mgmt_from *from,
                     const void *request, uint32_t len_bytes, void *response);
 
-/* For who makes requests himself (the log page): head and CRC around `payload_bytes` that lie behind
- * the head. Returns the length. */
+/* For who makes requests himself (the log page): head and CRC around `payload_bytes` that lie
+ * behind the head. Returns the length. */
 uint32_t mgmt_seal(void *message, uint8_t op, uint32_t tag, uint32_t payload_bytes);
 
 /* A short English text; "unknown status". */
