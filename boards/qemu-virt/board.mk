@@ -13,7 +13,7 @@ QEMU_VIRT_SRCS := $(wildcard boards/qemu-virt/*.c) $(AARCH64_SRCS) $(BOOT_SRCS) 
 QEMU_VIRT_LAYOUT := -DBOARD_RAM_BASE=0x40000000 -DBOARD_DTB_BASE=0x40000000 \
                     -DBOARD_WARM_BASE=0x40100000 -DBOARD_WARM_BYTES=0x10000 \
                     -DBOARD_IMAGE_BASE=0x40200000 -DBOARD_HEAP_BYTES=0x40000 \
-                    -DBOARD_TEXT_BUDGET=0x50000
+                    -DBOARD_TEXT_BUDGET=0x58000
 
 SELFTEST_SRCS := $(wildcard tests/emu/selftest*.c)
 # bench_boot.c calls bench_main(): nothing to link before somebody has written it

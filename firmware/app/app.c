@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "hal/clock.h"
-#include "hal/console.h"
 #include "hal/cpu.h"
 
 #define SERVE_LOOK_NS       NS_PER_MS
@@ -112,6 +111,7 @@ static enum status function_start(struct pcie_ep *pcie)
                 .sgl = words->sgl,
                 .hmb_preferred_bytes = app_host_memory_bytes(pcie->fn),
                 .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
+                .vendor = app_mgmt_vendor_ops(),
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -127,6 +127,7 @@ static enum status function_start(struct pcie_ep *pcie)
         return status;
     }
     function->pcie = pcie;
+    function->ns_room = config.ctrl.namespace_count;
     app.function_count++;
     app_host_memory_use(function);
     nvme_ep_start(function->ep);
@@ -254,8 +255,7 @@ static void cores_start(void)
 
 void app_main(const struct board *board)
 {
-    static const struct log_sink sink = {console_write, clock_now_ns, cpu_self};
-    log_set_sink(&sink);
+    app_mgmt_start();
     app.board = board;
     snprintf(app.version, sizeof(app.version), "%s",
              board->version != NULL ? board->version : SNIC_VERSION);
