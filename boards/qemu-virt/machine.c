@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "boot/boot.h"
 #include "hal/console.h"
+#include "hal/cpu.h"
 #include "hal/drivers/pl011.h"
 
 /* Where QEMU has had the first PL011 since virt exists: for messages before the device tree is
@@ -54,6 +55,13 @@ void console_write(const char *bytes, size_t len_bytes)
 int console_read(void)
 {
     return pl011_read(&machine_uart);
+}
+
+void console_set_take(bool (*take)(uint8_t byte))
+{
+    uint64_t state = cpu_irq_save();
+    machine_uart.rx_take = take;
+    cpu_irq_restore(state);
 }
 
 bool board_has_console(void)

@@ -47,11 +47,15 @@ struct board {
     struct flash *flash;         /* with slots, records and configuration; NULL: none */
     struct boot_handoff handoff; /* magic 0: no bootloader started this image */
     struct watchdog *watchdog;   /* NULL: none. It runs already where the handoff says so */
-    struct handover
-        *handover;       /* where an image leaves its state to the next (spec/handover.h): memory
-                                    that board_reset() keeps; NULL: none */
-    bool is_handed_over; /* the image before has left it there, whole, and the functions were
-                                    taken over without their hosts' notice. Once read it is void */
+    /* Where an image leaves its state to the next (spec/handover.h): memory that board_reset() keeps;
+     * NULL: none. */
+    struct handover *handover;
+    /* The image before has left it there, whole, and the functions were taken over without their
+     * hosts' notice. Once read it is void. */
+    bool is_handed_over;
+    /* What a panic of the run before left (boot/crash_record.h); NULL: nothing. */
+    const void *crash;
+    uint32_t crash_bytes;
     const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
 };
 
