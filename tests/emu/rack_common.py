@@ -57,11 +57,11 @@ def clear_log(rack):
     rack.host.run("dmesg -c > /dev/null")
 
 
-def require_quiet_log(rack):
-    """The host's kernel has not complained since clear_log()."""
+def require_quiet_log(rack, allowed=""):
+    """The host's kernel has not complained since clear_log(); `allowed`: a pattern more."""
     pattern = "timeout|abort|I/O error|resetting controller|Removing|kernel BUG|WARNING:|hung"
     # Linux tells the shutdown time that RTD3E asks for when it is more than its own
-    harmless = "ommand line|Shutdown timeout set to"
+    harmless = "ommand line|Shutdown timeout set to" + (f"|{allowed}" if allowed else "")
     command = f"dmesg | grep -vE '{harmless}' | grep -iE '{pattern}' | head -5"
     log = rack.host.run(command, check=False).out
     require(not log, f"the host's kernel complains:\n{log}")
