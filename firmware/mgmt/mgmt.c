@@ -115,6 +115,9 @@ static void list_records(struct serving *s, const struct mgmt_class_table *class
         memset(record, 0, class->record_bytes);
         if (may_see(s->from, class->fill(index, record))) {
             list->count++;
+        } else {
+            memset(record, 0,
+                   class->record_bytes); /* it may be the last: nobody reads what it said */
         }
     }
     list->next = index < count ? index : MGMT_LIST_END;
