@@ -1,5 +1,6 @@
 /*
- * Management, wired: every class that there is, frames as the console gets them, a core 0 that hangs.
+ * Management, wired: every class that there is, frames as the console gets them, a core 0 that
+ * hangs.
  */
 #include <stdarg.h>
 #include <stddef.h>
