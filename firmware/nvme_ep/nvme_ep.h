@@ -169,10 +169,11 @@ void nvme_ep_hand_over_cancel(struct nvme_ep *ep);
 void nvme_ep_save(const struct nvme_ep *ep, struct handover_function *saved);
 
 /* Goes on where another image ended, in place of a first start: between nvme_ep_init() and
- * nvme_ep_start(), with a function that was attached to without a hello (pcie_ep_link_params.resume).
- * RDY stays 1; queues rest until nvme_ep_serve(), by when the same namespaces should be attached;
- * *saved stays until then, and a time after. Core 0. BAD_DATA: what was saved cannot be, or this image offers less than the host was told (CAP, MDTS,
- * queues): nothing has changed. */
+ * nvme_ep_start(), with a function that was attached to without a hello
+ * (pcie_ep_link_params.resume). RDY stays 1; queues rest until nvme_ep_serve(), by when the same
+ * namespaces should be attached; *saved stays until the state is READY. Core 0. BAD_DATA: what was
+ * saved cannot be, or this image offers less than the host was told (CAP, MDTS, queues): nothing
+ * has changed. */
 MUST_USE enum status nvme_ep_restore(struct nvme_ep *ep, const struct handover_function *saved);
 
 /* --- numbers ------------------------------------------------------------------------------- */

@@ -438,8 +438,8 @@ void nvme_ep_queues_adopt(struct nvme_ep_core *core);
 /* Prepares and attaches the admin queue from AQA, ASQ, ACQ. INVALID: they are not usable. Core 0.
  */
 MUST_USE enum status nvme_ep_admin_queue_create(struct nvme_ep *ep);
-/* Puts a queue back that another image has left: its fields are set, memory is not mapped, no poller
- * runs yet. The CQ first. Core 0. */
+/* Puts a queue back that another image has left: its fields are set, memory is not mapped, no
+ * poller runs yet. The CQ first. Core 0. */
 void nvme_ep_cq_adopt(struct nvme_ep *ep, struct nvme_ep_cq *cq);
 void nvme_ep_sq_adopt(struct nvme_ep *ep, struct nvme_ep_sq *sq);
 void nvme_ep_create_cq(struct nvme_cmd *nvme);

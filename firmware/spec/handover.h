@@ -1,10 +1,10 @@
 /*
- * What an image leaves to the next one that goes on serving the same host: the state of a function's
- * controller that lies nowhere else. Registers, doorbells, queues' content and pending events lie in
- * the link block and in host memory, where the next image finds them.
+ * What an image leaves to the next one that goes on serving the same host: the state of a
+ * function's controller that lies nowhere else. Registers, doorbells, queues' content and pending
+ * events lie in the link block and in host memory, where the next image finds them.
  *
- * Little endian, in memory that the start of an image does not touch. Another version or size is not
- * read: then the next image starts anew, and the host sees a reset (docs/spec/handover.md).
+ * Little endian, in memory that the start of an image does not touch. Another version or size is
+ * not read: then the next image starts anew, and the host sees a reset (docs/spec/handover.md).
  * Clauses: NVM Express Base Specification 1.4.
  */
 #ifndef SPEC_HANDOVER_H

@@ -47,8 +47,8 @@ struct board {
     struct flash *flash;         /* with slots, records and configuration; NULL: none */
     struct boot_handoff handoff; /* magic 0: no bootloader started this image */
     struct watchdog *watchdog;   /* NULL: none. It runs already where the handoff says so */
-    /* Where an image leaves its state to the next (spec/handover.h): memory that board_reset() keeps;
-     * NULL: none. */
+    /* Where an image leaves its state to the next (spec/handover.h): memory that board_reset()
+     * keeps; NULL: none. */
     struct handover *handover;
     /* The image before has left it there, whole, and the functions were taken over without their
      * hosts' notice. Once read it is void. */
