@@ -4,6 +4,7 @@
 #include "app/console_priv.h"
 #include "base/log.h"
 #include "hal/clock.h"
+#include "mgmt/mgmt_images.h"
 
 #define CONFIRM_LOOK_NS (100 * NS_PER_MS)
 #define CONFIRM_NS      (30 * NS_PER_S)
@@ -192,6 +193,7 @@ void app_update_start(void)
     };
     update_init(update, &config);
     images.update = update;
+    mgmt_images_set(update, &images.store);
     images.poller = (struct poller){.name = "update", .run = run, .arm = arm};
     sched_poller_add(&images.poller);
     images.confirm_deadline_ns = clock_now_ns() + CONFIRM_NS;
