@@ -18,7 +18,7 @@ void app_mgmt_frames_start(void);
 /* Answers a frame that waits. Core 0, each turn. */
 uint32_t app_mgmt_frames_poll(void);
 
-/* --- records: see spec/mgmt_record.h; count() and fill() of mgmt/mgmt.h ------------------------ */
+/* --- records: see spec/mgmt_record.h; count() and fill() of mgmt/mgmt.h ------------------- */
 
 /* mgmt_nvme.c */
 uint32_t app_mgmt_function_count(void);
