@@ -1,5 +1,6 @@
 #include "app/update.h"
 
+#include <string.h>
 #include "app/app_priv.h"
 #include "app/console_priv.h"
 #include "base/log.h"
@@ -55,6 +56,7 @@ static const struct boot_handoff *handoff(void)
 
 void app_update_open(const struct board *board)
 {
+    memset(&images, 0, sizeof(images));
     images.board = board;
     if (handoff() != NULL) {
         LOG_INFO("app: the bootloader started slot %s%s, after %u us", slot_name(handoff()->slot),
