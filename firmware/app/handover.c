@@ -1,6 +1,6 @@
 /*
- * The order of a handover: the functions rest (nothing is fetched, commands under way end), then the
- * associations with targets end, so that these keep nothing of us; then the state is written to
+ * The order of a handover: the functions rest (nothing is fetched, commands under way end), then
+ * the associations with targets end, so that these keep nothing of us; then the state is written to
  * memory that a reset keeps, and the board is reset: its devices, and whatever they still do, too.
  * Memory of hosts is not touched by a reset, and the link to them is taken over (spec/link.h).
  *

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "hal/clock.h"
+#include "mgmt/mgmt_images.h"
 
 #define HANG_SAFE true
 
@@ -32,6 +33,8 @@ static const struct mgmt_class_table classes[] = {
     ROW(REACTOR, reactor, HANG_SAFE),
     ROW(POLLER, poller, HANG_SAFE),
     ROW(STAT, stat, HANG_SAFE),
+    CLASS(SLOT, mgmt_slot, HANG_SAFE, mgmt_slot_count, mgmt_slot_fill, NULL),
+    CLASS(UPDATE, mgmt_update, false, mgmt_update_count, mgmt_update_fill, NULL),
 };
 
 static const struct mgmt_object_table objects[] = {
@@ -40,6 +43,7 @@ static const struct mgmt_object_table objects[] = {
     {MGMT_OBJECT_CRASH, HANG_SAFE, app_mgmt_read_crash, NULL},
     {MGMT_OBJECT_CONSOLE, false, app_mgmt_read_console, NULL},
     {MGMT_OBJECT_CONFIG, false, app_mgmt_read_config, NULL},
+    {MGMT_OBJECT_IMAGE, false, NULL, mgmt_image_write},
 };
 
 static const struct mgmt_action_table actions[] = {
@@ -47,6 +51,8 @@ static const struct mgmt_action_table actions[] = {
     {MGMT_ACTION_RESET, app_mgmt_reset},
     {MGMT_ACTION_TRACE, app_mgmt_trace},
     {MGMT_ACTION_LOG_LEVEL, app_mgmt_log_level},
+    {MGMT_ACTION_COMMIT_IMAGE, mgmt_image_commit},
+    {MGMT_ACTION_CONFIRM, mgmt_image_confirm},
 };
 /* clang-format on */
 

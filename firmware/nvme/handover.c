@@ -1,8 +1,8 @@
 /*
  * What another image needs to go on with this controller: features, events, changed namespaces.
  *
- * Leaves out: entries of the error log, counters of SMART (they are of this run anyway), the feature
- * Error Recovery (05h) of namespaces: a host that has set one is not handed over.
+ * Leaves out: entries of the error log, counters of SMART (they are of this run anyway), the
+ * feature Error Recovery (05h) of namespaces: a host that has set one is not handed over.
  */
 #include "nvme/handover.h"
 

@@ -148,8 +148,8 @@ struct nvme_firmware_ops {
     enum status (*commit)(void *ctx, uint32_t what, uint8_t slot,
                           void (*done)(void *arg, enum status status), void *arg);
     void (*report)(void *ctx, struct nvme_firmware_report *report);
-    /* Starts the image that commit() has activated now, and lets its host notice nothing but a pause:
-     * after this call's turn. UNSUPPORTED: it takes a reset. NULL: it always does. */
+    /* Starts the image that commit() has activated now, after this call's turn, and lets the host
+     * notice nothing but a pause. UNSUPPORTED: it takes a reset. NULL: it always does. */
     enum status (*activate)(void *ctx);
     /* The controller is disabled, by CC.EN or any reset, which its host has not been told yet: an
      * image that was received is forgotten, and what a reset activates may be started, when this

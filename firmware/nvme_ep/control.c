@@ -181,7 +181,7 @@ static enum nvme_ep_state resume(struct nvme_ep *ep)
     return NVME_EP_STATE_READY;
 }
 
-/* Comes here when the HAND_OVER fence has ended, and after it when the host's memory is let go of. */
+/* The HAND_OVER fence has ended, and after it the one for the host's memory. */
 static enum nvme_ep_state state_handing(struct nvme_ep *ep)
 {
     if (ep->handover.done == NULL || ep->is_fatal) {
@@ -207,7 +207,6 @@ static enum nvme_ep_state state_handed(struct nvme_ep *ep)
     return resume(ep);
 }
 
-/* RDY is 1 already, and the host goes on: resets and all are answered as ever. */
 static enum nvme_ep_state state_resuming(struct nvme_ep *ep)
 {
     if (must_drain(ep)) {

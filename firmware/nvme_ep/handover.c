@@ -3,8 +3,8 @@
  * over. The way there is part of the state machine (control.c) and of the fences (fence.c).
  *
  * What was saved came from our own predecessor through memory that no host can write, but perhaps
- * from another version: everything is checked before anything is changed. Leaves out: commands under
- * way (there are none), counters, the error log's entries.
+ * from another version: everything is checked before anything is changed. Leaves out: commands
+ * under way (there are none), counters, the error log's entries.
  */
 #include "base/log.h"
 #include "nvme/handover.h"

@@ -153,9 +153,9 @@ const char *nvme_ep_state_name(enum nvme_ep_state state);
 
 /* --- another image goes on (spec/handover.h, docs/spec/handover.md) -------------------------- */
 
-/* Stops serving in a way that the host does not notice, if it is for a short time: nothing is fetched
- * any more; every command under way ends by itself, none is cancelled, and its completion is posted;
- * the user of the Host Memory Buffer lets go. Then done(ctx) is called, from a turn of core 0, and
+/* Stops serving in a way that the host does not notice, if it is for a short time: nothing is
+ * fetched any more; every command under way ends by itself, none is cancelled, and its completion
+ * is posted; the user of the Host Memory Buffer lets go. Then done(ctx) is called, and
  * until nvme_ep_hand_over_cancel() nothing of ours touches host memory or registers; what the host
  * does waits in its queues and events. A function in another state than ready or disabled, or with
  * commands that do not end, does not come so far: whoever asked gives it a time. Core 0, once until

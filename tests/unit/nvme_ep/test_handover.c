@@ -1,7 +1,7 @@
 /*
  * Another image goes on serving the same host (spec/handover.h): the endpoint is asked to stop,
- * what it saves is copied, its memory is spoiled, and a new one is made that restores it. The host does
- * nothing meanwhile but what hosts do: it rings, takes completions, and waits.
+ * what it saves is copied, its memory is spoiled, and a new one is made that restores it. The host
+ * does  * nothing meanwhile but what hosts do: it rings, takes completions, and waits.
  */
 #include <setjmp.h>
 #include <stdarg.h>
