@@ -1,7 +1,7 @@
 /*
  * When no slot holds an image that may start: says so on the console, stays there, and takes an
- * image from it by management messages (docs/spec/mgmt.md): HELLO, LIST of SLOT and UPDATE, WRITE of
- * IMAGE, COMMIT_IMAGE, RESET. The image goes into a slot as the firmware's updates do, and is
+ * image from it by management messages (docs/spec/mgmt.md): HELLO, LIST of SLOT and UPDATE, WRITE
+ * of IMAGE, COMMIT_IMAGE, RESET. The image goes into a slot as the firmware's updates do, and is
  * verified when it starts, like any.
  */
 #ifndef BOOTLOADER_RECOVERY_H
