@@ -226,7 +226,7 @@ def test_bad_images_are_refused(rack):
          "has a security version that is no longer"),
     ]
     bad += [(f"bit flip {number}", bit_flipped(image, draw), INVALID_IMAGE, "")
-            for number in range(8)]
+            for number in range(4)]
     with Load(rack, device):
         for name, data, expected, reason in bad:
             console = Since(rack)
@@ -266,17 +266,25 @@ def test_trial_that_dies_gives_way(rack):
 CUTS = 8
 
 
+def start_update(rack, version):
+    download(rack, make_image(rack, version))
+    return rack.host.spawn(f"nvme fw-commit /dev/nvme0 --action={REPLACE_AND_ACTIVATE} && "
+                           "nvme reset /dev/nvme0", 90)
+
+
 def test_power_cuts_during_updates(rack):
-    """The NIC dies at some time of an update: it always comes back with an image that is whole."""
+    """The NIC dies at some time between commit and the new image's start: it always comes back with
+    an image that is whole. One that is left alone says how long that is."""
     drive_with_canary(rack)
+    start_s = time.monotonic()
+    start_update(rack, "1.0").wait()
+    took_s = time.monotonic() - start_s
     draw = random.Random(11)
     outcomes = []
-    for number in range(CUTS):
+    for number in range(1, 1 + CUTS):
         old, new = running(rack), f"1.{number}"
-        download(rack, make_image(rack, new))
-        job = rack.host.spawn(f"nvme fw-commit /dev/nvme0 --action={REPLACE_AND_ACTIVATE} && "
-                              "nvme reset /dev/nvme0", 90)
-        time.sleep(0.05 + draw.random() * 2.5)
+        job = start_update(rack, new)
+        time.sleep(draw.random() * took_s)
         rack.nic.stop()
         rack.nic.start()
         rack.nic.wait_until_up(NIC_UP_S)
@@ -288,7 +296,8 @@ def test_power_cuts_during_updates(rack):
         require(found in (old, new), f"version {found} runs, neither {old} nor {new}")
         outcomes.append("new" if found == new else "old")
     require_canary(rack)
-    print(f"     {CUTS} cuts; afterwards ran: {' '.join(outcomes)}", flush=True)
+    print(f"     {CUTS} cuts within {took_s:.1f} s; afterwards ran: {' '.join(outcomes)}",
+          flush=True)
 
 
 TESTS = [test_new_board_tells_its_slot, test_update_under_load, test_roll_back_under_load,
