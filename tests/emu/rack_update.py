@@ -139,7 +139,7 @@ def test_new_board_tells_its_slot(rack):
     drive_with_canary(rack)
     require_slots(rack, 1, 0, {1: "0.1"})
     identify = rack.host.run("nvme id-ctrl /dev/nvme0").out
-    for field, value in (("frmw", 0x4), ("fwug", 1)):
+    for field, value in (("frmw", 0x14), ("fwug", 1)):
         found = int(re.search(rf"^{field}\s*:\s*(\S+)", identify, re.M)[1], 0)
         require(found == value, f"{field} is {found:#x}")
 
@@ -176,7 +176,7 @@ def test_roll_back_under_load(rack):
 
 
 def test_activation_at_once_waits_for_the_reset(rack):
-    """Commit Action 011b: done, but for the reset. Any kind of reset activates: here FLR."""
+    """Commit Action 011b with RAM disks: done, but for the reset. Any kind activates: here FLR."""
     drive_with_canary(rack)
     download(rack, make_image(rack, "0.3"))
     code, said = commit(rack, ACTIVATE_NOW)
