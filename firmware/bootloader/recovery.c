@@ -95,6 +95,8 @@ static void answer(void)
                                    .message_max = MGMT_FRAME_BYTES};
     uint32_t len_bytes = mgmt_serve(&tables, &from, recovery.frame.bytes, recovery.frame.len_bytes,
                                     recovery.response);
+    /* The next request may come right behind the answer's last byte. */
+    atomic_store_explicit(&recovery.has_request, false, memory_order_release);
     console_write(recovery.text, mgmt_frame_make(recovery.response, len_bytes, recovery.text));
 }
 
@@ -135,7 +137,6 @@ void recovery_run(const struct bootloader *bootloader, struct store *store)
         }
         if (atomic_load_explicit(&recovery.has_request, memory_order_acquire)) {
             answer();
-            atomic_store_explicit(&recovery.has_request, false, memory_order_release);
         }
         if (update == NULL || update_poll(update) == 0) {
             cpu_idle(now_ns + SLEEP_NS);
