@@ -5,7 +5,7 @@ ifndef AARCH64_SRCS
 AARCH64_SRCS := $(wildcard hal/arch/aarch64/*.S hal/arch/aarch64/*.c)
 BOOT_SRCS    := $(wildcard firmware/boot/*.c)
 # The bootloader has its own cold boot.
-BOOTLOADER_SRCS := $(wildcard firmware/bootloader/*.c firmware/update/*.c) \
+BOOTLOADER_SRCS := $(wildcard firmware/bootloader/*.c firmware/update/*.c firmware/mgmt/*.c) \
                    $(filter-out firmware/boot/cold.c,$(BOOT_SRCS)) \
                    $(addprefix firmware/base/,crc.c fmt.c log.c status.c)
 

@@ -17,9 +17,7 @@
 #include "boot/crash_record.h"
 #include "boot/image_head.h"
 #include "hal/cpu.h"
-#include "hal/drivers/gicv2.h"
 #include "hal/drivers/i6300esb.h"
-#include "hal/irq.h"
 
 #define PAGE           4096u
 #define LARGE_PAGE     (2u << 20)
@@ -173,49 +171,6 @@ static void init_cores(struct board *board)
     machine_psci();
 }
 
-/* --- devices -----------------------------------------------------------------------------------
- */
-
-static void init_interrupts(int uart_node)
-{
-    struct gicv2_params params = {0};
-    struct dt_irq irq;
-    int node;
-    int frame;
-
-    if (dt_find(&machine_dt, -1, "arm,cortex-a15-gic", &node) != STATUS_OK) {
-        machine_need(dt_find(&machine_dt, -1, "arm,gic-400", &node));
-    }
-    params.distributor = machine_map_registers(node, 0);
-    params.interface = machine_map_registers(node, 1);
-    if (dt_find_child(&machine_dt, node, "arm,gic-v2m-frame", &frame) == STATUS_OK) {
-        params.msi_frame = machine_map_registers(frame, 0);
-    } else {
-        LOG_WARN("board: no v2m frame: devices behind PCIe cannot interrupt");
-    }
-    enum status status = gicv2_init(&params);
-    if (status != STATUS_OK) {
-        machine_need(dt_fail(&machine_dt, node, "reg", "does not hold a GIC of version 2", status));
-    }
-    node = machine_need_node("arm,armv8-timer");
-    machine_need(dt_interrupt(&machine_dt, node, 2, &irq)); /* third: the virtual timer */
-    status = arch_timer_attach(irq.irq);
-    if (status != STATUS_OK) {
-        machine_need(dt_fail(&machine_dt, node, "interrupts", "cannot be used", status));
-    }
-    machine_need(dt_interrupt(&machine_dt, uart_node, 0, &irq));
-    status = irq_attach(irq.irq, irq.is_edge ? IRQ_TRIGGER_EDGE : IRQ_TRIGGER_LEVEL, 0,
-                        pl011_interrupt, &machine_uart);
-    if (status != STATUS_OK) {
-        machine_need(dt_fail(&machine_dt, uart_node, "interrupts", "cannot be used", status));
-    }
-    status = arch_irq_start();
-    if (status != STATUS_OK) {
-        boot_stop("interrupts between cores cannot be used: %s", status_text(status));
-    }
-    pl011_rx_enable(&machine_uart);
-}
-
 /* --- PCIe --------------------------------------------------------------------------------------
  */
 
@@ -284,7 +239,7 @@ void board_init(const struct arch_start *start, struct board *board)
     init_memory(board);
     init_cores(board);
     boot_stage("device tree read, %u cores", (unsigned)board->core_count);
-    init_interrupts(uart_node);
+    machine_interrupts(uart_node);
     boot_stage("interrupts");
     init_flash(board);
     boot_stage("flash");

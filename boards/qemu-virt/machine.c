@@ -9,7 +9,10 @@
 #include "base/log.h"
 #include "boot/boot.h"
 #include "hal/console.h"
+#include "hal/cpu.h"
+#include "hal/drivers/gicv2.h"
 #include "hal/drivers/pl011.h"
+#include "hal/irq.h"
 
 /* Where QEMU has had the first PL011 since virt exists: for messages before the device tree is
  * read. */
@@ -54,6 +57,13 @@ void console_write(const char *bytes, size_t len_bytes)
 int console_read(void)
 {
     return pl011_read(&machine_uart);
+}
+
+void console_set_take(bool (*take)(uint8_t byte))
+{
+    uint64_t state = cpu_irq_save();
+    machine_uart.rx_take = take;
+    cpu_irq_restore(state);
 }
 
 bool board_has_console(void)
@@ -160,6 +170,46 @@ void machine_psci(void)
         machine_need(
             dt_fail(&machine_dt, node, "method", "is neither hvc nor smc", STATUS_BAD_DATA));
     }
+}
+
+void machine_interrupts(int uart_node)
+{
+    struct gicv2_params params = {0};
+    struct dt_irq irq;
+    int node;
+    int frame;
+
+    if (dt_find(&machine_dt, -1, "arm,cortex-a15-gic", &node) != STATUS_OK) {
+        machine_need(dt_find(&machine_dt, -1, "arm,gic-400", &node));
+    }
+    params.distributor = machine_map_registers(node, 0);
+    params.interface = machine_map_registers(node, 1);
+    if (dt_find_child(&machine_dt, node, "arm,gic-v2m-frame", &frame) == STATUS_OK) {
+        params.msi_frame = machine_map_registers(frame, 0);
+    } else {
+        LOG_WARN("board: no v2m frame: devices behind PCIe cannot interrupt");
+    }
+    enum status status = gicv2_init(&params);
+    if (status != STATUS_OK) {
+        machine_need(dt_fail(&machine_dt, node, "reg", "does not hold a GIC of version 2", status));
+    }
+    node = machine_need_node("arm,armv8-timer");
+    machine_need(dt_interrupt(&machine_dt, node, 2, &irq)); /* third: the virtual timer */
+    status = arch_timer_attach(irq.irq);
+    if (status != STATUS_OK) {
+        machine_need(dt_fail(&machine_dt, node, "interrupts", "cannot be used", status));
+    }
+    machine_need(dt_interrupt(&machine_dt, uart_node, 0, &irq));
+    status = irq_attach(irq.irq, irq.is_edge ? IRQ_TRIGGER_EDGE : IRQ_TRIGGER_LEVEL, 0,
+                        pl011_interrupt, &machine_uart);
+    if (status != STATUS_OK) {
+        machine_need(dt_fail(&machine_dt, uart_node, "interrupts", "cannot be used", status));
+    }
+    status = arch_irq_start();
+    if (status != STATUS_OK) {
+        boot_stop("interrupts between cores cannot be used: %s", status_text(status));
+    }
+    pl011_rx_enable(&machine_uart);
 }
 
 void machine_flash(struct cfi_flash flashes[MACHINE_FLASH_BANKS])

@@ -47,6 +47,10 @@ int machine_console(void);
 /* arch_reset() and cpu_start() work from here on. */
 void machine_psci(void);
 
+/* The console receives by interrupt, cores can be woken, cpu_idle() sleeps. `uart_node` is
+ * machine_console()'s. */
+void machine_interrupts(int uart_node);
+
 /* Probes the banks; one that is not there, or is read only, has base.ops NULL. */
 void machine_flash(struct cfi_flash flashes[MACHINE_FLASH_BANKS]);
 

@@ -9,7 +9,7 @@ TEMPLATE_SRCS := $(wildcard boards/template/*.c) $(AARCH64_SRCS) $(BOOT_SRCS) \
 TEMPLATE_LAYOUT := -DBOARD_RAM_BASE=0x80000000 -DBOARD_DTB_BASE=0x80000000 \
                    -DBOARD_WARM_BASE=0x80100000 -DBOARD_WARM_BYTES=0x10000 \
                    -DBOARD_IMAGE_BASE=0x80200000 -DBOARD_HEAP_BYTES=0x40000 \
-                   -DBOARD_TEXT_BUDGET=0x50000
+                   -DBOARD_TEXT_BUDGET=0x58000
 
 $(eval $(call aarch64_gcc,template))
 $(eval $(call aarch64_layout,template,$(TEMPLATE_LAYOUT),boards/template/board.mk))

@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "hal/clock.h"
-#include "hal/console.h"
 #include "hal/cpu.h"
 
 #define SERVE_LOOK_NS       NS_PER_MS
@@ -115,6 +114,7 @@ static enum status function_start(struct pcie_ep *pcie)
                 .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
                 .firmware_ops = app_update_nvme_ops(),
                 .firmware_ctx = function,
+                .vendor = app_mgmt_vendor_ops(),
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -130,6 +130,7 @@ static enum status function_start(struct pcie_ep *pcie)
         return status;
     }
     function->pcie = pcie;
+    function->ns_room = config.ctrl.namespace_count;
     app.function_count++;
     app_host_memory_use(function);
     nvme_ep_start(function->ep);
@@ -257,8 +258,7 @@ static void cores_start(void)
 
 void app_main(const struct board *board)
 {
-    static const struct log_sink sink = {console_write, clock_now_ns, cpu_self};
-    log_set_sink(&sink);
+    app_mgmt_start();
     app.board = board;
     snprintf(app.version, sizeof(app.version), "%s",
              board->version != NULL ? board->version : SNIC_VERSION);

@@ -1,9 +1,11 @@
 #include "app/update.h"
 
+#include <string.h>
 #include "app/app_priv.h"
 #include "app/console_priv.h"
 #include "base/log.h"
 #include "hal/clock.h"
+#include "mgmt/mgmt_images.h"
 
 #define CONFIRM_LOOK_NS (100 * NS_PER_MS)
 #define CONFIRM_NS      (30 * NS_PER_S)
@@ -54,6 +56,7 @@ static const struct boot_handoff *handoff(void)
 
 void app_update_open(const struct board *board)
 {
+    memset(&images, 0, sizeof(images));
     images.board = board;
     if (handoff() != NULL) {
         LOG_INFO("app: the bootloader started slot %s%s, after %u us", slot_name(handoff()->slot),
@@ -192,6 +195,7 @@ void app_update_start(void)
     };
     update_init(update, &config);
     images.update = update;
+    mgmt_images_set(update, &images.store);
     images.poller = (struct poller){.name = "update", .run = run, .arm = arm};
     sched_poller_add(&images.poller);
     images.confirm_deadline_ns = clock_now_ns() + CONFIRM_NS;

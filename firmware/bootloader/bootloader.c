@@ -65,10 +65,10 @@ static bool start_watchdog(const struct bootloader *bootloader)
     return status == STATUS_OK;
 }
 
-void bootloader_start(const struct bootloader *bootloader, uintptr_t entry,
-                      const struct boot_handoff *what)
+/* The image is good, and lies where it runs. */
+NORETURN static void start_image(const struct bootloader *bootloader, struct boot_handoff handoff)
 {
-    struct boot_handoff handoff = *what;
+    uintptr_t entry = loader.entry;
 
     handoff.magic = BOOT_HANDOFF_MAGIC;
     if (handoff.is_trial != 0) {
@@ -83,21 +83,22 @@ void bootloader_start(const struct bootloader *bootloader, uintptr_t entry,
     arch_jump(entry, (uintptr_t)bootloader->dtb);
 }
 
-static void try_flash(void)
+/* Returns when nothing can be started: the store for the recovery, or NULL. */
+static struct store *try_flash(void)
 {
     if (loader.board.flash == NULL) {
         LOG_ERROR("bootloader: no flash");
-        return;
+        return NULL;
     }
     enum status status = store_open(&loader.store, loader.board.flash);
     if (status != STATUS_OK) {
         LOG_ERROR("bootloader: the flash cannot be used: %s", status_text(status));
-        return;
+        return NULL;
     }
     struct choice choice = choose_slot(&loader.store, load, NULL);
     if (choice.slot == BOOT_SLOT_NONE) {
         LOG_ERROR("bootloader: no slot holds an image that may start");
-        return;
+        return &loader.store;
     }
     if (choice.is_trial) {
         LOG_INFO("bootloader: slot %c is on trial, %u attempts more", 'A' + choice.slot,
@@ -108,7 +109,7 @@ static void try_flash(void)
         .is_trial = choice.is_trial ? 1 : 0,
         .attempts_left = choice.attempts_left,
     };
-    bootloader_start(&loader.board, loader.entry, &handoff);
+    start_image(&loader.board, handoff);
 }
 
 void boot_cold(const struct arch_start *start)
@@ -126,6 +127,5 @@ void boot_cold(const struct arch_start *start)
         boot_stop("neither CNTFRQ_EL0 nor the board says how fast the counter runs");
     }
     bootloader_board_init(start, &loader.board);
-    try_flash();
-    recovery_run(&loader.board);
+    recovery_run(&loader.board, try_flash());
 }

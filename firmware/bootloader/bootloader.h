@@ -29,14 +29,11 @@ struct bootloader {
     const void *dtb;              /* for it, too */
     /* Finds the watchdog, when it is needed; NULL: there is none. */
     struct watchdog *(*watchdog)(void);
+    /* For the recovery: the console receives by interrupt from now on, and cpu_idle() sleeps. */
+    void (*interrupts)(void);
 };
 
 /* The board supplies it: memory is mapped, the console works. Ends in boot_stop(). */
 void bootloader_board_init(const struct arch_start *start, struct bootloader *bootloader);
-
-/* Starts an image that is good and lies at `entry`; `slot` BOOT_SLOT_NONE: it came by the recovery.
- */
-NORETURN void bootloader_start(const struct bootloader *bootloader, uintptr_t entry,
-                               const struct boot_handoff *what);
 
 #endif

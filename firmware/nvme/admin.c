@@ -48,6 +48,9 @@ static bool is_offered(const struct nvme_ctrl *ctrl, uint8_t opcode)
 
 const struct nvme_op *nvme_admin_op(const struct nvme_ctrl *ctrl, uint8_t opcode)
 {
+    if (opcode >= NVME_ADMIN_VENDOR_FIRST) {
+        return nvme_vendor_op(ctrl, opcode);
+    }
     for (uint32_t i = 0; i < ARRAY_SIZE(admin_ops); i++) {
         if (admin_opcodes[i] == opcode) {
             return is_offered(ctrl, opcode) ? &admin_ops[i] : NULL;

@@ -5,7 +5,6 @@
  */
 #include "update/image.h"
 
-#include <bearssl/bearssl_hash.h>
 #include <bearssl/bearssl_rsa.h>
 #include <libfdt.h>
 #include <string.h>
@@ -137,53 +136,89 @@ static enum image_fault check_head(const struct image_rules *rules, struct image
     return head.security_version < rules->min_security_version ? IMAGE_TOO_OLD : IMAGE_OK;
 }
 
-static enum image_fault check_data(const void *fit, const struct image_rules *rules,
-                                   struct image_info *info)
+/* Finds the data; what of it must be there. */
+static enum image_fault find_data(struct image_checker *checker)
+{
+    int len_bytes = -1;
+
+    checker->node = fdt_path_offset(checker->fit, "/images/firmware");
+    checker->data =
+        checker->node < 0 ? NULL : fdt_getprop(checker->fit, checker->node, "data", &len_bytes);
+    if (checker->data == NULL ||
+        (uint32_t)len_bytes < BOOT_IMAGE_HEAD_OFFSET + sizeof(struct boot_image_head) ||
+        value_of(checker->fit, checker->node, "hash-1", "sha256", HASH_BYTES) == NULL) {
+        return IMAGE_NO_DATA;
+    }
+    checker->data_bytes = (uint32_t)len_bytes;
+    return IMAGE_OK;
+}
+
+/* All of the data is hashed. */
+static enum image_fault check_data(const struct image_checker *checker)
 {
     uint8_t hash[HASH_BYTES];
-    int len_bytes;
-    int image = fdt_path_offset(fit, "/images/firmware");
-    const uint8_t *data = image < 0 ? NULL : fdt_getprop(fit, image, "data", &len_bytes);
+    const void *fit = checker->fit;
+    const uint8_t *said = value_of(fit, checker->node, "hash-1", "sha256", HASH_BYTES);
+    const uint8_t *signature =
+        value_of(fit, checker->node, "signature-1", "sha256,rsa2048", SIGNATURE_BYTES);
 
-    if (data == NULL ||
-        (uint32_t)len_bytes < BOOT_IMAGE_HEAD_OFFSET + sizeof(struct boot_image_head)) {
-        return IMAGE_NO_DATA;
-    }
-    const uint8_t *hash_said = value_of(fit, image, "hash-1", "sha256", HASH_BYTES);
-    if (hash_said == NULL) {
-        return IMAGE_NO_DATA;
-    }
-    br_sha256_context sha;
-    br_sha256_init(&sha);
-    br_sha256_update(&sha, data, (size_t)len_bytes);
-    br_sha256_out(&sha, hash);
-    if (memcmp(hash, hash_said, sizeof(hash)) != 0) {
+    br_sha256_out(&checker->sha, hash);
+    if (said == NULL || memcmp(hash, said, sizeof(hash)) != 0) {
         return IMAGE_BAD_HASH;
     }
-    const uint8_t *signature =
-        value_of(fit, image, "signature-1", "sha256,rsa2048", SIGNATURE_BYTES);
     if (signature == NULL) {
         return IMAGE_NOT_SIGNED;
     }
-    if (!is_signed(signature, hash, rules->key)) {
+    if (!is_signed(signature, hash, checker->rules->key)) {
         return IMAGE_BAD_SIGNATURE;
     }
-    info->data = data;
-    info->data_bytes = (uint32_t)len_bytes;
-    return check_head(rules, info);
+    checker->info->data = checker->data;
+    checker->info->data_bytes = checker->data_bytes;
+    return check_head(checker->rules, checker->info);
+}
+
+void image_check_start(struct image_checker *checker, const void *fit, uint32_t len_bytes,
+                       const struct image_rules *rules, struct image_info *info)
+{
+    memset(checker, 0, sizeof(*checker));
+    memset(info, 0, sizeof(*info));
+    checker->fit = fit;
+    checker->rules = rules;
+    checker->info = info;
+    br_sha256_init(&checker->sha);
+    checker->fault = check_tree(fit, len_bytes);
+    if (checker->fault == IMAGE_OK) {
+        checker->fault = find_data(checker);
+    }
+}
+
+bool image_check_step(struct image_checker *checker)
+{
+    uint32_t bytes = min_u32(checker->data_bytes - checker->hashed_bytes, IMAGE_STEP_BYTES);
+
+    if (checker->fault != IMAGE_OK) {
+        return false;
+    }
+    if (bytes > 0) {
+        br_sha256_update(&checker->sha, checker->data + checker->hashed_bytes, bytes);
+        checker->hashed_bytes += bytes;
+        return true;
+    }
+    checker->fault = check_data(checker);
+    if (checker->fault != IMAGE_OK) {
+        checker->info->data = NULL;
+        checker->info->data_bytes = 0;
+    }
+    return false;
 }
 
 enum image_fault image_check(const void *fit, uint32_t len_bytes, const struct image_rules *rules,
                              struct image_info *info)
 {
-    memset(info, 0, sizeof(*info));
-    enum image_fault fault = check_tree(fit, len_bytes);
-    if (fault == IMAGE_OK) {
-        fault = check_data(fit, rules, info);
+    struct image_checker checker;
+
+    image_check_start(&checker, fit, len_bytes, rules, info);
+    while (image_check_step(&checker)) {
     }
-    if (fault != IMAGE_OK) {
-        info->data = NULL;
-        info->data_bytes = 0;
-    }
-    return fault;
+    return checker.fault;
 }

@@ -13,6 +13,7 @@
 #ifndef UPDATE_IMAGE_H
 #define UPDATE_IMAGE_H
 
+#include <bearssl/bearssl_hash.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/status.h"
@@ -62,6 +63,27 @@ const char *image_fault_text(enum image_fault fault);
  * points into the FIT) when IMAGE_OK; for the last two faults head is filled in, too. */
 MUST_USE enum image_fault image_check(const void *fit, uint32_t len_bytes,
                                       const struct image_rules *rules, struct image_info *info);
+
+/* The same in steps, none of which is long but the last (the signature's, some 3 million
+ * instructions). The struct is the caller's; what it is started with stays until the end. */
+#define IMAGE_STEP_BYTES 4096u
+
+struct image_checker {
+    const void *fit;
+    const struct image_rules *rules;
+    struct image_info *info;
+    enum image_fault fault; /* the result */
+    int node;
+    const uint8_t *data;
+    uint32_t data_bytes;
+    uint32_t hashed_bytes;
+    br_sha256_context sha;
+};
+
+void image_check_start(struct image_checker *checker, const void *fit, uint32_t len_bytes,
+                       const struct image_rules *rules, struct image_info *info);
+/* False: that was the last one. */
+bool image_check_step(struct image_checker *checker);
 
 /* Total bytes that the FIT at `fit` says it has, of which 8 bytes may be read; 0: it is none. */
 uint32_t image_fit_bytes(const void *fit);

@@ -17,6 +17,7 @@
 
 enum step {
     STEP_IDLE,
+    STEP_CHECK,   /* of the image */
     STEP_EMPTY,   /* a record without the slot's image is being written */
     STEP_SLOT,    /* the image is */
     STEP_RECORD,  /* the record with it, or with the trial */
@@ -31,6 +32,8 @@ struct extent {
 struct update {
     struct update_config config;
     struct boot_record record; /* the next one */
+    struct image_rules rules;
+    struct image_checker checker;
     struct image_info image;
     enum image_fault last_fault;
     /* what was received: in order, with holes between them */
@@ -242,11 +245,19 @@ static void start_activate(struct update *update)
 
 static void start_replace(struct update *update)
 {
-    struct image_rules rules = update->config.rules;
+    update->rules = update->config.rules;
+    update->rules.min_security_version = update->record.min_security_version;
+    image_check_start(&update->checker, update->config.buffer, received_bytes(update),
+                      &update->rules, &update->image);
+    update->step = STEP_CHECK;
+}
 
-    rules.min_security_version = update->record.min_security_version;
-    update->last_fault =
-        image_check(update->config.buffer, received_bytes(update), &rules, &update->image);
+static void go_on_checking(struct update *update)
+{
+    if (image_check_step(&update->checker)) {
+        return;
+    }
+    update->last_fault = update->checker.fault;
     if (update->last_fault != IMAGE_OK ||
         boot_state_begin_write(&update->record, update->slot) != STATUS_OK) {
         end_job(update, STATUS_BAD_DATA);
@@ -308,6 +319,7 @@ static void go_on(struct update *update, enum status status)
         end_job(update, status);
         break;
     case STEP_IDLE:
+    case STEP_CHECK:
         break;
     }
 }
@@ -334,6 +346,10 @@ uint32_t update_poll(struct update *update)
 
     if (update->step == STEP_IDLE) {
         return start_job(update);
+    }
+    if (update->step == STEP_CHECK) {
+        go_on_checking(update);
+        return 1;
     }
     if (update->is_started) {
         status = store_poll(update->config.store);

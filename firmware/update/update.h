@@ -2,7 +2,6 @@
  * Updates, as the running firmware does them: an image arrives in pieces in memory, is checked,
  * goes into a slot, is activated, and confirms itself once it works. Only one update at a time,
  * whoever sends it. Everything on core 0; nothing waits: update_poll() goes on, a poller of app's.
- * (The check is one step: some ten instructions a byte, and the signature's.)
  *
  * Leaves out: who may do what (nvme, mgmt), starting the new image (app).
  */

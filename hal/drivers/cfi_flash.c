@@ -24,6 +24,7 @@
 
 /* Commands, 306666 table 18 */
 #define CMD_ERASE        0x20u
+#define CMD_WORD         0x40u
 #define CMD_CLEAR_STATUS 0x50u
 #define CMD_LOCK         0x60u
 #define CMD_STATUS       0x70u
@@ -215,29 +216,37 @@ static bool buffer_take(struct cfi_flash *flash, uint64_t offset)
     return true;
 }
 
+static void write_words(const struct cfi_flash *flash, uint64_t offset, const uint8_t *from,
+                        uint32_t len_bytes)
+{
+    for (uint32_t at = 0; at < len_bytes; at += 2u * flash->chip_count) {
+        uint32_t word = from[at] | (uint32_t)from[at + 1] << 8;
+        if (flash->chip_count == 2) {
+            word |= (uint32_t)from[at + 2] << 16 | (uint32_t)from[at + 3] << 24;
+        }
+        write_bank(flash, offset + at, word);
+    }
+}
+
 static void cfi_program(struct flash *base, uint64_t offset, const void *data, uint32_t len_bytes)
 {
     struct cfi_flash *flash = self(base);
-    const uint8_t *from = data;
     uint32_t step = 2u * flash->chip_count;
 
     ASSERT(!flash->is_busy && is_aligned(offset | len_bytes, 4) && len_bytes > 0 &&
            range_fits(offset, len_bytes, base->len_bytes) &&
            offset % base->program_bytes + len_bytes <= base->program_bytes);
     begin(flash, offset);
-    if (!buffer_take(flash, offset)) {
+    if (len_bytes == step) {
+        command(flash, offset, CMD_WORD); /* (QEMU's chip takes no single word by its buffer) */
+        write_words(flash, offset, data, len_bytes);
+    } else if (buffer_take(flash, offset)) {
+        command(flash, offset, len_bytes / step - 1);
+        write_words(flash, offset, data, len_bytes);
+        command(flash, offset, CMD_CONFIRM);
+    } else {
         flash->failed = STATUS_IO;
-        return;
     }
-    command(flash, offset, len_bytes / step - 1);
-    for (uint32_t at = 0; at < len_bytes; at += step) {
-        uint32_t word = from[at] | (uint32_t)from[at + 1] << 8;
-        if (step == 4) {
-            word |= (uint32_t)from[at + 2] << 16 | (uint32_t)from[at + 3] << 24;
-        }
-        write_bank(flash, offset + at, word);
-    }
-    command(flash, offset, CMD_CONFIRM);
     flash->deadline_ns = clock_now_ns() + flash->program_limit_ns;
 }
 

@@ -1,6 +1,5 @@
 #include "hal/drivers/pl011.h"
 
-#include <stdbool.h>
 #include "base/bits.h"
 #include "hal/clock.h"
 #include "hal/cpu.h"
@@ -11,7 +10,6 @@
 #define REG_LCRH 0x02cu
 #define REG_CR   0x030u
 #define REG_IMSC 0x038u
-#define REG_ICR  0x044u
 
 #define DR_ERRORS   0xf00u
 #define FR_RXFE     BIT32(4)
@@ -43,12 +41,16 @@ void pl011_interrupt(void *arg)
 {
     struct pl011 *uart = arg;
 
-    mmio_write32(uart->regs, REG_ICR, INT_RX | INT_RT);
-    /* Bounded by the FIFO's 32 bytes and what arrives meanwhile; the rest interrupts again. */
+    /* Bounded by the FIFO's 32 bytes and what arrives meanwhile; the rest interrupts again: both
+     * causes stay until the FIFO is read, unless ICR takes them away, and then nobody would tell of
+     * what is left. */
     for (uint32_t i = 0; i < 64 && (mmio_read32(uart->regs, REG_FR) & FR_RXFE) == 0; i++) {
         uint32_t data = mmio_read32(uart->regs, REG_DR);
         uint32_t head = atomic_load_explicit(&uart->rx_head, memory_order_relaxed);
         uint32_t tail = atomic_load_explicit(&uart->rx_tail, memory_order_acquire);
+        if ((data & DR_ERRORS) == 0 && uart->rx_take != NULL && uart->rx_take((uint8_t)data)) {
+            continue;
+        }
         if ((data & DR_ERRORS) != 0 || head - tail == PL011_RX_BYTES) {
             uart->rx_lost_count++;
             continue;

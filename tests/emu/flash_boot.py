@@ -2,6 +2,7 @@
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ sys.path.insert(0, os.path.join(ROOT, 'boards/qemu-virt'))
 
 # pylint: disable=wrong-import-position
 import flash_image as flash
+import mgmt
 from machine import Machine
 
 BUILD = os.path.join(ROOT, 'build/qemu-virt')
@@ -193,6 +195,91 @@ def flash_image_over_the_bootloader_never_starts():
                 check('are not free' in machine.output, f'{address:#x} is taken to be free')
 
 
+# --- images over the console -----------------------------------------------------------------------
+
+PIECE = 1000
+UPDATE_RECORD = struct.Struct('<IIII16s112s')
+REPLACE, ACTIVATE = 1, 2
+
+
+def client_of(machine):
+    return mgmt.Client(machine.send_bytes, lambda: machine.output)
+
+
+def update_of(client):
+    """(state, fault, is busy, received bytes)"""
+    received, _, _, busy, state, fault = UPDATE_RECORD.unpack_from(client.records(mgmt.UPDATE)[0])
+    return mgmt.text_of(state), mgmt.text_of(fault), bool(busy), received
+
+
+def send_image(client, fit, actions=REPLACE | ACTIVATE):
+    """Over management messages, as a tool would; returns the fault, empty when it is in a slot."""
+    for at in range(0, len(fit), PIECE):
+        piece = fit[at:at + PIECE]
+        client.get(mgmt.WRITE, struct.pack('<HHIQ', mgmt.IMAGE, 0, len(piece), at) + piece)
+    check(update_of(client)[3] == len(fit), 'not all has arrived')
+    client.action(mgmt.COMMIT_IMAGE, struct.pack('<BB6x', flash.NONE, actions))
+    for _ in range(200):
+        state, fault, busy, _ = update_of(client)
+        if not busy:
+            return fault
+        time.sleep(0.02)
+    return f'no end: {state}'
+
+
+def flash_recovery_takes_an_image_and_starts_it():
+    with Board() as board:
+        bad = damaged(board.image())
+        for first in (lambda: board.fill({}), lambda: board.slots(bad, bad, active=0)):
+            first()
+            with board.start() as machine:
+                machine.wait_for('recovery: waits for an image')
+                client = client_of(machine)
+                hello = client.hello()
+                check(hello['firmware'].startswith('recovery') and hello['board'] == 'qemu-virt' and
+                      hello['boot_slot'] == flash.NONE, f'{hello}')
+                unsigned = send_image(client, board.image(key=None)[0])
+                check('is not signed' in unsigned, f'an unsigned image: "{unsigned}"')
+                fault = send_image(client, board.image(version='0.3')[0])
+                check(fault == '', f'the image is refused: {fault}')
+                client.action(mgmt.RESET)
+                machine.wait_for('it is confirmed')
+                check('snic 0.3 on qemu-virt' in machine.output, 'another image runs')
+
+
+def flash_recovery_survives_noise():
+    draw = random.Random(1)
+    with Board() as board, board.start() as machine:
+        machine.wait_for('recovery: waits for an image')
+        for _ in range(20):
+            machine.send_bytes(draw.randbytes(500))
+            machine.send_bytes(b'\x01' + bytes(draw.choices(b'ABCD=+/', k=1600)) + b'\n')
+        machine.send_bytes(b'\n')
+        client = client_of(machine)
+        client.at = len(machine.output)
+        check(client.hello()['board'] == 'qemu-virt', 'no answer')
+        check(client.ask(mgmt.WRITE, struct.pack('<HHIQ', mgmt.IMAGE, 0, 4, 1 << 40) + b'abcd')
+              .status == mgmt.OUT_OF_RANGE, 'an offset beyond the slot')
+        check(client.ask(mgmt.WRITE, struct.pack('<HHIQ', mgmt.IMAGE, 0, 4, (4 << 20) - 2) + b'abcd')
+              .status == mgmt.OUT_OF_RANGE, 'a piece beyond the slot')
+
+
+def flash_firmware_takes_an_image_over_the_console_and_tries_it():
+    with Board() as board:
+        board.slots(board.image(), active=0)
+        with board.start() as machine:
+            machine.wait_for(SERVING)
+            client = client_of(machine)
+            check(client.hello()['boot_slot'] == 0, 'HELLO does not know the slot')
+            fault = send_image(client, board.image(version='0.4')[0])
+            check(fault == '', f'the image is refused: {fault}')
+            check(board.record()[1:3] == (0, 1), f'the record is {board.record()}')
+            client.action(mgmt.RESET)
+            machine.wait_for('it is confirmed')
+            check('snic 0.4 on qemu-virt' in machine.output, 'another image runs')
+            wait_for_slots(machine, 'running: B, active: B')
+
+
 # --- trials ----------------------------------------------------------------------------------------
 
 def flash_trial_that_serves_is_confirmed():
@@ -340,7 +427,9 @@ TESTS = [
     flash_new_board_starts_slot_a_and_records_it, flash_damaged_slot_a_starts_b,
     flash_both_slots_damaged_ends_in_the_recovery, flash_unsigned_or_foreign_images_never_start,
     flash_image_below_the_least_security_version_never_starts,
-    flash_image_over_the_bootloader_never_starts, flash_trial_that_serves_is_confirmed,
+    flash_image_over_the_bootloader_never_starts, flash_recovery_takes_an_image_and_starts_it,
+    flash_recovery_survives_noise, flash_firmware_takes_an_image_over_the_console_and_tries_it,
+    flash_trial_that_serves_is_confirmed,
     flash_trial_that_panics_gives_way_to_the_old_one,
     flash_confirmed_image_that_panics_ends_in_a_halt,
     flash_trial_that_hangs_is_reset_by_the_watchdog, flash_watchdog_is_fed_by_an_image_that_works,

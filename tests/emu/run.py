@@ -4,7 +4,7 @@
   run.py [NAME...]     all tests, or those whose name contains a NAME
 
 Prints "ok NAME (seconds)" or "FAIL NAME" with the console, then "N passed, N failed".
-Wants build/qemu-virt/{selftest.elf,selftest.bin,snic.bin,bootloader.bin} and
+Wants build/qemu-virt/{selftest.elf,selftest.bin,snic.elf,snic.bin,bootloader.bin} and
 build/qemu-virt-clang/selftest.elf (make all).
 """
 import os
@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
+import emu_mgmt
 import flash_boot
 import ivshmem
 import trees
@@ -422,6 +423,7 @@ TESTS = [
     eth_legacy_device_is_left_alone,
     eth_frame_is_cheap, tree_unchanged_boots, tree_without_flash_or_msi_frame_boots,
     config_with_wrong_panic_word_stops, config_too_long_stops, *flash_boot.TESTS,
+    *emu_mgmt.TESTS,
 ]
 
 

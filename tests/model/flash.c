@@ -1,6 +1,6 @@
 /*
  * The flash of flash.h. A cut erase leaves, piece by piece, old bytes, blank ones or a mixture of
- * bits; a cut program leaves the first words done, one with some of its bits, the rest blank.
+ * bits; a cut program leaves some words done, one with some of its bits, the rest as they were.
  */
 #include "tests/model/flash.h"
 
@@ -42,15 +42,21 @@ static void program(uint8_t *to, const uint8_t *from, uint32_t len_bytes)
     }
 }
 
+/* From the start on, or here and there: a device may write its buffer in any order. */
 static void half_program(struct model_flash *model, uint8_t *to, const uint8_t *from,
                          uint32_t len_bytes)
 {
     uint32_t words = len_bytes / 4;
-    uint32_t whole = (uint32_t)(draw(model) % words);
+    uint32_t half = (uint32_t)(draw(model) % words);
+    bool is_in_order = draw(model) % 2 == 0;
 
-    program(to, from, whole * 4);
-    for (uint32_t i = 0; i < 4; i++) {
-        to[whole * 4 + i] &= from[whole * 4 + i] | (uint8_t)draw(model);
+    for (uint32_t word = 0; word < words; word++) {
+        if (is_in_order ? word < half : word != half && draw(model) % words > 1) {
+            program(to + word * 4, from + word * 4, 4);
+        }
+    }
+    for (uint32_t i = half * 4; i < half * 4 + 4; i++) {
+        to[i] &= from[i] | (uint8_t)draw(model);
     }
 }
 

@@ -31,7 +31,8 @@ void model_flash_init(struct model_flash *model, uint64_t len_bytes, uint32_t bl
                       uint32_t program_bytes);
 void model_flash_free(struct model_flash *model);
 
-/* The power is back: counts anew, no cut and no failure planned. What a cut does follows from `seed`. */
+/* The power is back: counts anew, no cut and no failure planned. What a cut does follows from
+ * `seed`. */
 void model_flash_power_on(struct model_flash *model, uint64_t seed);
 
 #endif

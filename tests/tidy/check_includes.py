@@ -4,7 +4,7 @@
   base < spec < hal contracts < sched < blk < {nvme, vol, net} < {rdma, nvme_ep, nvme_drv, nvmf}
        < {nvmf_host, nvmf_tgt, diag} < mgmt < app
 
-update: base, spec, hal contracts; bootloader: the same, update and boot; app uses update. hal drivers: the same, and their own headers, never
+update: base, spec, hal contracts; bootloader: the same, update, mgmt and boot; mgmt and app use update. hal drivers: the same, and their own headers, never
 another driver's. boot and arch: the same, and arch. Boards: these, drivers, and sched (to end a run).
 Host tools, pcielink and fabric share only base and spec with the firmware; pcielink may use hal/native/vfu,
 both the command socket (ctl), which uses it too; hal/native its drivers and vfu; hal/native/ibv implements a contract of rdma, and so may include it.
@@ -23,7 +23,7 @@ BOTTOM = {'base', 'spec', 'hal'}
 # What a part may include besides itself. Portable parts follow from LAYERS.
 ALLOWED = {
     'update': BOTTOM,
-    'bootloader': BOTTOM | {'update', 'boot'},
+    'bootloader': BOTTOM | {'update', 'boot', 'mgmt'},
     'boot': BOTTOM | {'arch'},
     'arch': BOTTOM,
     'driver': BOTTOM,
@@ -39,6 +39,7 @@ ALLOWED = {
 for part_, level_ in LEVEL.items():
     ALLOWED[part_] = {p for p, lower in LEVEL.items() if lower < level_}
 ALLOWED['app'].add('update')
+ALLOWED['mgmt'].add('update')
 
 PREFIXES = [  # the first that fits
     ('hal/include/hal/', 'hal'),

@@ -24,6 +24,7 @@ extern char _start[], __image_end[], __warm_start[], __warm_end[];
 
 static struct cfi_flash flashes[MACHINE_FLASH_BANKS];
 static struct i6300esb watchdog;
+static int uart_node;
 
 static uint64_t address(const void *symbol)
 {
@@ -55,6 +56,11 @@ static struct watchdog *find_watchdog(void)
     return &watchdog.base;
 }
 
+static void start_interrupts(void)
+{
+    machine_interrupts(uart_node);
+}
+
 static void init_memory(struct place *place)
 {
     struct dt_range banks[MEMORY_BANKS];
@@ -82,7 +88,7 @@ void bootloader_board_init(const struct arch_start *start, struct bootloader *bo
     struct place *place = &bootloader->place;
 
     machine_open(start->dtb);
-    machine_console();
+    uart_node = machine_console();
     machine_psci();
     init_memory(place);
     place_take(place, address(start->dtb), DTB_BYTES);
@@ -100,4 +106,5 @@ void bootloader_board_init(const struct arch_start *start, struct bootloader *bo
     bootloader->handoff = &machine_warm_end()->handoff;
     bootloader->dtb = start->dtb;
     bootloader->watchdog = find_watchdog;
+    bootloader->interrupts = start_interrupts;
 }

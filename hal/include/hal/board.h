@@ -46,7 +46,10 @@ struct board {
     struct flash *flash;         /* with slots, records and configuration; NULL: none */
     struct boot_handoff handoff; /* magic 0: no bootloader started this image */
     struct watchdog *watchdog;   /* NULL: none. It runs already where the handoff says so */
-    const char *reset_cause;     /* for people: "power-on", "warm reset", "panic" ...; never NULL */
+    const void
+        *crash; /* what a panic of the run before left (boot/crash_record.h); NULL: nothing */
+    uint32_t crash_bytes;
+    const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
 };
 
 /* The application's entry, on core 0, with a running console and clock. Everything that `board`

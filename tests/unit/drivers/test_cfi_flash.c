@@ -142,16 +142,22 @@ static void second_half(uintptr_t address, uint8_t value)
     }
 }
 
+static void program(uintptr_t address, unsigned bits, uint64_t value)
+{
+    for (uint32_t i = 0; i < bits / 8; i++) {
+        fake.memory[address + i] &= (uint8_t)(value >> 8 * i);
+    }
+}
+
 /* In the write buffer: words, then the confirmation. */
 static void buffer_write(uintptr_t address, unsigned bits, uint64_t value)
 {
     if (fake.left == UINT32_MAX) {
         assert_true((value & 0xffff) < (1u << BUFFER_LOG2) / 2);
+        assert_int_not_equal(value & 0xffff, 0); /* QEMU calls that a programming error */
         fake.left = (uint32_t)(value & 0xffff) + 1;
     } else if (fake.left > 0) {
-        for (uint32_t i = 0; i < bits / 8; i++) {
-            fake.memory[address + i] &= (uint8_t)(value >> 8 * i);
-        }
+        program(address, bits, value);
         fake.left--;
         fake.wants_confirm = fake.left == 0;
     } else {
@@ -177,6 +183,7 @@ static void first_half(uint8_t value)
         fake.status[0] = fake.status[1] = 0x80;
         break;
     case 0x20:
+    case 0x40:
     case 0x60:
         fake.pending = value;
         fake.mode = 0x70;
@@ -201,6 +208,12 @@ void mmio_mock_write(uintptr_t address, unsigned bits, uint64_t value)
     assert_int_equal(bits, fake.chips * 16);
     if (fake.pending == 0xe8) {
         buffer_write(address, bits, value);
+        return;
+    }
+    if (fake.pending == 0x40) {
+        program(address, bits, value);
+        fake.pending = 0;
+        operation_done();
         return;
     }
     if (fake.chips == 2) {
@@ -450,16 +463,16 @@ static void cfi_buffer_that_comes_late_is_waited_for_and_never_is_io(void **stat
 {
     (void)state;
     struct flash *flash = open_bank();
-    uint32_t word = 0x01020304;
+    uint32_t words[2] = {0x01020304, 0x05060708};
     flash->ops->erase(flash, 0);
     assert_int_equal(finish(flash), STATUS_OK);
     fake.buffer_busy = 3;
-    flash->ops->program(flash, 0, &word, 4);
+    flash->ops->program(flash, 0, words, 8);
     assert_int_equal(finish(flash), STATUS_OK);
     fake.buffer_busy = UINT32_MAX;
-    flash->ops->program(flash, 4, &word, 4);
+    flash->ops->program(flash, 8, words, 8);
     assert_int_equal(finish(flash), STATUS_IO);
-    assert_memory_equal(fake.memory, "\x04\x03\x02\x01\xff\xff\xff\xff", 8);
+    assert_memory_equal(fake.memory, "\x04\x03\x02\x01\x08\x07\x06\x05\xff\xff\xff\xff", 12);
 }
 
 static void cfi_locked_blocks_are_unlocked_first(void **state)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/bits.h"
+#include "bootloader/choose.h"
 
 #define MAX_POLLS  100000u
 #define SEND_BYTES 700u
@@ -94,42 +95,29 @@ static const struct test_image *known_image(const uint8_t *bytes, uint32_t len_b
     return NULL;
 }
 
-static bool is_slot_good(struct update_rig *rig, uint8_t slot)
+/* choose_load_fn, as the bootloader's own: by the FIT's size, not the record's. */
+static enum image_fault load(void *ctx, uint8_t slot, uint32_t min_security_version,
+                             struct choose_image *image)
 {
+    struct update_rig *rig = ctx;
+    const uint32_t head_bytes = 8;
     struct image_rules rules = rules_of(&rig->store);
     struct image_info info;
-    uint32_t len_bytes = rig->store.record.slots[slot].image_bytes;
 
-    store_read_slot(&rig->store, slot, 0, rig->ram, len_bytes);
-    if (image_check(rig->ram, len_bytes, &rules, &info) != IMAGE_OK) {
-        return false;
+    store_read_slot(&rig->store, slot, 0, rig->ram, head_bytes);
+    uint32_t fit_bytes = image_fit_bytes(rig->ram);
+    if (fit_bytes == 0 || fit_bytes > sizeof(rig->ram)) {
+        return IMAGE_NO_FIT;
     }
-    rig->image = known_image(rig->ram, image_fit_bytes(rig->ram));
-    return true;
-}
-
-/* The slot to start; BOOT_SLOT_NONE: none, or the power went. */
-static uint8_t choose(struct update_rig *rig)
-{
-    struct boot_record record = rig->store.record;
-
-    for (uint32_t i = 0; i < 2 * BOOT_SLOT_COUNT; i++) {
-        bool is_changed;
-        uint8_t slot = boot_state_choose(&record, &is_changed);
-        if (is_changed && write_record(&rig->store, &record) != STATUS_OK) {
-            return BOOT_SLOT_NONE;
-        }
-        if (slot == BOOT_SLOT_NONE || is_slot_good(rig, slot)) {
-            return slot;
-        }
-        record = rig->store.record;
-        boot_state_reject(&record, slot);
-        if (write_record(&rig->store, &record) != STATUS_OK) {
-            return BOOT_SLOT_NONE;
-        }
-        record = rig->store.record;
+    store_read_slot(&rig->store, slot, 0, rig->ram, fit_bytes);
+    rules.min_security_version = min_security_version;
+    enum image_fault fault = image_check(rig->ram, fit_bytes, &rules, &info);
+    if (fault == IMAGE_OK) {
+        image->head = info.head;
+        image->fit_bytes = fit_bytes;
+        rig->image = known_image(rig->ram, fit_bytes);
     }
-    return BOOT_SLOT_NONE;
+    return fault;
 }
 
 bool rig_boot(struct update_rig *rig)
@@ -138,11 +126,12 @@ bool rig_boot(struct update_rig *rig)
     rig->running = BOOT_SLOT_NONE;
     enum status status = store_open(&rig->store, &rig->flash.flash);
     ASSERT(status == STATUS_OK);
-    rig->running = choose(rig);
-    if (rig->running == BOOT_SLOT_NONE) {
+    struct choice choice = choose_slot(&rig->store, load, rig);
+    if (rig->flash.is_off || choice.slot == BOOT_SLOT_NONE) {
         return false;
     }
-    rig->is_trial = rig->running == rig->store.record.trial;
+    rig->running = choice.slot;
+    rig->is_trial = choice.is_trial;
     status = store_open(&rig->store, &rig->flash.flash); /* (the firmware's own) */
     ASSERT(status == STATUS_OK);
     rig_start_update(rig);

@@ -1,6 +1,7 @@
 /*
- * A device for tests of updates: a flash, what the bootloader does with it, and the firmware's
- * update. The power may go at any operation of the flash; rig->flash says when and whether.
+ * A device for tests of updates: a flash, the bootloader's choice (bootloader/choose.h), and the
+ * firmware's update. The power may go at any operation of the flash; rig->flash says when and
+ * whether.
  */
 #ifndef UNIT_UPDATE_RIG_H
 #define UNIT_UPDATE_RIG_H

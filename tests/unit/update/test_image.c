@@ -78,6 +78,26 @@ static void image_check_more_bytes_than_the_image_is_ok(void **state)
     assert_int_equal(check_bytes(longer, sizeof(longer)), IMAGE_OK);
 }
 
+/* No step is long: 4 KiB of 5159 bytes, the rest, and the signature. */
+static void image_check_step_takes_a_piece_at_a_time(void **state)
+{
+    (void)state;
+    const struct test_image *image = rig_image("good-new");
+    struct image_checker checker;
+    image_check_start(&checker, image->bytes, image->len_bytes, &rules, &info);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(image_check_step(&checker));
+        assert_int_equal(checker.hashed_bytes, i == 0 ? IMAGE_STEP_BYTES : 5159);
+        assert_null(info.data);
+    }
+    assert_false(image_check_step(&checker));
+    assert_int_equal(checker.fault, IMAGE_OK);
+    assert_int_equal(info.data_bytes, 5159);
+    image_check_start(&checker, image->bytes, 100, &rules, &info);
+    assert_false(image_check_step(&checker));
+    assert_int_equal(checker.fault, IMAGE_CUT);
+}
+
 /* --- refused, one by one --------------------------------------------------------------------- */
 
 static void image_check_names_what_is_wrong(void **state)
@@ -192,9 +212,10 @@ static bool is_in(const struct part *part, const uint8_t *at)
     return at >= part->start && at < part->start + part->len_bytes;
 }
 
-/* Every single flipped bit of the whole FIT: in the data and its hash it is damage, in the signature
- * it is a bad one, in the names that lead to them it is refused; all else (descriptions, load
- * address, timestamp, key's name, the configuration) may pass, and then the data is the same. */
+/* Every single flipped bit of the whole FIT: in the data and its hash it is damage, in the
+ * signature it is a bad one, in the names that lead to them it is refused; all else (descriptions,
+ * load address, timestamp, key's name, the configuration) may pass, and then the data is the same.
+ */
 static void image_check_any_flipped_bit_is_refused_or_of_no_account(void **state)
 {
     (void)state;
@@ -259,6 +280,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(image_check_signed_image_is_ok_and_says_what_it_is),
         TEST(image_check_more_bytes_than_the_image_is_ok),
+        TEST(image_check_step_takes_a_piece_at_a_time),
         TEST(image_check_names_what_is_wrong),
         TEST(image_check_other_board_and_old_version_still_say_which),
         TEST(image_check_same_image_by_the_other_key_needs_the_other_rules),

@@ -279,6 +279,55 @@ static void power_cut_during_a_late_confirmation_old_or_new(void **state)
     assert_true(live_all(&plan, 5) > 400);
 }
 
+/* --- damage ---------------------------------------------------------------------------------- */
+
+static void wipe_records(struct update_rig *rig)
+{
+    memset(rig->flash.bytes, 0xff, 2 * RIG_BLOCK_BYTES);
+}
+
+static void damage_active(struct update_rig *rig)
+{
+    rig->flash.bytes[rig->store.slot_offset[0] + 999] ^= 4;
+}
+
+/* Slot 1 holds an image, too; then something happens to the flash, and the power goes at each
+ * operation of the start: `image` starts in the end. */
+static void check_damage(void (*damage)(struct update_rig *rig), const char *image)
+{
+    bool is_cut = true;
+
+    for (uint32_t cut = 1; is_cut; cut++) {
+        for (uint64_t seed = 1; seed <= 20; seed++) {
+            struct update_rig rig;
+            rig_init(&rig, "good");
+            assert_true(rig_boot(&rig));
+            rig_send(&rig, rig_image("good-new"));
+            assert_int_equal(rig_commit(&rig, UPDATE_REPLACE, 1), STATUS_OK);
+            damage(&rig);
+            model_flash_power_on(&rig.flash, seed);
+            rig.flash.cut_at = cut;
+            is_cut = !rig_boot(&rig);
+            model_flash_power_on(&rig.flash, seed + 1);
+            assert_true(rig_boot(&rig));
+            assert_ptr_equal(rig.image, rig_image(image));
+            rig_free(&rig);
+        }
+    }
+}
+
+static void power_cut_while_a_damaged_image_is_left_the_other_starts(void **state)
+{
+    (void)state;
+    check_damage(damage_active, "good-new");
+}
+
+static void power_cut_while_a_lost_record_is_made_anew_the_first_slot_starts(void **state)
+{
+    (void)state;
+    check_damage(wipe_records, "good");
+}
+
 /* --- long lives ------------------------------------------------------------------------------ */
 
 static uint32_t draw(uint64_t *random)
@@ -356,6 +405,8 @@ int main(void)
         cmocka_unit_test(power_cut_during_a_quick_update_old_or_new),
         cmocka_unit_test(power_cut_during_a_way_back_ends_with_the_old),
         cmocka_unit_test(power_cut_during_a_late_confirmation_old_or_new),
+        cmocka_unit_test(power_cut_while_a_damaged_image_is_left_the_other_starts),
+        cmocka_unit_test(power_cut_while_a_lost_record_is_made_anew_the_first_slot_starts),
         cmocka_unit_test(power_cut_anywhere_in_a_long_life_always_starts_a_good_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
