@@ -49,6 +49,7 @@ NORETURN static void leave(void)
     to->crc = crc32_update(0, &to->function_count,
                            sizeof(*to) - offsetof(struct handover, function_count));
     to->magic = HANDOVER_MAGIC;
+    board_keep(to, sizeof(*to));
     LOG_INFO("app: %u functions rest after %u ms: the board restarts for the next image",
              (unsigned)app.function_count,
              (unsigned)((sched_now_ns() - handover.start_ns) / NS_PER_MS));

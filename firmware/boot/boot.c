@@ -42,8 +42,6 @@ void boot_stop(const char *format, ...)
     board_exit(BOOT_EXIT_STOPPED);
 }
 
-extern char __warm_start[], __warm_end[];
-
 /* --- ends ------------------------------------------------------------------------------------- */
 
 void board_exit(int code)
@@ -53,9 +51,13 @@ void board_exit(int code)
     arch_halt();
 }
 
+void board_keep(const void *base, size_t len_bytes)
+{
+    arch_cache_clean(base, len_bytes);
+}
+
 void board_reset(void)
 {
-    arch_cache_clean(__warm_start, (size_t)(__warm_end - __warm_start));
     arch_reset();
     LOG_ERROR("boot: the platform did not reset; halted");
     arch_halt();

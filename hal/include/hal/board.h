@@ -10,6 +10,7 @@
 #define HAL_BOARD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/compiler.h"
 #include "base/limits.h"
@@ -69,6 +70,9 @@ void board_seal_heap(void);
 
 /* Ends the run. Where a firmware cannot end (silicon), halts all cores. 0: success. */
 NORETURN void board_exit(int code);
+
+/* Writes the memory back so that it survives board_reset(), which may drop the caches. */
+void board_keep(const void *base, size_t len_bytes);
 
 /* Warm reset of the whole board; RAM keeps its content where the hardware lets it. */
 NORETURN void board_reset(void);
