@@ -276,8 +276,9 @@ def test_power_cuts_during_updates(rack):
     """The NIC dies at some time between commit and the new image's start: it always comes back with
     an image that is whole. One that is left alone says how long that is."""
     drive_with_canary(rack)
+    job = start_update(rack, "1.0")
     start_s = time.monotonic()
-    start_update(rack, "1.0").wait()
+    job.wait()
     took_s = time.monotonic() - start_s
     draw = random.Random(11)
     outcomes = []

@@ -446,6 +446,18 @@ static void commit_cancelled_ends_at_once(void **state)
     assert_ended(cmd, NVME_SC_SUCCESS);
 }
 
+/* An Abort, no reset: the image went with the commit, good or not. */
+static void commit_aborted_forgets_the_image(void **state)
+{
+    (void)state;
+    assert_ended(download(0, 4 * KIB), NVME_SC_SUCCESS);
+    struct rig_cmd *cmd = commit(NVME_FIRMWARE_REPLACE, 2);
+    nvme_cancel(&cmd->nvme);
+    assert_ended(cmd, NVME_SC_ABORT_REQUESTED);
+    fake_end(STATUS_OK);
+    assert_refused(commit(NVME_FIRMWARE_REPLACE, 2), NVME_SC_INVALID_FIRMWARE_IMAGE);
+}
+
 /* 5.11: "the controller shall discard" what was downloaded before a Controller Level Reset. */
 static void download_is_discarded_by_a_reset(void **state)
 {
@@ -557,6 +569,7 @@ int main(void)
         TEST(commit_second_one_has_to_wait),
         TEST(commit_of_another_controller_has_to_wait),
         TEST(commit_cancelled_ends_at_once),
+        TEST(commit_aborted_forgets_the_image),
         TEST(download_is_discarded_by_a_reset),
         TEST(firmware_log_tells_slots),
         TEST(firmware_log_can_be_read_in_parts),
