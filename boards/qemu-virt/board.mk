@@ -48,7 +48,7 @@ FIRMWARE_IMAGES += $(B)/qemu-virt/snic.bin $(B)/qemu-virt/selftest.bin
 QEMU_VIRT_LOADER_LAYOUT := -DBOARD_RAM_BASE=0x40000000 -DBOARD_DTB_BASE=0x40000000 \
                            -DBOARD_WARM_BASE=0x40100000 -DBOARD_WARM_BYTES=0x10000 \
                            -DBOARD_IMAGE_BASE=0x4e000000 -DBOARD_HEAP_BYTES=0x1000 \
-                           -DBOARD_TEXT_BUDGET=0x18000
+                           -DBOARD_TEXT_BUDGET=0x10000
 QEMU_VIRT_LOADER_SRCS := $(BOOTLOADER_SRCS) $(AARCH64_SRCS) $(B)/key/image_key.c \
                          $(wildcard boards/qemu-virt/bootloader/*.c) boards/qemu-virt/machine.c \
                          $(addprefix hal/drivers/,cfi_flash.c dt.c gicv2.c i6300esb.c pcie_ecam.c pl011.c)
