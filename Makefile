@@ -176,6 +176,14 @@ $(B)/host/fabric: $(call objects,host,$(FABRIC_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
+# What a person calls to look into a board (docs/SNICCTL.md).
+SNICCTL_SRCS := $(wildcard host_tools/snicctl/*.c)
+SNICCTL_LIBS := -lncursesw -ltinfo -libverbs $(HOST_LIBS)
+
+$(B)/host/snicctl: $(call objects,host,$(SNICCTL_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ $(SNICCTL_LIBS) -o $@
+
 NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf $(B)/host/step_count
 
 $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
@@ -291,7 +299,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
-           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(B)/native/scale $(NATIVE_TESTS)
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/snicctl $(B)/host/ibv_check \
+           $(B)/native/scale $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

@@ -1,0 +1,46 @@
+/*
+ * The list of commands.
+ */
+#include "command.h"
+
+#include <string.h>
+
+#define FILTER "[--where FIELD=VALUE] [--all]"
+#define RECORDS(name, text)                                                  \
+    {                                                                        \
+        name, FILTER, text, "--where --all", NEEDS_CLIENT, true, cmd_records \
+    }
+
+const struct command commands[] = {
+    {"status", "", "the board, its functions, what is wrong: at a glance", "", NEEDS_CLIENT, true,
+     cmd_status},
+    RECORDS("functions", "PCIe functions: what hosts see"),
+    RECORDS("queues", "NVMe queues: base, depth, head, tail, doorbells, in flight, interrupts"),
+    RECORDS("namespaces", "namespaces that hosts see"),
+    RECORDS("volumes", "volumes of the configuration"),
+    RECORDS("paths", "paths of the volumes, and why one is not used"),
+    RECORDS("associations", "associations with remote subsystems"),
+    RECORDS("connections", "connections of RDMA"),
+    RECORDS("qps", "queue pairs of RDMA: state, PSNs, window, retries, credits"),
+    RECORDS("ports", "Ethernet ports and what stands on them"),
+    RECORDS("drives", "local drives behind the NIC"),
+    {"reactors", FILTER, "cores and their pollers: turns, work, time", "--where --all",
+     NEEDS_CLIENT, true, cmd_reactors},
+    RECORDS("slots", "images in flash"),
+    {"stats", "[--prometheus] [--where FIELD=VALUE]", "counters", "--prometheus --where",
+     NEEDS_CLIENT, true, cmd_stats},
+    {"version", "", "of this tool and, with --device, --console or --rack, of the firmware", "",
+     NEEDS_NOTHING, true, cmd_version},
+    {"help", "[COMMAND]", "this text", "", NEEDS_NOTHING, false, cmd_help},
+    {NULL, NULL, NULL, NULL, NEEDS_NOTHING, false, NULL},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *c = commands; c->name != NULL; c++) {
+        if (strcmp(c->name, name) == 0) {
+            return c;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,37 @@
+#include "fault.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "text.h"
+
+/* The text may have words of the board in it. */
+static void say(const char *lead, const char *format, va_list args)
+{
+    char text[1024];
+
+    vsnprintf(text, sizeof(text), format, args);
+    fflush(stdout);
+    fputs(lead, stderr);
+    text_put(stderr, text, strlen(text), true);
+    fputc('\n', stderr);
+}
+
+enum fault fault_say(enum fault fault, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say("snicctl: ", format, args);
+    va_end(args);
+    return fault;
+}
+
+void fault_note(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say("snicctl: note: ", format, args);
+    va_end(args);
+}
