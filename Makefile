@@ -72,10 +72,10 @@ ARM_INC_LIBS  := -isystem $(B)/deps/newlib/include -isystem $(B)/deps/libfdt/inc
 HOST_LIBS := -l:libbearssl.a -l:libfdt.a
 
 # What runs at start, on administration and in reports is compiled for size: the text has a budget.
-COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c) \
+COLD_SRCS := $(wildcard firmware/app/*.c firmware/boot/*.c firmware/diag/*.c firmware/rdma/cm*.c firmware/mgmt/*.c) \
              $(addprefix firmware/base/,fmt.c log.c mem_ref.c rng.c status.c) \
              $(addprefix firmware/nvme/,admin.c aer.c ctrl.c errlog.c features.c identify.c logpages.c \
-               namespaces.c) \
+               namespaces.c vendor.c) \
              $(addprefix firmware/nvme_drv/,nvme_drv.c nvme_drv_admin.c nvme_drv_identify.c \
                nvme_drv_state.c) \
              $(addprefix firmware/nvme_ep/,control.c fence.c hmb.c nvme_ep.c queue.c registers.c) \

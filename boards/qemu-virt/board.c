@@ -77,6 +77,13 @@ int console_read(void)
     return pl011_read(&uart);
 }
 
+void console_set_take(bool (*take)(uint8_t byte))
+{
+    uint64_t state = cpu_irq_save();
+    uart.rx_take = take;
+    cpu_irq_restore(state);
+}
+
 bool board_has_console(void)
 {
     return uart_ready;

@@ -62,6 +62,13 @@ int console_read(void)
     return pl011_read(&uart);
 }
 
+void console_set_take(bool (*take)(uint8_t byte))
+{
+    uint64_t state = cpu_irq_save();
+    uart.rx_take = take;
+    cpu_irq_restore(state);
+}
+
 /* Port: only if the platform's firmware leaves CNTFRQ_EL0 at 0. */
 uint64_t board_clock_hz(const void *dtb)
 {

@@ -12,7 +12,6 @@
 #include <string.h>
 #include "base/log.h"
 #include "hal/clock.h"
-#include "hal/console.h"
 #include "hal/cpu.h"
 
 #define SERVE_LOOK_NS       NS_PER_MS
@@ -97,7 +96,7 @@ static enum status function_start(struct pcie_ep *pcie)
             {
                 .serial = function->serial,
                 .model = "snic SmartNIC drive",
-                .firmware = "0.1",
+                .firmware = APP_VERSION,
                 .subnqn = function->subnqn,
                 .pci_vendor_id = 0x1af4,
                 .pci_subsystem_vendor_id = 0x1af4,
@@ -110,6 +109,7 @@ static enum status function_start(struct pcie_ep *pcie)
                 .sgl = words->sgl,
                 .hmb_preferred_bytes = app_host_memory_bytes(pcie->fn),
                 .hmb_min_bytes = app_host_memory_bytes(pcie->fn),
+                .vendor = app_mgmt_vendor_ops(),
             },
         .core_mask = (1u << sched_core_count()) - 1,
         .dstrd = doorbell_stride(pcie),
@@ -125,6 +125,7 @@ static enum status function_start(struct pcie_ep *pcie)
         return status;
     }
     function->pcie = pcie;
+    function->ns_room = config.ctrl.namespace_count;
     app.function_count++;
     app_host_memory_use(function);
     nvme_ep_start(function->ep);
@@ -227,10 +228,9 @@ static void cores_start(void)
 
 void app_main(const struct board *board)
 {
-    static const struct log_sink sink = {console_write, clock_now_ns, cpu_self};
-    log_set_sink(&sink);
-    LOG_INFO("snic 0.1 on %s, %u core%s, start after %s", board->name, (unsigned)board->core_count,
-             board->core_count == 1 ? "" : "s", board->reset_cause);
+    app_mgmt_start();
+    LOG_INFO("snic " APP_VERSION " on %s, %u core%s, start after %s", board->name,
+             (unsigned)board->core_count, board->core_count == 1 ? "" : "s", board->reset_cause);
     app.board = board;
     app.pool_next = board->pool_base;
     app.pool_left = board->pool_bytes;

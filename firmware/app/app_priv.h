@@ -26,11 +26,14 @@
 #include "sched/sched.h"
 #include "vol/vol.h"
 
+#define APP_VERSION "0.1"
+
 /* One function: what a host sees. */
 struct app_function {
     struct nvme_ep *ep;
     struct pcie_ep *pcie;
     bool serving;
+    uint16_t ns_room;                     /* namespace identifiers 1..ns_room */
     char serial[CONFIG_SERIAL_BYTES + 6]; /* "-65535" at most */
     char subnqn[48];
     /* Who it is to targets. */
@@ -86,6 +89,7 @@ struct app_volume {
     struct vol *vol;         /* NULL: not made */
     struct app_path *paths;  /* vol_info.path_count of them */
     uint32_t attached_count; /* namespaces that it is */
+    uint32_t owners;         /* functions that have ever had it, a bit each */
     uint32_t leaving_count;  /* of them, those that are being detached */
 };
 
@@ -153,6 +157,8 @@ bool app_is_initiator(void);
 /* Fills in the function's host identifier and NQN. */
 void app_host_identity(struct app_function *function, const struct config_function *words,
                        uint16_t fn);
+/* "attached", "detached", "leaving". */
+const char *app_volume_state(const struct app_volume *volume);
 /* Why a path is not used, in a sentence; for a remote one, what became of its association. */
 const char *app_path_why(const struct app_path *path, enum vol_path_state state);
 
@@ -163,6 +169,11 @@ bool app_drives_settled(void);
 
 /* Starts what stands on the board's Ethernet ports; other cores take part when they run. */
 void app_fabric_start(void);
+
+/* Management messages: what the log says is kept from now on; hosts may ask; the console too. */
+void app_mgmt_start(void);
+/* What a function's controller answers vendor commands with; NULL: it has none. */
+const struct nvme_vendor_ops *app_mgmt_vendor_ops(void);
 
 /* The console: a line editor and commands; a poller of core 0. */
 void app_console_start(void);

@@ -126,6 +126,22 @@ static enum status set_serial(const struct config_word *word)
                          : (word)->config->functions + (word)->index + 1);                  \
          function++)
 
+static enum status set_in_band(const struct config_word *word)
+{
+    static const char *const words[] = {
+        [CONFIG_IN_BAND_OWN] = "own",
+        [CONFIG_IN_BAND_ALL] = "all",
+        [CONFIG_IN_BAND_OFF] = "off",
+    };
+    for (uint32_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (strcmp(word->value, words[i]) == 0) {
+            word->config->in_band = (enum config_in_band)i;
+            return STATUS_OK;
+        }
+    }
+    return config_fail(word, "own, all or off");
+}
+
 static enum status set_sgl(const struct config_word *word)
 {
     bool on = strcmp(word->value, "on") == 0;
@@ -219,6 +235,7 @@ static const struct {
 } keys[] = {
     {"idle", 0, set_idle},
     {"serial", 0, set_serial},
+    {"inband", 0, set_in_band},
     {"sgl", LIMIT_FUNCTIONS, set_sgl},
     {"dbbuf", LIMIT_FUNCTIONS, set_dbbuf},
     {"ns", LIMIT_FUNCTIONS, config_set_ns},

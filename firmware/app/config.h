@@ -25,6 +25,9 @@
  *   wait=N                how long, in ms, CSTS.RDY waits for drives and volumes, 0..19000; default
  *                         5000
  *
+ *   inband=own|all|off    what a host may do by management messages (docs/spec/mgmt.md): see what
+ *                         is its own (default); all that the console may; or nothing
+ *
  * Ethernet ports, where the board has some. KEY.P=VALUE is for port P = 0..3; without a number,
  * addresses are port 0's, the other words every port's:
  *   ip=A.B.C.D/N          IPv4 address and prefix; default none
@@ -77,6 +80,12 @@ enum config_choice {
     CONFIG_OFF,
 };
 
+enum config_in_band {
+    CONFIG_IN_BAND_OWN,
+    CONFIG_IN_BAND_ALL,
+    CONFIG_IN_BAND_OFF,
+};
+
 #define CONFIG_DSTRD_AUTO 0xff
 
 struct config_function {
@@ -115,6 +124,7 @@ struct config {
     uint32_t cores; /* 0: all */
     enum sched_idle idle;
     uint32_t serve_wait_ms;
+    enum config_in_band in_band;
     char serial[CONFIG_SERIAL_BYTES];
     struct config_function functions[LIMIT_FUNCTIONS];
     struct config_port ports[LIMIT_ETH_PORTS];

@@ -25,6 +25,7 @@ static const struct config_prop_row option_rows[] = {
     WORD("serial", "serial"),       WORD("serve-wait-ms", "wait"),
     WORD("diag", "diag"),           WORD("rping-port", "rping.port"),
     WORD("perf-port", "perf.port"), WORD("perf-size", "perf.size"),
+    WORD("in-band", "inband"),
 };
 
 static const struct config_prop_row port_rows[] = {

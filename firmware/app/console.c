@@ -2,10 +2,12 @@
  * The console: a line at a time, commands for one who watches the firmware. Numbers are printed one
  * per line as "name value", so that scripts read them too; an answer ends with the prompt.
  *
- * Leaves out: history and editing beyond backspace. The management protocol comes later and stands
- * beside it.
+ * A management message may run a command too: what it prints is kept for that one to read, and what
+ * is typed meanwhile waits. Leaves out: history and editing beyond backspace.
  */
+#include "app/config_priv.h"
 #include "app/console_priv.h"
+#include "app/mgmt_priv.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,11 +17,13 @@
 #include "hal/console.h"
 
 #define LINE_BYTES     128
+#define CAPTURE_BYTES  32768
 #define BYTES_PER_TURN 64
 #define PROMPT         "snic> "
 /* Asking the device costs a bus access, or a system call: not in every turn. Between two looks at
  * 115200 baud come fewer bytes than the smallest receive buffer holds. */
-#define LOOK_NS NS_PER_MS
+#define LOOK_NS     NS_PER_MS
+#define HANG_HIGH_S 60u
 /* While the core sleeps. */
 #define SLEEP_NS (UINT64_C(20) * NS_PER_MS)
 
@@ -28,8 +32,23 @@ static struct {
     uint64_t looked_ns;
     char line[LINE_BYTES];
     uint32_t used;
-    bool is_pending; /* a command answers later, and prints the prompt then */
+    bool is_pending;  /* a command answers later, and prints the prompt then */
+    int held;         /* a byte that was read and waits; 0: none */
+    bool is_captured; /* the command that is at work is a management message's */
+    uint32_t captured_bytes;
+    char captured[CAPTURE_BYTES]; /* what the last of those has printed */
 } console;
+
+void console_out(const char *bytes, size_t len_bytes)
+{
+    if (!console.is_captured) {
+        console_write(bytes, len_bytes);
+        return;
+    }
+    len_bytes = min_u64(len_bytes, CAPTURE_BYTES - console.captured_bytes);
+    memcpy(console.captured + console.captured_bytes, bytes, len_bytes);
+    console.captured_bytes += (uint32_t)len_bytes;
+}
 
 void console_say(const char *format, ...)
 {
@@ -39,7 +58,7 @@ void console_say(const char *format, ...)
     int len = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     if (len > 0) {
-        console_write(text, (size_t)min_u32((uint32_t)len, sizeof(text) - 1));
+        console_out(text, min_u32((uint32_t)len, sizeof(text) - 1));
     }
 }
 
@@ -81,6 +100,18 @@ static void command_panic(void)
     panic("asked for on the console");
 }
 
+/* For one who wants to see how a hang looks. */
+static void command_hang(char *arguments)
+{
+    uint64_t seconds = 1;
+
+    if (arguments[0] != '\0' && !config_whole_number(arguments, 1, HANG_HIGH_S, &seconds)) {
+        console_say("hang [SECONDS], 1 to %u\n", HANG_HIGH_S);
+        return;
+    }
+    clock_delay_ns(seconds * NS_PER_S);
+}
+
 static void command_help(void);
 
 /* Words behind a command's name are its arguments; only some take any. */
@@ -108,6 +139,8 @@ static const struct {
     {"discover", "ADDRESS [PORT]", "what a discovery service tells", NULL, console_discover},
     {"reactors", "", "turns, work and sleep of every core and poller", command_reactors, NULL},
     {"reset", "", "warm reset of the board", command_reset, NULL},
+    {"hang", "[SECONDS]", "core 0 does nothing else for so long, to see how that looks", NULL,
+     command_hang},
     {"panic", "", "die on purpose, to see the dump", command_panic, NULL},
 };
 
@@ -164,7 +197,40 @@ bool console_is_pending(void)
 void console_answered(void)
 {
     console.is_pending = false;
-    console_say(PROMPT);
+    if (!console.is_captured) {
+        console_say(PROMPT);
+    }
+    console.is_captured = false;
+}
+
+enum status console_run_captured(const char *text, uint32_t len_bytes)
+{
+    char line[LINE_BYTES];
+
+    if (len_bytes >= sizeof(line)) {
+        return STATUS_INVALID;
+    }
+    if (console.is_pending || console.is_captured) {
+        return STATUS_AGAIN;
+    }
+    memcpy(line, text, len_bytes);
+    line[len_bytes] = '\0';
+    console.captured_bytes = 0;
+    console.is_captured = true;
+    line_run(line);
+    console.is_captured = console.is_pending;
+    return STATUS_OK;
+}
+
+bool console_is_captured(void)
+{
+    return console.is_captured;
+}
+
+const char *console_captured(uint32_t *len_bytes)
+{
+    *len_bytes = console.captured_bytes;
+    return console.captured;
 }
 
 static void line_byte(char c)
@@ -191,19 +257,25 @@ static void line_byte(char c)
 static uint32_t console_run(void *ctx)
 {
     (void)ctx;
-    uint32_t work = 0;
+    uint32_t work = app_mgmt_frames_poll();
     uint64_t now_ns = sched_now_ns();
 
     if (LIKELY(now_ns - console.looked_ns < LOOK_NS)) {
-        return 0;
+        return work;
     }
     console.looked_ns = now_ns;
-    for (; work < BYTES_PER_TURN; work++) {
-        int c = console_read();
+    for (uint32_t i = 0; i < BYTES_PER_TURN && !(console.is_captured && console.held != 0); i++) {
+        int c = console.held != 0 ? console.held : console_read();
+        console.held = 0;
         if (c < 0) {
             break;
         }
+        if (console.is_captured) {
+            console.held = c; /* and what comes behind it waits in the device */
+            break;
+        }
         line_byte((char)c);
+        work++;
     }
     return work;
 }

@@ -10,7 +10,6 @@
 #include <string.h>
 #include "base/counter.h"
 #include "hal/clock.h"
-#include "hal/console.h"
 #include "rdma/cm_soft.h"
 
 #define TEXT_BYTES       16384
@@ -98,7 +97,7 @@ static void ask_next(void);
 static void print_answer(struct msg *msg)
 {
     (void)msg;
-    console_write(question.text, question.used);
+    console_out(question.text, question.used);
     if (question.is_cut) {
         console_say("(cut: too much to show)\n");
     }

@@ -3,62 +3,25 @@
  */
 #include "app/console_priv.h"
 
+#include <string.h>
+#include "app/mgmt_priv.h"
 #include "hal/clock.h"
 
-static void stats_of_function(uint32_t index)
-{
-    struct nvme_ep_stats s = nvme_ep_stats(app.functions[index].ep, NVME_EP_ALL_CORES);
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {
-        {"commands", s.sqe_count},
-        {"completions", s.cqe_count},
-        {"interrupts", s.irq_count},
-        {"sqe_reads", s.sqe_reads.count},
-        {"sqe_read_bytes", s.sqe_reads.bytes},
-        {"list_reads", s.list_reads.count},
-        {"list_read_bytes", s.list_reads.bytes},
-        {"cqe_writes", s.cqe_writes.count},
-        {"cqe_write_bytes", s.cqe_writes.bytes},
-        {"data_to_host", s.data_to_host.count},
-        {"data_to_host_bytes", s.data_to_host.bytes},
-        {"data_from_host", s.data_from_host.count},
-        {"data_from_host_bytes", s.data_from_host.bytes},
-        {"staged_bytes", s.staged_bytes},
-        {"doorbell_errors", s.doorbell_error_count},
-        {"bad_addresses", s.bad_address_count},
-        {"pool_empty", s.pool_empty_count},
-        {"cq_full", s.cq_full_count},
-        {"dropped", s.dropped_count},
-        {"cancels", s.cancel_count},
-        {"fences", s.fence_count},
-    };
-    for (uint32_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        console_say_number("fn", index, rows[i].name, rows[i].value);
-    }
-}
-
+/* Of functions, drives, volumes and data paths; those of ports are told by `net` and `rdma`. */
 void console_stats(void)
 {
-    for (uint32_t i = 0; i < app.function_count; i++) {
-        stats_of_function(i);
-    }
-    for (uint32_t i = 0; i < app.drive_count; i++) {
-        if (app.drives[i] == NULL) {
+    for (uint32_t i = 0; i < app_mgmt_stat_count(); i++) {
+        struct mgmt_stat s = {0};
+        if (app_mgmt_stat(i, &s) == 0 || strcmp(s.group, "net") == 0 ||
+            strcmp(s.group, "rdma") == 0 || strcmp(s.group, "cm") == 0) {
             continue;
         }
-        struct nvme_drv_stats s = nvme_drv_stats(app.drives[i]);
-        console_say_number("drive", i, "commands", s.command_count);
-        console_say_number("drive", i, "splits", s.split_count);
-        console_say_number("drive", i, "staged_bytes", s.bounced_bytes);
-        console_say_number("drive", i, "errors", s.error_count);
-        console_say_number("drive", i, "timeouts", s.timeout_count);
-        console_say_number("drive", i, "aborts", s.abort_count);
-        console_say_number("drive", i, "resets", s.reset_count);
-        console_say_number("drive", i, "bad_completions", s.bad_completion_count);
+        if (s.index == MGMT_NONE16) {
+            console_say("%s.%s %llu\n", s.group, s.name, (unsigned long long)s.value);
+        } else {
+            console_say_number(s.group, s.index, s.name, s.value);
+        }
     }
-    console_volume_stats();
 }
 
 void console_status(void)

@@ -10,6 +10,15 @@
 /* As printf; at most 319 characters at once. Core 0. */
 void console_say(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* To the console, or to where the command's output is kept. Core 0. */
+void console_out(const char *bytes, size_t len_bytes);
+
+/* Runs a command line whose output is kept instead; it may answer later, see console_is_captured().
+ * AGAIN: another is at work. INVALID: too long. Core 0. */
+MUST_USE enum status console_run_captured(const char *text, uint32_t len_bytes);
+bool console_is_captured(void);
+const char *console_captured(uint32_t *len_bytes);
+
 /* "fn0.commands 17" */
 void console_say_number(const char *group, unsigned index, const char *name, uint64_t value);
 
@@ -34,6 +43,5 @@ void console_volumes(void);
 void console_volume(char *arguments);
 void console_subsystems(void);
 void console_discover(char *arguments);
-void console_volume_stats(void); /* a part of stats */
 
 #endif

@@ -35,10 +35,7 @@ static void say_volume(uint32_t index)
     const struct app_volume *volume = &app.volumes[index];
     struct vol_info info;
 
-    console_say("volume.%s.state %s\n", name,
-                volume->leaving_count > 0    ? "leaving"
-                : volume->attached_count > 0 ? "attached"
-                                             : "detached");
+    console_say("volume.%s.state %s\n", name, app_volume_state(volume));
     if (volume->vol == NULL) {
         return;
     }
@@ -293,63 +290,5 @@ void console_discover(char *arguments)
     if (status != STATUS_OK) {
         console_say("error %s\n", status_text(status));
         console_answered();
-    }
-}
-
-/* --- counters -------------------------------------------------------------------------------- */
-
-static void stats_of_volumes(void)
-{
-    struct vol_stats sum = {0};
-    struct vol_info info;
-
-    for (uint32_t i = 0; app.volumes != NULL && i < app.tree.volume_count; i++) {
-        if (app.volumes[i].vol == NULL) {
-            continue;
-        }
-        vol_info(app.volumes[i].vol, &info);
-#define VOL_ADD(name, text) sum.name += info.stats.name;
-        VOL_STAT_LIST(VOL_ADD)
-#undef VOL_ADD
-    }
-#define VOL_SAY(name, text) console_say("vol." #name " %llu\n", (unsigned long long)sum.name);
-    VOL_STAT_LIST(VOL_SAY)
-#undef VOL_SAY
-}
-
-static void stats_of_path(enum nvmf_path path)
-{
-    static const char names[] =
-#define PATH_NAME(name, text) #name "\0"
-        NVMF_PATH_STAT_LIST(PATH_NAME);
-#undef PATH_NAME
-    _Static_assert(sizeof(struct nvmf_path_stats) % sizeof(uint64_t) == 0, "counters only");
-    uint64_t sum[sizeof(struct nvmf_path_stats) / sizeof(uint64_t)] = {0};
-    uint64_t values[ARRAY_SIZE(sum)];
-
-    for (uint32_t i = 0; i < app.ctrl_count; i++) {
-        struct nvmf_path_stats stats;
-        if (app.ctrls[i].ctrl == NULL) {
-            continue;
-        }
-        nvmf_ctrl_stats(app.ctrls[i].ctrl, path, &stats);
-        memcpy(values, &stats, sizeof(values));
-        for (uint32_t k = 0; k < ARRAY_SIZE(sum); k++) {
-            sum[k] += values[k];
-        }
-    }
-    const char *name = names;
-    for (uint32_t k = 0; k < ARRAY_SIZE(sum); k++, name += strlen(name) + 1) {
-        console_say("path.%s.%s %llu\n", nvmf_path_name(path), name, (unsigned long long)sum[k]);
-    }
-}
-
-void console_volume_stats(void)
-{
-    if (app.volumes != NULL) {
-        stats_of_volumes();
-    }
-    for (uint32_t path = 0; app.ctrl_count > 0 && path < NVMF_PATH_COUNT; path++) {
-        stats_of_path((enum nvmf_path)path);
     }
 }

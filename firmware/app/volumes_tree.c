@@ -192,6 +192,7 @@ static enum status ns_attach(struct app_function *function, const struct config_
     }
     if (status == STATUS_OK) {
         volume->attached_count++;
+        volume->owners |= BIT32(fn);
         return STATUS_OK;
     }
     LOG_ERROR("app: function %u, namespace %u, volume %s: %s", (unsigned)fn, (unsigned)ns->nsid,

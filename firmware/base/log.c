@@ -34,8 +34,11 @@ void log_set_level(enum log_level level)
     atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
 }
 
-static bool lock_take(void)
+bool log_lock(void)
 {
+    if (sink.core == NULL) {
+        return false;
+    }
     uint32_t self = sink.core() + 1;
 
     for (uint32_t i = 0; i < LOCK_TRIES; i++) {
@@ -50,6 +53,14 @@ static bool lock_take(void)
         }
     }
     return false;
+}
+
+void log_unlock(bool was_locked)
+{
+    if (was_locked) {
+        /* LOG-UNLOCK (release): the device saw the line before the next holder writes. */
+        atomic_store_explicit(&lock_holder, 0, memory_order_release);
+    }
 }
 
 /* Appends; returns the new length, which says by exceeding the buffer that something was cut. */
@@ -89,12 +100,9 @@ static void finish(char *line, size_t len_bytes)
     }
     line[len_bytes++] = '\n';
 
-    bool locked = lock_take();
+    bool was_locked = log_lock();
     sink.write(line, len_bytes);
-    if (locked) {
-        /* LOG-UNLOCK (release): the device saw the line before the next holder writes. */
-        atomic_store_explicit(&lock_holder, 0, memory_order_release);
-    }
+    log_unlock(was_locked);
     count(&line_count);
 }
 

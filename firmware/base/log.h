@@ -46,6 +46,12 @@ void log_line(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
 #define LOG_INFO(...)  log_line(LOG_LEVEL_INFO, __VA_ARGS__)
 #define LOG_DEBUG(...) log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
+/* Between these two nobody else's log lines go out: for text that must not be cut, frames. False:
+ * the holder is stuck, or is what the calling interrupt handler has interrupted; go on all the
+ * same. Any core, any context; waits as long as a line takes. */
+bool log_lock(void);
+void log_unlock(bool was_locked);
+
 /* --- rate limit ---------------------------------------------------------------------------- */
 
 #define LOG_LIMIT_BURST     5 /* lines of one place per window */

@@ -77,6 +77,8 @@ void boot_cold(const struct arch_start *start)
     }
     enum crash_start kind = crash_record_start();
     board.reset_cause = start_text[kind];
+    board.crash = crash_record_previous();
+    board.crash_bytes = board.crash != NULL ? sizeof(struct crash_record) : 0;
     crash_record_log();
     boot_stage("processor and memory map up, after %s", board.reset_cause);
 

@@ -39,6 +39,9 @@ static bool is_offered(const struct nvme_ctrl *ctrl, uint8_t opcode)
 
 const struct nvme_op *nvme_admin_op(const struct nvme_ctrl *ctrl, uint8_t opcode)
 {
+    if (opcode >= NVME_ADMIN_VENDOR_FIRST) {
+        return nvme_vendor_op(ctrl, opcode);
+    }
     if (opcode >= ARRAY_SIZE(admin_ops) || admin_ops[opcode].run == NULL ||
         !is_offered(ctrl, opcode)) {
         return NULL;

@@ -96,6 +96,7 @@ void nvme_ctrl_enable(struct nvme_ctrl *ctrl)
     ctrl->is_shut_down = false;
     ctrl->io_queue_created = false;
     ctrl->abort_count = 0;
+    ctrl->vendor_answer_bytes = 0;
     nvme_features_reset(ctrl);
     nvme_events_reset(ctrl);
     memset(ctrl->changed_ns, 0, sizeof(ctrl->changed_ns));

@@ -70,6 +70,7 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     id->cctemp_kelvin = NVME_CCTEMP_KELVIN;
     id->kas = config->keep_alive ? NVME_KAS : 0;
 
+    id->avscc = config->vendor != NULL ? 1 : 0;
     id->sqes = NVME_IOSQES << 4 | NVME_IOSQES;
     id->cqes = NVME_IOCQES << 4 | NVME_IOCQES;
     id->nn = ctrl->ns_count;

@@ -102,6 +102,12 @@ static void fill_effects(struct nvme_ctrl *ctrl)
     }
 }
 
+static void fill_vendor(struct nvme_ctrl *ctrl)
+{
+    _Static_assert(NVME_VENDOR_BYTES <= sizeof(ctrl->scratch), "the page fits");
+    ctrl->config.vendor->log(ctrl->config.fn, ctrl->scratch);
+}
+
 /* --- the command ---------------------------------------------------------------------------- */
 
 struct log_page {
@@ -119,14 +125,25 @@ static const struct log_page log_pages[] = {
 _Static_assert(NVME_ERROR_ENTRIES * sizeof(struct nvme_error_entry) <= NVME_IDENTIFY_BYTES,
                "every page fits the scratch buffer");
 
+/* NULL: there is no such page. */
+static const struct log_page *log_page_find(const struct nvme_ctrl *ctrl, uint32_t lid)
+{
+    static const struct log_page vendor = {fill_vendor, NVME_VENDOR_BYTES};
+
+    if (lid == NVME_LOG_VENDOR) {
+        return ctrl->config.vendor != NULL ? &vendor : NULL;
+    }
+    return lid < ARRAY_SIZE(log_pages) && log_pages[lid].fill != NULL ? &log_pages[lid] : NULL;
+}
+
 /* 5.14: page, namespace, offset. Returns 0, or the status and where it lies. */
-static nvme_status_t log_check(const struct nvme_cmd *cmd, uint16_t *location)
+static nvme_status_t log_check(const struct nvme_cmd *cmd, const struct log_page *page,
+                               uint16_t *location)
 {
     const struct nvme_sqe *sqe = &cmd->blk.cmd;
-    uint32_t lid = (uint32_t)FIELD_GET(NVME_LOG_LID, sqe->cdw10);
     uint64_t offset = (uint64_t)sqe->cdw13 << 32 | sqe->cdw12;
 
-    if (lid >= ARRAY_SIZE(log_pages) || log_pages[lid].fill == NULL) {
+    if (page == NULL) {
         *location = NVME_AT_CDW10;
         return NVME_SC_INVALID_LOG_PAGE;
     }
@@ -134,7 +151,7 @@ static nvme_status_t log_check(const struct nvme_cmd *cmd, uint16_t *location)
         *location = NVME_AT_NSID; /* all pages are the controller's: LPA bit 0 is clear */
         return NVME_SC_INVALID_FIELD;
     }
-    if (!is_aligned(offset, 4) || offset > log_pages[lid].len_bytes) {
+    if (!is_aligned(offset, 4) || offset > page->len_bytes) {
         *location = NVME_AT_CDW12;
         return NVME_SC_INVALID_FIELD;
     }
@@ -149,9 +166,10 @@ void nvme_admin_get_log_page(struct nvme_cmd *cmd)
     uint64_t dwords = (FIELD_GET(NVME_LOG_NUMDU, sqe->cdw11) << NVME_LOG_NUMDL_BITS |
                        FIELD_GET(NVME_LOG_NUMDL, sqe->cdw10)) +
                       1;
+    const struct log_page *page = log_page_find(ctrl, lid);
     uint16_t location;
 
-    nvme_status_t status = log_check(cmd, &location);
+    nvme_status_t status = log_check(cmd, page, &location);
     if (status == 0 && dwords * 4 > ctrl->mdts_bytes) {
         status = NVME_SC_INVALID_FIELD;
         location = NVME_ERROR_LOCATION(42, 0);
@@ -161,8 +179,8 @@ void nvme_admin_get_log_page(struct nvme_cmd *cmd)
         return;
     }
     memset(ctrl->scratch, 0, sizeof(ctrl->scratch));
-    log_pages[lid].fill(ctrl);
-    if (!nvme_admin_reply(cmd, sqe->cdw12, log_pages[lid].len_bytes, (uint32_t)dwords * 4)) {
+    page->fill(ctrl);
+    if (!nvme_admin_reply(cmd, sqe->cdw12, page->len_bytes, (uint32_t)dwords * 4)) {
         return;
     }
     if ((sqe->cdw10 & NVME_LOG_RAE) == 0) {

@@ -116,6 +116,19 @@ struct nvme_ns {
     } core[LIMIT_CORES]; /* each core writes its own: base/counter.h */
 };
 
+/* --- vendor commands -------------------------------------------------------------------------- */
+
+/* What answers the vendor commands C1h and C2h and the log page C0h (docs/spec/mgmt.md). Control
+ * core. */
+#define NVME_VENDOR_BYTES 4096u
+struct nvme_vendor_ops {
+    /* Answers `len_bytes` at `request`, which may be anything, into `response`, 8-byte aligned, of
+     * NVME_VENDOR_BYTES; returns the answer's length. */
+    uint32_t (*serve)(uint16_t fn, const void *request, uint32_t len_bytes, void *response);
+    /* Fills the zeroed log page, NVME_VENDOR_BYTES, 8-byte aligned. */
+    void (*log)(uint16_t fn, void *page);
+};
+
 /* --- controller ----------------------------------------------------------------------------- */
 
 /* Fixed when the controller is made. Strings are space padded by the core. */
@@ -149,6 +162,7 @@ struct nvme_ctrl_config {
     /* Who the host is to the subsystems behind (HOSTID of Connect): Host Identifier (81h) returns
      * it. All zero: none; then the feature is not there and reservations are not offered (8.8). */
     uint8_t host_id[16];
+    const struct nvme_vendor_ops *vendor; /* NULL: neither those commands nor that log page */
 };
 
 /* Size and alignment are public so that the app can place it; fields are in nvme/nvme_priv.h. */

@@ -96,6 +96,9 @@ struct nvme_op {
 const struct nvme_op *nvme_admin_op(const struct nvme_ctrl *ctrl, uint8_t opcode);
 const struct nvme_op *nvme_io_op(uint8_t opcode);
 
+/* vendor.c: NULL: not offered. */
+const struct nvme_op *nvme_vendor_op(const struct nvme_ctrl *ctrl, uint8_t opcode);
+
 #define NVME_ADMIN_PROTOTYPE(name, handler, flags, effects) void handler(struct nvme_cmd *cmd);
 NVME_ADMIN_OPS(NVME_ADMIN_PROTOTYPE)
 #undef NVME_ADMIN_PROTOTYPE
@@ -258,6 +261,8 @@ struct nvme_ctrl {
     _Atomic uint64_t media_error_count;
     struct nvme_grace grace;
     _Alignas(8) uint8_t scratch[NVME_IDENTIFY_BYTES]; /* replies of admin commands */
+    _Alignas(8) uint8_t vendor_answer[NVME_VENDOR_BYTES];
+    uint32_t vendor_answer_bytes; /* 0: none */
 
     struct nvme_core core[LIMIT_CORES];
     struct nvme_ns_slot slots[LIMIT_NAMESPACES];

@@ -236,6 +236,7 @@ static void cq_raise(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
         return; /* raised when the queues are within reach again */
     }
     counter_add(&core->counters.irqs, 1);
+    counter_add(&cq->irq_count, 1);
     TRACE(core->index, IRQ_RAISE, core->ep->pcie->fn, cq->vector, 0, 0);
     pcie_ep_irq_raise(core->ep->pcie, cq->vector);
 }

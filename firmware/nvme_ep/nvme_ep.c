@@ -245,6 +245,46 @@ struct nvme_ep_stats nvme_ep_stats(const struct nvme_ep *ep, uint32_t core)
     return sum;
 }
 
+/* Plain fields of the owner core are read whole, once each: what is wanted is how it looks. */
+static void cq_info(const struct nvme_ep *ep, uint16_t qid, struct nvme_ep_queue_info *info)
+{
+    const struct nvme_ep_cq *cq = &ep->cqs[qid];
+
+    info->cq_size = (uint16_t)cq->size;
+    info->cqe_count = counter_get(&cq->cqe_count);
+    info->cq_head = (uint16_t)__atomic_load_n(&cq->head, __ATOMIC_RELAXED);
+    info->cq_tail = (uint16_t)(info->cqe_count % cq->size);
+    info->cq_vector = cq->vector;
+    info->cq_held = (uint16_t)__atomic_load_n(&cq->held_count, __ATOMIC_RELAXED);
+    info->cq_ien = cq->is_ien;
+    info->core = cq->core;
+    info->irq_count = counter_get(&cq->irq_count);
+    info->cq_host_addr = cq->host_addr;
+    info->is_shadowed = cq->is_shadowed;
+    info->cq_doorbell =
+        cq->is_shadowed ? cq->shadow_seen : shm_load32(nvme_ep_cq_doorbell(ep, qid));
+    info->phase = info->cqe_count / cq->size % 2 == 0; /* 4.6: the first round has 1 */
+    info->is_coalescing = cq->is_coalescing;
+    info->is_far = cq->base == NULL;
+}
+
+static void sq_info(const struct nvme_ep *ep, uint16_t qid, struct nvme_ep_queue_info *info)
+{
+    const struct nvme_ep_sq *sq = &ep->sqs[qid];
+
+    info->sq_size = (uint16_t)sq->size;
+    info->sqe_count = counter_get(&sq->sqe_count);
+    info->sq_head = (uint16_t)(info->sqe_count % sq->size); /* both start at 0 */
+    info->sq_tail = (uint16_t)shm_load32(nvme_ep_sq_doorbell(ep, qid));
+    info->sq_doorbell = sq->shadow_db != NULL ? sq->shadow_seen : info->sq_tail;
+    info->sq_cq_id = sq->cq->id;
+    info->core = sq->core;
+    info->sq_host_addr = sq->host_addr;
+    info->priority = sq->priority;
+    info->is_deleting = sq->is_deleting;
+    info->is_far = info->is_far || sq->base == NULL;
+}
+
 struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t qid)
 {
     struct nvme_ep_queue_info info = {0};
@@ -252,27 +292,33 @@ struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t 
     if (qid >= NVME_EP_QUEUES) {
         return info;
     }
-    const struct nvme_ep_sq *sq = &ep->sqs[qid];
-    const struct nvme_ep_cq *cq = &ep->cqs[qid];
     if (ep->cq_state[qid] != NVME_EP_QUEUE_FREE) {
-        info.cq_size = (uint16_t)cq->size;
-        info.cqe_count = counter_get(&cq->cqe_count);
-        info.cq_head = (uint16_t)__atomic_load_n(&cq->head, __ATOMIC_RELAXED);
-        info.cq_tail = (uint16_t)(info.cqe_count % cq->size);
-        info.cq_vector = cq->vector;
-        info.cq_held = (uint16_t)__atomic_load_n(&cq->held_count, __ATOMIC_RELAXED);
-        info.cq_ien = cq->is_ien;
-        info.core = cq->core;
+        cq_info(ep, qid, &info);
     }
     if (ep->sq_state[qid] != NVME_EP_QUEUE_FREE) {
-        info.sq_size = (uint16_t)sq->size;
-        info.sqe_count = counter_get(&sq->sqe_count);
-        info.sq_head = (uint16_t)(info.sqe_count % sq->size); /* both start at 0 */
-        info.sq_tail = (uint16_t)shm_load32(nvme_ep_sq_doorbell(ep, qid));
-        info.sq_cq_id = sq->cq->id;
-        info.core = sq->core;
+        sq_info(ep, qid, &info);
     }
     return info;
+}
+
+uint32_t nvme_ep_queue_commands(const struct nvme_ep *ep, uint16_t qid, uint64_t *oldest_ns)
+{
+    const struct nvme_ep_sq *sq = &ep->sqs[qid % NVME_EP_QUEUES];
+    const struct nvme_ep_cmd *cmds = qid == 0 ? ep->admin_cmds : ep->cmds[sq->core];
+    uint32_t room = qid == 0 ? NVME_EP_ADMIN_COMMANDS : LIMIT_COMMANDS_PER_CORE;
+    uint32_t count = 0;
+    uint64_t oldest = UINT64_MAX;
+
+    for (uint32_t i = 0; i < room; i++) {
+        const struct nvme_ep_cmd *cmd = &cmds[i];
+        if (__atomic_load_n(&cmd->nvme.state, __ATOMIC_RELAXED) != NVME_EP_CMD_FREE &&
+            __atomic_load_n(&cmd->sq, __ATOMIC_RELAXED) == sq) {
+            count++;
+            oldest = min_u64(oldest, __atomic_load_n(&cmd->nvme.start_ns, __ATOMIC_RELAXED));
+        }
+    }
+    *oldest_ns = count == 0 ? 0 : oldest;
+    return count;
 }
 
 /* Fetched, but neither posted nor dropped; event requests that wait count, those that a disable
@@ -288,6 +334,12 @@ struct nvme_ep_snapshot nvme_ep_snapshot(const struct nvme_ep *ep)
         .state = ep->state,
         .cc = ep->cc,
         .csts = ep->csts,
+        .aqa = ep->aqa,
+        .asq = ep->asq,
+        .acq = ep->acq,
+        .cap = ep->cap,
+        .coalesce_entries = (nvme_ep_setting_get(&ep->coalescing) & 0xff) + 1,
+        .coalesce_us = (nvme_ep_setting_get(&ep->coalescing) >> 8 & 0xff) * 100,
         .serving = ep->is_serving,
         .bus_master = ep->cores[0].view.window_count != 0,
         .fence_left = ep->fence_left,

@@ -190,17 +190,36 @@ struct nvme_ep_queue_info {
     bool cq_ien;
     uint64_t sqe_count;
     uint64_t cqe_count;
+    uint64_t irq_count;
+    uint64_t sq_host_addr;
+    uint64_t cq_host_addr;
+    uint32_t sq_doorbell; /* as they stand, or as last seen where the host rings shadows */
+    uint32_t cq_doorbell;
+    uint8_t priority; /* 0 urgent .. 3 low */
+    bool phase;       /* of the next completion */
+    bool is_coalescing;
+    bool is_shadowed;
+    bool is_far; /* its memory is out of reach */
+    bool is_deleting;
 };
 
 /* Core 0, any context there (interrupt handlers too): takes no lock, the queue's core runs on.
  * `qid` 0..LIMIT_IO_QUEUES. */
 struct nvme_ep_queue_info nvme_ep_queue_info(const struct nvme_ep *ep, uint16_t qid);
 
+/* The commands of a submission queue that have not ended: how many, and when the oldest of them was
+ * fetched (0: none). Looks at every command of the queue's core. Core 0, any context there. */
+uint32_t nvme_ep_queue_commands(const struct nvme_ep *ep, uint16_t qid, uint64_t *oldest_ns);
+
 /* What one wants to see when it hangs. Core 0, any context there. */
 struct nvme_ep_snapshot {
     enum nvme_ep_state state;
     uint32_t cc;
     uint32_t csts;
+    uint32_t aqa;
+    uint64_t asq, acq, cap;
+    uint32_t coalesce_entries; /* threshold and time of the feature */
+    uint32_t coalesce_us;
     bool serving;
     bool bus_master; /* some window is reachable */
     uint32_t

@@ -136,6 +136,7 @@ struct nvme_ep_cq {
     uint32_t carried;      /* entries counted since the last interrupt or decision about it */
     uint64_t aggregate_ns; /* when the first of them has to be signalled */
     _Atomic uint64_t cqe_count;
+    _Atomic uint64_t irq_count;
     uint64_t host_addr;
     struct list held; /* nvme_cmd.link */
 };

@@ -105,6 +105,7 @@ ALWAYS_INLINE uint32_t run_pollers(struct reactor *r)
         if (UNLIKELY(poller == NULL)) {
             continue;
         }
+        atomic_store_explicit(&r->running, poller, memory_order_relaxed);
         counter_add(&poller->run_count, 1);
         uint32_t poller_work = poller->run(poller->ctx); /* which may remove the poller */
         if (poller_work != 0) {
@@ -126,6 +127,7 @@ static uint32_t run_pollers_measured(struct reactor *r, uint64_t turns)
         if (poller == NULL) {
             continue;
         }
+        atomic_store_explicit(&r->running, poller, memory_order_relaxed);
         counter_add(&poller->run_count, 1);
         uint32_t poller_work = poller->run(poller->ctx);
         uint64_t after_ns = clock_now_ns();
@@ -212,6 +214,7 @@ static void sleep_until(struct reactor *r, uint64_t until_ns)
     uint64_t start_ns = r->now_ns;
 
     TRACE(cpu_self(), SCHED_SLEEP, 0, 0, until_ns, 0);
+    atomic_store_explicit(&r->running, NULL, memory_order_relaxed);
     cpu_idle(until_ns);
     r->now_ns = clock_now_ns();
     trace_set_time(cpu_self(), r->now_ns);

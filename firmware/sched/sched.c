@@ -30,6 +30,7 @@ static void reactor_init(struct reactor *r)
     wheel_init(&r->wheel);
     atomic_init(&r->inbox, NULL);
     atomic_init(&r->is_asleep, false);
+    atomic_init(&r->running, NULL);
 }
 
 COLD void sched_init(uint32_t count, enum sched_idle idle)
@@ -125,5 +126,8 @@ COLD struct sched_stats sched_stats(uint32_t core)
         .sleep_count = counter_get(&r->sleep_count),
         .sleep_ns = counter_get(&r->sleep_ns),
         .msg_count = counter_get(&r->msg_count),
+        .clock_ns = __atomic_load_n(&r->now_ns, __ATOMIC_RELAXED),
+        .running = atomic_load_explicit(&r->running, memory_order_relaxed),
+        .is_asleep = atomic_load_explicit(&r->is_asleep, memory_order_relaxed),
     };
 }

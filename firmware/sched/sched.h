@@ -120,7 +120,11 @@ struct sched_stats {
     uint64_t sleep_count;
     uint64_t sleep_ns;
     uint64_t msg_count;
+    uint64_t clock_ns;            /* when it last read the clock, once in a few turns */
+    const struct poller *running; /* whose turn it is, or was last; NULL: asleep, or none yet */
+    bool is_asleep;
 };
+/* Any core, any context. */
 struct sched_stats sched_stats(uint32_t core);
 
 #endif

@@ -52,7 +52,8 @@ struct reactor {
     _Atomic uint64_t sleep_ns;
     _Atomic uint64_t msg_count;
     uint64_t last_work_ns;
-    uint64_t sampled_turn; /* the last turn that was measured */
+    uint64_t sampled_turn;          /* the last turn that was measured */
+    struct poller *_Atomic running; /* whose turn it is, or was last; NULL: asleep, or none yet */
 
     /* Holes are NULL. Written by the owner core, read by any (reports). */
     struct poller *_Atomic *pollers_end; /* behind the last in use */

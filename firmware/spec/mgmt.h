@@ -78,8 +78,7 @@ enum mgmt_status {
  * counters; each follows at the next multiple of 8, zeroes end it. 4096 bytes. */
 #define MGMT_NVME_LOG_PAGE 0xc0u
 
-/* --- out of band: a frame is MGMT_FRAME_START, base64 of the message (RFC 4648), newline ----------
- */
+/* --- out of band: a frame is MGMT_FRAME_START, base64 of the message (RFC 4648), newline ---- */
 #define MGMT_FRAME_START   0x01u
 #define MGMT_FRAME_CHARS   1400u /* base64 of MGMT_FRAME_BYTES: at most between start and end */
 #define MGMT_FRAME_HANG_MS 200u  /* a frame that core 0 has not taken for so long is hung */
@@ -147,7 +146,7 @@ ASSERT_SIZE(struct mgmt_list, 16);
     X(FUNCTION, 1, mgmt_function)   /* what a host sees */                     \
     X(QUEUE, 2, mgmt_queue)         /* an NVMe queue identifier's SQ and CQ */ \
     X(DRIVE, 3, mgmt_drive)         /* a local drive */                        \
-    X(NAMESPACE, 4, mgmt_namespace) /* of a function, out of the tree */       \
+    X(NAMESPACE, 4, mgmt_namespace) /* of a function, attached */              \
     X(VOLUME, 5, mgmt_volume)                                                  \
     X(PATH, 6, mgmt_path)               /* of a volume */                      \
     X(ASSOCIATION, 7, mgmt_association) /* of a function with a subsystem */   \

@@ -94,11 +94,14 @@ ASSERT_SIZE(struct mgmt_drive, 56);
 
 struct mgmt_namespace {
     uint16_t fn;
-    uint16_t volume; /* index; MGMT_NONE16 */
+    uint16_t reserved;
     uint32_t nsid;
-    char name[MGMT_NAME_BYTES]; /* the volume's */
+    uint64_t lba_count; /* 0: its device does not know its geometry yet */
+    uint32_t block_bytes;
+    uint32_t reserved1;
+    char name[MGMT_NAME_BYTES]; /* of its device: a volume's name */
 };
-ASSERT_SIZE(struct mgmt_namespace, 40);
+ASSERT_SIZE(struct mgmt_namespace, 56);
 
 #define MGMT_VOLUME_READY     (1u << 0) /* a path is usable */
 #define MGMT_VOLUME_KNOWN     (1u << 1) /* its geometry is */
@@ -253,9 +256,9 @@ ASSERT_SIZE(struct mgmt_poller, 64);
 
 /* "fn0.commands": new counters need no new tool. */
 struct mgmt_stat {
-    char group[14]; /* "fn" */
+    char group[22]; /* "fn", "path.zero-copy" */
     uint16_t index; /* MGMT_NONE16: the group has but one */
-    char name[32];
+    char name[24];
     uint64_t value;
 };
 ASSERT_SIZE(struct mgmt_stat, 56);

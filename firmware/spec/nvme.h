@@ -251,6 +251,9 @@ enum nvme_admin_opcode { /* figure 139 */
     NVME_ADMIN_FIRMWARE_DOWNLOAD = 0x11,
     NVME_ADMIN_KEEP_ALIVE = 0x18,
     NVME_ADMIN_DOORBELL_BUFFER_CONFIG = 0x7c,
+    NVME_ADMIN_VENDOR_FIRST = 0xc0, /* from here on the vendor's; bits 1:0: direction of data */
+    NVME_ADMIN_VENDOR_SEND = 0xc1,  /* ours: docs/spec/mgmt.md */
+    NVME_ADMIN_VENDOR_RECEIVE = 0xc2,
 };
 
 enum nvme_io_opcode { /* figure 346 */

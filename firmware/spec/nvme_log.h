@@ -17,6 +17,7 @@ enum nvme_log_page {
     NVME_LOG_FIRMWARE_SLOT = 0x03,
     NVME_LOG_CHANGED_NS = 0x04,
     NVME_LOG_EFFECTS = 0x05,
+    NVME_LOG_VENDOR = 0xc0, /* ours: docs/spec/mgmt.md */
 };
 
 /* Get Log Page, cdw10 and cdw11 (figures 186 and 187); cdw12, cdw13 are the offset in bytes. */

@@ -1,6 +1,5 @@
 #include "hal/drivers/pl011.h"
 
-#include <stdbool.h>
 #include "base/bits.h"
 #include "hal/clock.h"
 #include "hal/cpu.h"
@@ -49,6 +48,9 @@ void pl011_interrupt(void *arg)
         uint32_t data = mmio_read32(uart->regs, REG_DR);
         uint32_t head = atomic_load_explicit(&uart->rx_head, memory_order_relaxed);
         uint32_t tail = atomic_load_explicit(&uart->rx_tail, memory_order_acquire);
+        if ((data & DR_ERRORS) == 0 && uart->rx_take != NULL && uart->rx_take((uint8_t)data)) {
+            continue;
+        }
         if ((data & DR_ERRORS) != 0 || head - tail == PL011_RX_BYTES) {
             uart->rx_lost_count++;
             continue;

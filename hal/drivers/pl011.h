@@ -6,6 +6,7 @@
 #define DRIVERS_PL011_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "hal/mmio.h"
@@ -17,7 +18,9 @@ struct pl011 {
     uint8_t rx[PL011_RX_BYTES];
     _Atomic uint32_t rx_head; /* written by the interrupt handler */
     _Atomic uint32_t rx_tail; /* written by the reader, core 0 */
-    uint32_t rx_lost_count;   /* bytes that came while the ring was full, or with line errors */
+    bool (*rx_take)(
+        uint8_t byte);      /* NULL, or sees bytes first; true: it does not go into the ring */
+    uint32_t rx_lost_count; /* bytes that came while the ring was full, or with line errors */
 };
 
 /* Enables the transmitter. The registers at `base` are mapped as a device. */

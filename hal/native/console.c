@@ -11,7 +11,11 @@
  * dropped. */
 #define WRITE_WAIT_MS 1000
 
+/* Bytes that `take` gets before a call of console_read() returns. */
+#define TAKEN_MOST 4096
+
 static _Atomic int console_fd = STDERR_FILENO;
+static bool (*take_byte)(uint8_t byte);
 
 void native_console_set_fd(int fd)
 {
@@ -39,7 +43,8 @@ void console_write(const char *bytes, size_t len_bytes)
     }
 }
 
-int console_read(void)
+/* A byte of standard input, or -1. */
+static int read_byte(void)
 {
     static bool has_ended; /* end of file is told again and again */
     struct pollfd ready = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -54,4 +59,20 @@ int console_read(void)
     }
     has_ended = count == 0;
     return -1;
+}
+
+int console_read(void)
+{
+    for (int i = 0; i < TAKEN_MOST; i++) {
+        int byte = read_byte();
+        if (byte < 0 || take_byte == NULL || !take_byte((uint8_t)byte)) {
+            return byte;
+        }
+    }
+    return -1;
+}
+
+void console_set_take(bool (*take)(uint8_t byte))
+{
+    take_byte = take;
 }

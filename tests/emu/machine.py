@@ -8,6 +8,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ELF = os.path.join(ROOT, 'build/qemu-virt/selftest.elf')
+FIRMWARE = os.path.join(ROOT, 'build/qemu-virt/snic.elf')
 IMAGE = os.path.join(ROOT, 'build/qemu-virt/selftest.bin')
 ELF_CLANG = os.path.join(ROOT, 'build/qemu-virt-clang/selftest.elf')
 TIMEOUT_S = 20
@@ -86,6 +87,11 @@ class Machine:
             self.process.stdin.write(text[i:i + 8].encode())
             self.process.stdin.flush()
             time.sleep(0.01)
+
+    def send_bytes(self, data):
+        """All at once: the receiver has to take them as they come."""
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
 
     def cpu_seconds(self):
         """User and system time of all threads so far."""

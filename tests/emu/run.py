@@ -4,7 +4,7 @@
   run.py [NAME...]     all tests, or those whose name contains a NAME
 
 Prints "ok NAME (seconds)" or "FAIL NAME" with the console, then "N passed, N failed".
-Wants build/qemu-virt/selftest.{elf,bin} and build/qemu-virt-clang/selftest.elf (make all).
+Wants build/qemu-virt/selftest.{elf,bin}, build/qemu-virt/snic.elf and build/qemu-virt-clang/selftest.elf (make all).
 """
 import os
 import re
@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
+import emu_mgmt
 import ivshmem
 import trees
 import wire
@@ -428,6 +429,7 @@ TESTS = [
     eth_legacy_device_is_left_alone,
     eth_frame_is_cheap, tree_unchanged_boots, tree_without_flash_or_msi_frame_boots,
     config_with_wrong_panic_word_stops, config_too_long_stops,
+    *emu_mgmt.TESTS,
 ]
 
 

@@ -73,8 +73,8 @@ BARRIERS = [
             [STORE_ORDER, STORE, STORE_RELEASE], 'trace_read()'),
     Barrier('TRACE partner', 'firmware/base/trace.c', 'trace_read',
             [LOAD_ACQUIRE, LOAD_ORDER, LOAD], 'TRACE-PUBLISH, TRACE-OVERWRITE'),
-    Barrier('LOG-LOCK', 'firmware/base/log.c', 'lock_take', [LOAD_ACQUIRE], 'LOG-UNLOCK'),
-    Barrier('LOG-UNLOCK', 'firmware/base/log.c', 'finish', [STORE_RELEASE], 'LOG-LOCK'),
+    Barrier('LOG-LOCK', 'firmware/base/log.c', 'log_lock', [LOAD_ACQUIRE], 'LOG-UNLOCK'),
+    Barrier('LOG-UNLOCK', 'firmware/base/log.c', 'log_unlock', [STORE_RELEASE], 'LOG-LOCK'),
 
     # Between the NIC and its host.
     Barrier('EVENT', 'hal/drivers/pcie_ep_link.c', 'link_event_pop', [LOAD_ACQUIRE], 'pcielink'),

@@ -39,6 +39,9 @@ struct board {
     bool pool_is_zero;   /* ... or zero, and touching it costs memory */
     const uint8_t *rng_seed; /* seed of the CSPRNG; NULL: the board has none (no fabric then) */
     uint32_t rng_seed_bytes;
+    const void
+        *crash; /* what a panic of the run before left (boot/crash_record.h); NULL: nothing */
+    uint32_t crash_bytes;
     const char *reset_cause; /* for people: "power-on", "warm reset", "panic" ...; never NULL */
 };
 
