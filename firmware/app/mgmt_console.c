@@ -46,9 +46,11 @@ static void answer(bool is_hung)
                                     frames.frame.len_bytes, frames.response);
     len_bytes = mgmt_frame_make(frames.response, len_bytes, frames.text);
     bool was_locked = log_lock();
-    console_write(frames.text, len_bytes);
-    log_unlock(was_locked);
+    console_write(frames.text, len_bytes - 1);
+    /* Before the byte that ends the answer: who has it asks again at once. */
     atomic_store_explicit(&frames.state, FRAME_FREE, memory_order_release);
+    console_write("\n", 1);
+    log_unlock(was_locked);
 }
 
 uint32_t app_mgmt_frames_poll(void)
