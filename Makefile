@@ -184,6 +184,12 @@ $(B)/host/snicctl: $(call objects,host,$(SNICCTL_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ $(SNICCTL_LIBS) -o $@
 
+# A board that answers it, for tests.
+$(B)/host/fake_board: $(call objects,host,$(wildcard tests/host_tools/*.c) \
+                        host_tools/snicctl/message.c)
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
 NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf $(B)/host/step_count
 
 $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
@@ -299,8 +305,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
-           $(B)/host/pcielink $(B)/host/fabric $(B)/host/snicctl $(B)/host/ibv_check \
-           $(B)/native/scale $(NATIVE_TESTS)
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/snicctl $(B)/host/fake_board \
+           $(B)/host/ibv_check $(B)/native/scale $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

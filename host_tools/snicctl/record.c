@@ -6,9 +6,16 @@
 #include <string.h>
 #include "text.h"
 
+static uint32_t core_count = MGMT_CORES;
+
+void record_set_cores(uint32_t count)
+{
+    core_count = count < MGMT_CORES ? count : MGMT_CORES;
+}
+
 static bool is_there(const struct field *field, uint32_t row_bytes, uint32_t index)
 {
-    return index < field->count &&
+    return index < (field->kind == FIELD_UINTS ? core_count : field->count) &&
            (uint64_t)field->offset + (uint64_t)field->bytes * (index + 1) <= row_bytes;
 }
 
@@ -69,6 +76,10 @@ static void show_uint(const struct field *field, uint64_t value, char *out, size
         text_bytes(out, room_bytes, value);
         break;
     case FIELD_NS:
+        if (value == 0) {
+            snprintf(out, room_bytes, "0");
+            break;
+        }
         text_ns(out, room_bytes, value);
         break;
     case FIELD_BOOL:

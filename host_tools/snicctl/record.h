@@ -63,6 +63,9 @@ const struct record *record_by_name(const char *name);
 const struct record *record_at(uint32_t index);
 uint32_t record_count(void);
 
+/* Arrays by core have so many elements from now on; at first all that are in a record. */
+void record_set_cores(uint32_t count);
+
 const struct field *record_field(const struct record *record, const char *name);
 
 /* The integer (element `index`) at `row` of `row_bytes` bytes: false when the firmware does not

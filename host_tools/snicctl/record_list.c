@@ -101,6 +101,8 @@ static const struct field namespaces[] = {
     F(fn, UINT, LABEL, "fn", "number of the PCIe function"),
     F(nsid, UINT, LABEL, "nsid", "namespace identifier"),
     F(name, TEXT, NONE, "name", "name of its volume or device"),
+    F(lba_count, UINT, GAUGE, "blocks", "logical blocks; 0: not known yet"),
+    F(block_bytes, BYTES, GAUGE, "block", "bytes of a logical block"),
 };
 #undef REC
 

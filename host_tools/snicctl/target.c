@@ -186,6 +186,8 @@ enum fault target_open(const struct options *options, struct transport *transpor
     fault = client_open(client, transport);
     if (fault != FAULT_NONE) {
         transport_close(transport);
+        return fault;
     }
-    return fault;
+    record_set_cores(client->hello.core_count);
+    return FAULT_NONE;
 }
