@@ -36,6 +36,10 @@ static enum fault transport_fault(struct client *c, enum transport_result result
 {
     const struct transport *t = c->transport;
 
+    c->is_silent = result == TRANSPORT_SILENT;
+    if (c->is_silent && c->is_once) {
+        return FAULT_NO_DEVICE; /* the caller says more */
+    }
     switch (result) {
     case TRANSPORT_DENIED:
         return fault_say(FAULT_PERMISSION, "%s: %s; admin commands are for root: use sudo", t->name,
@@ -97,7 +101,9 @@ static enum transport_result exchange(struct client *c, uint8_t *message, uint32
 {
     enum transport_result result = TRANSPORT_SILENT;
 
-    for (uint32_t i = 0; i < TRIES && result == TRANSPORT_SILENT; i++) {
+    uint32_t tries = c->is_once ? 1 : TRIES;
+
+    for (uint32_t i = 0; i < tries && result == TRANSPORT_SILENT; i++) {
         struct mgmt_head head;
         memcpy(&head, message, sizeof(head));
         head.tag = ++c->tag;
@@ -161,6 +167,7 @@ enum fault client_ask(struct client *c, enum mgmt_op op, const struct client_par
         memcpy(message + sizeof(head) + bytes, parts[i].bytes, parts[i].len_bytes);
         bytes += parts[i].len_bytes;
     }
+    c->is_silent = false;
     for (;;) {
         enum transport_result result = exchange(c, message, bytes, &head);
         if (result != TRANSPORT_OK) {
@@ -224,7 +231,8 @@ static void clean_texts(struct mgmt_hello *h)
     clean(h->reset_cause, sizeof(h->reset_cause));
 }
 
-enum fault client_open(struct client *c, struct transport *transport)
+/* Puts the answer into *hello. */
+static enum fault say_hello(struct client *c, struct mgmt_hello *hello)
 {
     struct mgmt_hello_request request = {
         .version = MGMT_VERSION,
@@ -232,13 +240,7 @@ enum fault client_open(struct client *c, struct transport *transport)
         .tool = "snicctl " CLIENT_TOOL_VERSION,
     };
     struct client_part part = {&request, sizeof(request)};
-    struct timespec now;
 
-    memset(c, 0, sizeof(*c));
-    clock_gettime(CLOCK_REALTIME, &now);
-    c->transport = transport;
-    c->version = MGMT_VERSION;
-    c->tag = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec << 16; /* not those of a tool before */
     enum fault fault = client_ask(c, MGMT_OP_HELLO, &part, 1);
     if (fault != FAULT_NONE) {
         return fault;
@@ -246,19 +248,34 @@ enum fault client_open(struct client *c, struct transport *transport)
     if (c->answer_bytes < offsetof(struct mgmt_hello, origin)) {
         return nonsense(c, "HELLO is too short");
     }
-    c->hello_bytes =
-        c->answer_bytes < sizeof(c->hello) ? c->answer_bytes : (uint32_t)sizeof(c->hello);
-    memcpy(&c->hello, c->answer, c->hello_bytes);
-    clean_texts(&c->hello);
-    fault = check_versions(c);
+    memset(hello, 0, sizeof(*hello));
+    memcpy(hello, c->answer, c->answer_bytes < sizeof(*hello) ? c->answer_bytes : sizeof(*hello));
+    clean_texts(hello);
+    return FAULT_NONE;
+}
+
+enum fault client_open(struct client *c, struct transport *transport)
+{
+    struct timespec now;
+
+    memset(c, 0, sizeof(*c));
+    clock_gettime(CLOCK_REALTIME, &now);
+    c->transport = transport;
+    c->version = MGMT_VERSION;
+    c->tag = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec << 16; /* not those of a tool before */
+    enum fault fault = say_hello(c, &c->hello);
+    if (fault == FAULT_NONE) {
+        fault = check_versions(c);
+    }
     if (fault != FAULT_NONE) {
         return fault;
     }
-    uint32_t max = c->hello.message_max;
-    if (max < 256) {
+    if (c->hello.message_max < 256) {
         return nonsense(c, "its messages are too small");
     }
-    transport->message_max = max < transport->message_max ? max : transport->message_max;
+    if (c->hello.message_max < transport->message_max) {
+        transport->message_max = c->hello.message_max;
+    }
     return FAULT_NONE;
 }
 
@@ -443,13 +460,36 @@ enum fault client_write(struct client *c, enum mgmt_object object, const uint8_t
 
 /* --- ACTION ---------------------------------------------------------------------------------- */
 
+/* What is done twice may harm, and an answer that does not come may be due to what was done: the
+ * board is asked for its age before a request is sent again. */
 enum fault client_act(struct client *c, enum mgmt_action action, const void *arguments,
                       uint32_t len_bytes)
 {
     struct mgmt_action_request request = {.action = (uint16_t)action, .argument_bytes = len_bytes};
     struct client_part parts[] = {{&request, sizeof(request)}, {arguments, len_bytes}};
+    struct mgmt_hello hello;
+    enum fault fault = FAULT_NONE;
 
-    return client_ask(c, MGMT_OP_ACTION, parts, len_bytes == 0 ? 1 : 2);
+    for (uint32_t i = 0; i < TRIES; i++) {
+        c->is_once = true;
+        fault = client_ask(c, MGMT_OP_ACTION, parts, len_bytes == 0 ? 1 : 2);
+        c->is_once = false;
+        if (!c->is_silent) {
+            return fault;
+        }
+        uint64_t before_ns = c->hello.uptime_ns;
+        fault = say_hello(c, &hello);
+        if (fault != FAULT_NONE) {
+            return fault;
+        }
+        if (hello.uptime_ns < before_ns) {
+            return fault_say(FAULT_FAILED, "%s: the board has restarted meanwhile, after %s",
+                             c->transport->name, hello.reset_cause);
+        }
+        c->hello.uptime_ns = hello.uptime_ns;
+    }
+    return fault_say(FAULT_NO_DEVICE, "%s: the board answers other requests, but not this one",
+                     c->transport->name);
 }
 
 enum fault client_run(struct client *c, const char *line,

@@ -18,10 +18,11 @@
 struct client {
     struct transport *transport;
     struct mgmt_hello hello; /* fields that the firmware does not have are 0 */
-    uint32_t hello_bytes;    /* of it that the firmware sent */
     uint8_t version;         /* of messages that are sent */
     bool is_hung;            /* core 0 hangs: an interrupt handler has answered */
     bool is_quiet;           /* say nothing about refusals: the caller does */
+    bool is_once;            /* a request is sent once, not again */
+    bool is_silent;          /* the last one had no answer */
     uint32_t tag;
     uint32_t repeat_count;   /* requests that were sent again */
     enum mgmt_status status; /* of the last answer */
