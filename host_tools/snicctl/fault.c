@@ -5,16 +5,37 @@
 #include <string.h>
 #include "text.h"
 
+static bool is_holding;
+static char held[1100];
+
+static void put(const char *lead, const char *text)
+{
+    fflush(stdout);
+    fputs(lead, stderr);
+    text_put(stderr, text, strlen(text), true);
+    fputc('\n', stderr);
+}
+
 /* The text may have words of the board in it. */
 static void say(const char *lead, const char *format, va_list args)
 {
     char text[1024];
 
     vsnprintf(text, sizeof(text), format, args);
-    fflush(stdout);
-    fputs(lead, stderr);
-    text_put(stderr, text, strlen(text), true);
-    fputc('\n', stderr);
+    if (is_holding) {
+        snprintf(held, sizeof(held), "%s%s", lead, text);
+    } else {
+        put(lead, text);
+    }
+}
+
+void fault_hold(bool is_held)
+{
+    is_holding = is_held;
+    if (!is_held && held[0] != '\0') {
+        put("", held);
+    }
+    held[0] = '\0';
 }
 
 enum fault fault_say(enum fault fault, const char *format, ...)

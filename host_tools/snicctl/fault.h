@@ -5,6 +5,7 @@
 #ifndef SNICCTL_FAULT_H
 #define SNICCTL_FAULT_H
 
+#include <stdbool.h>
 #include "base/compiler.h"
 
 /* Exit codes: docs/man/snicctl.1. */
@@ -19,6 +20,10 @@ enum fault {
 
 /* Says "snicctl: ..." on stderr and returns `fault`. */
 enum fault fault_say(enum fault fault, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* While held, what is said is kept, the last alone, and comes out at the end: for who owns the
+ * screen. */
+void fault_hold(bool is_held);
 
 /* Something worth knowing, which is no failure: on stderr. */
 void fault_note(const char *format, ...) PRINTF_LIKE(1, 2);

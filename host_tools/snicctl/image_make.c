@@ -101,18 +101,25 @@ static bool is_plain(const char *text)
                text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_+")] == '\0';
 }
 
-static enum fault write_its(const char *folder, const struct boot_image_head *head, bool is_signed)
+/* What the signature says of its key, and the name under which mkimage looks for it: the file's,
+ * without its ending; NULL: not signed. */
+static enum fault write_its(const char *folder, const struct boot_image_head *head,
+                            const char *key_name)
 {
     char path[128];
+    char signature[256] = "";
     char *source = NULL;
     size_t len = 0;
 
+    if (key_name != NULL) {
+        snprintf(
+            signature, sizeof(signature),
+            "            signature-1 { algo = \"sha256,rsa2048\"; key-name-hint = \"%s\"; };\n",
+            key_name);
+    }
     FILE *file = open_memstream(&source, &len);
     fprintf(file, its, head->version, head->version, head->board, (unsigned)(head->load_addr >> 32),
-            (unsigned)head->load_addr, folder,
-            is_signed ? "            signature-1 { algo = \"sha256,rsa2048\"; key-name-hint = "
-                        "\"key\"; };\n"
-                      : "");
+            (unsigned)head->load_addr, folder, signature);
     fclose(file);
     snprintf(path, sizeof(path), "%s/image.its", folder);
     enum fault fault = file_write(path, source, len);
@@ -137,16 +144,32 @@ static enum fault run_mkimage(const char *folder, bool is_signed, const char *ou
     return code == 0 ? FAULT_NONE : fault_say(FAULT_FAILED, "mkimage failed");
 }
 
-static void clean(const char *folder)
+static void clean(const char *folder, const char *key_link)
 {
-    static const char *const names[] = {"data", "image.its", "key.key"};
+    static const char *const names[] = {"data", "image.its"};
     char path[160];
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
         unlink(path);
     }
+    unlink(key_link);
     rmdir(folder);
+}
+
+/* "development" of ".../development.key"; "key" when it has what may not stand in the source. */
+static void name_of(const char *key, char *name, size_t room)
+{
+    const char *slash = strrchr(key, '/');
+
+    snprintf(name, room, "%s", slash == NULL ? key : slash + 1);
+    char *point = strrchr(name, '.');
+    if (point != NULL) {
+        *point = '\0';
+    }
+    if (!is_plain(name) || name[0] == '\0') {
+        snprintf(name, room, "key");
+    }
 }
 
 enum fault image_make(const uint8_t *data, size_t len_bytes, const char *key, const char *out)
@@ -155,6 +178,7 @@ enum fault image_make(const uint8_t *data, size_t len_bytes, const char *key, co
     char folder[] = "/tmp/snicctl-XXXXXX";
     char path[160];
     char real[PATH_MAX];
+    char name[64] = "";
 
     if (!image_head(data, len_bytes, &head)) {
         return fault_say(
@@ -174,15 +198,16 @@ enum fault image_make(const uint8_t *data, size_t len_bytes, const char *key, co
     snprintf(path, sizeof(path), "%s/data", folder);
     enum fault fault = file_write(path, data, len_bytes);
     if (fault == FAULT_NONE) {
-        fault = write_its(folder, &head, key != NULL);
+        name_of(key == NULL ? "" : key, name, sizeof(name));
+        fault = write_its(folder, &head, key != NULL ? name : NULL);
     }
-    snprintf(path, sizeof(path), "%s/key.key", folder); /* mkimage wants a folder and this name */
+    snprintf(path, sizeof(path), "%s/%s.key", folder, name); /* mkimage wants it so */
     if (fault == FAULT_NONE && key != NULL && symlink(real, path) != 0) {
         fault = fault_say(FAULT_FAILED, "%s: %s", path, strerror(errno));
     }
     if (fault == FAULT_NONE) {
         fault = run_mkimage(folder, key != NULL, out);
     }
-    clean(folder);
+    clean(folder, path);
     return fault;
 }

@@ -269,10 +269,10 @@ static const struct field pollers[] = {
 
 #define REC mgmt_stat
 static const struct field stats[] = {
-    F(group, TEXT, NONE, "group", "what it counts at"),
-    F(index, INDEX, NONE, "index", "which one of these; none: there is but one"),
-    F(name, TEXT, NONE, "name", "what it counts"),
-    F(value, UINT, NONE, "value", "the counter"),
+    F(group, TEXT, LABEL, "group", "what it counts at"),
+    F(index, INDEX, LABEL, "index", "which one of these; none: there is but one"),
+    F(name, TEXT, LABEL, "name", "what it counts"),
+    F(value, UINT, COUNTER, "value", "the counter"),
 };
 #undef REC
 
