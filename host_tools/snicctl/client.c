@@ -279,6 +279,11 @@ enum fault client_open(struct client *c, struct transport *transport)
     return FAULT_NONE;
 }
 
+enum fault client_refresh(struct client *c)
+{
+    return say_hello(c, &c->hello);
+}
+
 bool client_has_class(const struct client *c, enum mgmt_class class)
 {
     return (c->hello.classes >> class & 1) != 0;

@@ -33,6 +33,9 @@ struct client {
 /* Says HELLO. The transport stays the caller's. */
 enum fault client_open(struct client *c, struct transport *transport);
 
+/* HELLO again: c->hello.uptime_ns, is_hung. */
+enum fault client_refresh(struct client *c);
+
 /* Which ones the firmware has and this way in allows. */
 bool client_has_class(const struct client *c, enum mgmt_class class);
 bool client_has_object(const struct client *c, enum mgmt_object object);

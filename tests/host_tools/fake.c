@@ -13,6 +13,7 @@ struct fake {
     int fd;
     enum fake_mode mode;
     uint32_t request_count;
+    uint32_t hello_count;
     bool is_started;
     bool is_kept; /* a request waits for an empty frame */
     uint8_t kept[MGMT_FRAME_BYTES];
@@ -97,6 +98,9 @@ static void hello(struct fake *f)
     };
     uint32_t len = sizeof(h);
 
+    if (f->mode == FAKE_LIVE) { /* a second for each look */
+        h.uptime_ns += UINT64_C(1000000000) * f->hello_count++;
+    }
     if (f->mode == FAKE_NO_FLASH) {
         h.boot_slot = 0xff;
         h.classes &= ~(UINT64_C(1) << MGMT_CLASS_SLOT | UINT64_C(1) << MGMT_CLASS_UPDATE);
