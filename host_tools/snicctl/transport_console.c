@@ -21,6 +21,7 @@
 /* Where a line has no flow control, a receiver with a FIFO of 16 bytes must keep up. */
 #define WRITE_WAIT_MS 2000
 /* No answer for so long after a request: an empty frame asks the interrupt handler. */
+#define CLOSED   "the other side has closed it"
 #define NUDGE_MS (MGMT_FRAME_HANG_MS + 50u)
 
 uint64_t transport_now_ms(void)
@@ -42,11 +43,14 @@ static enum transport_result write_all(struct transport *t, const char *bytes, u
     uint64_t deadline_ms = transport_now_ms() + WRITE_WAIT_MS;
 
     for (uint32_t done = 0; done < len;) {
-        ssize_t count = write(t->fd, bytes + done, len - done);
+        ssize_t count = send(t->fd, bytes + done, len - done, MSG_NOSIGNAL);
+        if (count < 0 && errno == ENOTSOCK) {
+            count = write(t->fd, bytes + done, len - done);
+        }
         if (count > 0) {
             done += (uint32_t)count;
         } else if (count < 0 && errno != EAGAIN && errno != EINTR) {
-            return lost(t, strerror(errno));
+            return lost(t, errno == EPIPE ? CLOSED : strerror(errno));
         } else if (transport_now_ms() > deadline_ms) {
             return TRANSPORT_SILENT;
         } else {
@@ -94,7 +98,7 @@ static enum transport_result fill(struct transport *t, uint64_t until_ms)
     }
     ssize_t count = read(t->fd, t->input, sizeof(t->input));
     if (count == 0) {
-        return lost(t, "the other side has closed it");
+        return lost(t, CLOSED);
     }
     if (count < 0 && errno != EAGAIN && errno != EINTR) {
         return lost(t, strerror(errno));
@@ -104,13 +108,10 @@ static enum transport_result fill(struct transport *t, uint64_t until_ms)
     return TRANSPORT_OK;
 }
 
-static enum transport_result console_receive(struct transport *t, uint8_t *message,
-                                             uint32_t room_bytes, uint32_t *len_bytes,
-                                             uint32_t timeout_ms)
+/* Until a frame has ended. */
+static enum transport_result await_frame(struct transport *t, uint64_t deadline_ms)
 {
     static const char nudge[2] = {(char)MGMT_FRAME_START, '\n'};
-    uint64_t deadline_ms = transport_now_ms() + timeout_ms;
-    size_t len;
 
     while (!take_frame(t)) {
         uint64_t nudge_ms = t->is_nudged ? deadline_ms : t->sent_ms + NUDGE_MS;
@@ -123,11 +124,26 @@ static enum transport_result console_receive(struct transport *t, uint8_t *messa
             return result;
         }
     }
-    if (!message_base64(t->scan.text, t->scan.chars, message, room_bytes, &len)) {
-        return TRANSPORT_SILENT;
-    }
-    *len_bytes = (uint32_t)len;
     return TRANSPORT_OK;
+}
+
+static enum transport_result console_receive(struct transport *t, uint8_t *message,
+                                             uint32_t room_bytes, uint32_t *len_bytes,
+                                             uint32_t timeout_ms)
+{
+    uint64_t deadline_ms = transport_now_ms() + timeout_ms;
+    size_t len = 0;
+
+    for (;;) {
+        enum transport_result result = await_frame(t, deadline_ms);
+        if (result != TRANSPORT_OK) {
+            return result;
+        }
+        if (message_base64(t->scan.text, t->scan.chars, message, room_bytes, &len)) {
+            *len_bytes = (uint32_t)len;
+            return TRANSPORT_OK;
+        } /* else a frame in which bytes were lost, or text that looks like one */
+    }
 }
 
 static const struct transport_ops console_ops = {

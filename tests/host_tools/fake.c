@@ -100,6 +100,7 @@ static void hello(struct fake *f)
 
     if (f->mode == FAKE_LIVE) { /* a second for each look */
         h.uptime_ns += UINT64_C(1000000000) * f->hello_count++;
+        fake_advance();
     }
     if (f->mode == FAKE_NO_FLASH) {
         h.boot_slot = 0xff;
@@ -152,9 +153,6 @@ static const void *records_of(struct fake *f, uint32_t class, uint32_t *count, u
 {
     const void *records = fake_records(class, count, bytes);
 
-    if (f->mode == FAKE_LIVE && class == MGMT_CLASS_QUEUE) {
-        fake_advance();
-    }
     if (class == MGMT_CLASS_UPDATE) {
         records = &f->update;
     } else if (class == MGMT_CLASS_SLOT) {

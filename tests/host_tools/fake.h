@@ -28,7 +28,7 @@ enum fake_mode {
     FAKE_HOSTILE_ENDLESS, /* a list without end */
     FAKE_HOSTILE_TEXT,    /* escape sequences, quotes, broken UTF-8, texts that do not end */
     FAKE_HOSTILE_READ,    /* READ contradicts itself */
-    FAKE_LIVE,            /* counters grow with each look at the queues */
+    FAKE_LIVE,            /* time and counters grow with each HELLO */
     FAKE_SILENT,
     FAKE_MODE_COUNT,
 };
