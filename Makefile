@@ -219,6 +219,11 @@ UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c)
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
+# What the programs of one module need beside the library.
+unit_more_host_tools := $(filter-out %/main.c %/target.c %/share.c %/args.c %/commands.c %/image_make.c \
+                          host_tools/snicctl/cmd_%,$(SNICCTL_SRCS)) \
+                        tests/host_tools/fake.c tests/host_tools/fake_records.c
+
 define unit_rules
 $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
 	$$(call say,AR,$$@)
@@ -228,7 +233,7 @@ $(foreach c,unit unit-clang unit-tsan sim fuzz,$(eval $(call unit_rules,$(c))))
 
 # $(1) configuration, $(2) module/test_file, $(3) module
 define unit_program
-$(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
+$(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3)) $(unit_more_$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -o $$@

@@ -13,7 +13,7 @@
 #define RUN_MAX_MS     60000u
 /* What a sane board has at most; a board that is not shall end. */
 #define LIST_MAX_RECORDS  262144u
-#define LIST_MAX_REQUESTS 65536u
+#define LIST_MAX_REQUESTS 4096u
 
 static void pause_ms(uint32_t ms)
 {

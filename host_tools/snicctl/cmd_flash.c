@@ -15,7 +15,7 @@
 #define BAR_COLUMNS  40u
 #define SLOT_ANY     0xffu
 
-/* --- progress: on a terminal a bar, elsewhere nothing ------------------------------------------ */
+/* --- progress: on a terminal a bar, elsewhere nothing ------------------------------------- */
 
 static const char *progress_what;
 
@@ -33,7 +33,7 @@ static void progress(size_t done, size_t all)
     fflush(stderr);
 }
 
-/* --- what the board says of its update ---------------------------------------------------------- */
+/* --- what the board says of its update ---------------------------------------------------- */
 
 static enum fault get_update(struct call *call, struct mgmt_update *update)
 {

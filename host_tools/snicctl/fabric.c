@@ -51,7 +51,7 @@ uint32_t fabric_path_mtu(uint32_t ip_mtu)
 {
     uint32_t mtu = 4096;
 
-    /* IPv6, UDP, BTH, the largest extension, ICRC: what the kernel and our firmware leave room for. */
+    /* IPv6, UDP, BTH, the largest extension, ICRC: what kernel and firmware leave room for. */
     while (mtu > 256 && mtu + 40 + 8 + 12 + 28 + 4 > ip_mtu) {
         mtu /= 2;
     }

@@ -31,7 +31,8 @@ static enum transport_result run(struct transport *t, uint8_t opcode, void *data
         return TRANSPORT_OK;
     }
     if (status < 0) {
-        snprintf(t->why, sizeof(t->why), "%s", strerror(errno));
+        snprintf(t->why, sizeof(t->why), "%s",
+                 errno == ENOTTY ? "this is no NVMe device" : strerror(errno));
         return errno == EACCES || errno == EPERM ? TRANSPORT_DENIED : TRANSPORT_LOST;
     }
     uint32_t code = (uint32_t)status & STATUS_MASK;

@@ -471,7 +471,8 @@ void fake_serve(int fd, enum fake_mode mode)
 {
     static struct fake f;
     struct message_scan scan = {0};
-    uint8_t byte;
+    uint8_t input[4096];
+    ssize_t len;
     uint32_t count;
     uint32_t bytes;
 
@@ -484,13 +485,15 @@ void fake_serve(int fd, enum fake_mode mode)
         memcpy(f.slots, fake_records(MGMT_CLASS_SLOT, &count, &bytes), sizeof(f.slots));
         memcpy(&f.update, fake_records(MGMT_CLASS_UPDATE, &count, &bytes), sizeof(f.update));
     }
-    while (read(fd, &byte, 1) == 1) {
-        bool was_open = scan.is_open;
-        if (message_scan_byte(&scan, byte)) {
-            take(&f, &scan);
-        } else if (was_open && !scan.is_open && f.is_kept) {
-            f.is_kept = false;
-            answer(&f, f.kept, f.kept_len);
+    while ((len = read(fd, input, sizeof(input))) > 0) {
+        for (ssize_t i = 0; i < len; i++) {
+            bool was_open = scan.is_open;
+            if (message_scan_byte(&scan, input[i])) {
+                take(&f, &scan);
+            } else if (was_open && !scan.is_open && f.is_kept) {
+                f.is_kept = false;
+                answer(&f, f.kept, f.kept_len);
+            }
         }
     }
 }
