@@ -4,13 +4,13 @@
  */
 #include "app/config_priv.h"
 #include "app/console_priv.h"
+#include "app/mgmt_priv.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/counter.h"
 #include "hal/clock.h"
-#include "rdma/cm_soft.h"
 
 #define TEXT_BYTES       16384
 #define QPS_SHOWN        64
@@ -77,10 +77,21 @@ static void put_number(const char *group, unsigned index, const char *name, uint
     put("%s%u.%s %llu\n", group, index, name, (unsigned long long)value);
 }
 
-/* Lists of counters: their names one behind the other, with ends; the values as an array. */
+/* All counters of a group's member: those that any core may read. */
+static void put_stats(const char *group, uint32_t index)
+{
+    for (uint32_t i = 0; i < app_mgmt_stat_count(); i++) {
+        struct mgmt_stat stat = {0};
+        if (app_mgmt_stat(i, &stat) != 0 && stat.index == index && strcmp(stat.group, group) == 0) {
+            put_number(group, index, stat.name, stat.value);
+        }
+    }
+}
+
+/* Names one behind the other, with ends; the values as an array. */
 #define STAT_NAME(name, text) #name "\0"
 
-static void put_stats(const char *group, unsigned index, const char *names, const void *values)
+static void put_values(const char *group, unsigned index, const char *names, const void *values)
 {
     const _Atomic uint64_t *value = values;
 
@@ -172,19 +183,12 @@ static void put_neighbor(const struct net_neighbor_info *info, void *ctx)
     put(" paths %u age_ms %llu\n", (unsigned)info->path_count, (unsigned long long)info->age_ms);
 }
 
-/* As struct eth_stats has them. */
-#define PORT_STAT_NAMES                                                             \
-    "port_tx_frames\0port_tx_bytes\0port_tx_full\0port_tx_dropped\0port_tx_kicks\0" \
-    "port_rx_frames\0port_rx_bytes\0port_rx_errors\0"
-ASSERT_OFFSET(struct eth_stats, rx_error_count, 7 * sizeof(uint64_t));
-
 static void put_port(uint32_t index, const struct eth_port *port)
 {
     put("net%u.port %s\nnet%u.link %s\nnet%u.mac ", (unsigned)index, port->name, (unsigned)index,
         port->link_up ? "up" : "down", (unsigned)index);
     put_mac(port->addr);
     put("\n");
-    put_stats("net", index, PORT_STAT_NAMES, &port->stats);
 }
 
 static bool net_text(struct app_fabric *fabric)
@@ -198,6 +202,7 @@ static bool net_text(struct app_fabric *fabric)
     put_port(index, fabric->port);
     if (fabric->nif == NULL) {
         put("net%u.state not started\n", (unsigned)index);
+        put_stats("net", index);
         return true;
     }
     put_number("net", index, "mtu", net_if_mtu(fabric->nif));
@@ -210,7 +215,7 @@ static bool net_text(struct app_fabric *fabric)
             (unsigned)own->prefix_bits);
     }
     net_neighbors_visit(fabric->nif, put_neighbor, fabric);
-    put_stats("net", index, NET_STAT_LIST(STAT_NAME), net_if_stats(fabric->nif));
+    put_stats("net", index);
     return true;
 }
 
@@ -287,12 +292,12 @@ static void put_conn(const struct rdma_cm_id *id, void *ctx)
 static void put_services(const struct app_fabric *fabric)
 {
     if (fabric->rping != NULL) {
-        put_stats("rping", fabric->index, DIAG_RPING_STAT_LIST(STAT_NAME),
-                  diag_rping_stats(fabric->rping));
+        put_values("rping", fabric->index, DIAG_RPING_STAT_LIST(STAT_NAME),
+                   diag_rping_stats(fabric->rping));
     }
     if (fabric->perf != NULL) {
-        put_stats("perf", fabric->index, DIAG_PERF_STAT_LIST(STAT_NAME),
-                  diag_perf_stats(fabric->perf));
+        put_values("perf", fabric->index, DIAG_PERF_STAT_LIST(STAT_NAME),
+                   diag_perf_stats(fabric->perf));
     }
 }
 
@@ -309,8 +314,8 @@ static bool rdma_text(struct app_fabric *fabric)
     put_number("rdma", index, "path_mtu",
                rdma_mtu_bytes((enum rdma_mtu)fabric->rdma->attr.path_mtu_max));
     if (fabric->nif != NULL) {
-        put_stats("rdma", index, RDMA_SOFT_STAT_LIST(STAT_NAME), rdma_soft_stats(fabric->rdma));
-        put_stats("cm", index, RDMA_CM_SOFT_STAT_LIST(STAT_NAME), rdma_cm_soft_stats(fabric->rdma));
+        put_stats("rdma", index);
+        put_stats("cm", index);
     }
     put_qp_counts(fabric);
     rdma_qp_visit(fabric->rdma, put_qp, fabric);

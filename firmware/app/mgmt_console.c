@@ -23,11 +23,12 @@ enum frame_state {
 };
 
 static struct {
-    _Atomic uint32_t state; /* enum frame_state */
-    bool is_open;           /* between the start of a frame and its end */
-    bool is_dropped;        /* that one came before the answer to the last */
-    uint64_t turn;          /* of core 0, when it was seen last */
-    uint64_t turn_seen_ns;  /* and first seen */
+    _Atomic uint32_t state;  /* enum frame_state */
+    bool is_open;            /* between the start of a frame and its end */
+    _Atomic bool is_writing; /* `text` is on its way out */
+    bool is_dropped;         /* that one came before the answer to the last */
+    uint64_t turn;           /* of core 0, when it was seen last */
+    uint64_t turn_seen_ns;   /* and first seen */
     struct mgmt_frame frame;
     char text[MGMT_FRAME_TEXT_BYTES];
     _Alignas(8) uint8_t response[MGMT_FRAME_BYTES];
@@ -45,12 +46,13 @@ static void answer(bool is_hung)
     uint32_t len_bytes = mgmt_serve(&app_mgmt_tables, &from, frames.frame.bytes,
                                     frames.frame.len_bytes, frames.response);
     len_bytes = mgmt_frame_make(frames.response, len_bytes, frames.text);
-    bool was_locked = log_lock();
-    console_write(frames.text, len_bytes - 1);
-    /* Before the byte that ends the answer: who has it asks again at once. */
+    /* Before the answer's last byte goes out: the next frame may come at once. */
+    frames.is_writing = true;
     atomic_store_explicit(&frames.state, FRAME_FREE, memory_order_release);
-    console_write("\n", 1);
+    bool was_locked = log_lock();
+    console_write(frames.text, len_bytes);
     log_unlock(was_locked);
+    frames.is_writing = false;
 }
 
 uint32_t app_mgmt_frames_poll(void)
@@ -81,7 +83,7 @@ static bool take(uint8_t byte)
     uint32_t state = atomic_load_explicit(&frames.state, memory_order_acquire);
 
     if (byte == MGMT_FRAME_START) {
-        if (is_hung() && state == FRAME_WAITING) {
+        if (is_hung() && state == FRAME_WAITING && !frames.is_writing) {
             answer(true);
             state = FRAME_FREE;
         }

@@ -217,6 +217,7 @@ static uint32_t port_stats(uint32_t index, uint64_t *values)
 }
 
 /* As struct eth_stats has them. */
+ASSERT_OFFSET(struct eth_stats, rx_error_count, 7 * sizeof(uint64_t));
 #define PORT_NAMES                                                                          \
     "port_tx_frames\0port_tx_bytes\0port_tx_full\0port_tx_dropped\0port_tx_kicks\0port_rx_" \
     "frames\0"                                                                              \

@@ -43,6 +43,24 @@ static bool take(const struct serving *s, void *fixed, uint32_t len_bytes)
     return true;
 }
 
+/* A row of a table, all of which begin with their number; NULL: there is none. */
+static const void *row_find(const void *rows, uint32_t count, uint32_t row_bytes, uint16_t id)
+{
+    const uint8_t *row = rows;
+
+    for (uint32_t i = 0; i < count; i++, row += row_bytes) {
+        if (*(const uint16_t *)(const void *)row == id) {
+            return row;
+        }
+    }
+    return NULL;
+}
+ASSERT_OFFSET(struct mgmt_class_table, id, 0);
+ASSERT_OFFSET(struct mgmt_object_table, id, 0);
+ASSERT_OFFSET(struct mgmt_action_table, id, 0);
+
+#define ROW_FIND(rows, count, id) row_find(rows, count, sizeof((rows)[0]), id)
+
 /* --- HELLO ----------------------------------------------------------------------------------- */
 
 static bool sees_class(const struct mgmt_from *from, const struct mgmt_class_table *class)
@@ -82,16 +100,6 @@ static enum mgmt_status hello(struct serving *s)
 
 /* --- LIST ------------------------------------------------------------------------------------ */
 
-static const struct mgmt_class_table *class_find(const struct mgmt_tables *tables, uint16_t id)
-{
-    for (uint32_t i = 0; i < tables->class_count; i++) {
-        if (tables->classes[i].id == id) {
-            return &tables->classes[i];
-        }
-    }
-    return NULL;
-}
-
 static bool may_see(const struct mgmt_from *from, uint32_t owners)
 {
     return from->may_see_all ? owners != 0
@@ -115,6 +123,9 @@ static void list_records(struct serving *s, const struct mgmt_class_table *class
         memset(record, 0, class->record_bytes);
         if (may_see(s->from, class->fill(index, record))) {
             list->count++;
+        } else {
+            memset(record, 0,
+                   class->record_bytes); /* it may be the last: nobody reads what it said */
         }
     }
     list->next = index < count ? index : MGMT_LIST_END;
@@ -128,7 +139,8 @@ static enum mgmt_status list(struct serving *s)
     if (!take(s, &request, sizeof(request))) {
         return MGMT_OUT_OF_RANGE;
     }
-    const struct mgmt_class_table *class = class_find(s->tables, request.class);
+    const struct mgmt_class_table *class =
+        ROW_FIND(s->tables->classes, s->tables->class_count, request.class);
     if (class == NULL) {
         return MGMT_NOT_FOUND;
     }
@@ -147,16 +159,6 @@ static enum mgmt_status list(struct serving *s)
 
 /* --- READ, WRITE ----------------------------------------------------------------------------- */
 
-static const struct mgmt_object_table *object_find(const struct mgmt_tables *tables, uint16_t id)
-{
-    for (uint32_t i = 0; i < tables->object_count; i++) {
-        if (tables->objects[i].id == id) {
-            return &tables->objects[i];
-        }
-    }
-    return NULL;
-}
-
 static enum mgmt_status read(struct serving *s)
 {
     struct mgmt_read_request request;
@@ -169,7 +171,8 @@ static enum mgmt_status read(struct serving *s)
     if (!take(s, &request, sizeof(request))) {
         return MGMT_OUT_OF_RANGE;
     }
-    const struct mgmt_object_table *object = object_find(s->tables, request.object);
+    const struct mgmt_object_table *object =
+        ROW_FIND(s->tables->objects, s->tables->object_count, request.object);
     if (object == NULL) {
         return MGMT_NOT_FOUND;
     }
@@ -206,7 +209,8 @@ static enum mgmt_status write(struct serving *s)
         request.data_bytes > s->payload_bytes - sizeof(request)) {
         return MGMT_OUT_OF_RANGE;
     }
-    const struct mgmt_object_table *object = object_find(s->tables, request.object);
+    const struct mgmt_object_table *object =
+        ROW_FIND(s->tables->objects, s->tables->object_count, request.object);
     if (object == NULL) {
         return MGMT_NOT_FOUND;
     }
@@ -230,16 +234,15 @@ static enum mgmt_status action(struct serving *s)
         request.argument_bytes > s->payload_bytes - sizeof(request)) {
         return MGMT_OUT_OF_RANGE;
     }
-    for (uint32_t i = 0; i < s->tables->action_count; i++) {
-        if (s->tables->actions[i].id == request.action) {
-            s->used = s->room;
-            status = s->tables->actions[i].run(s->payload + sizeof(request), request.argument_bytes,
-                                               s->answer, &s->used);
-            ASSERT(s->used <= s->room);
-            return status;
-        }
+    const struct mgmt_action_table *row =
+        ROW_FIND(s->tables->actions, s->tables->action_count, request.action);
+    if (row == NULL) {
+        return MGMT_NOT_FOUND;
     }
-    return MGMT_NOT_FOUND;
+    s->used = s->room;
+    status = row->run(s->payload + sizeof(request), request.argument_bytes, s->answer, &s->used);
+    ASSERT(s->used <= s->room);
+    return status;
 }
 
 /* --- messages -------------------------------------------------------------------------------- */

@@ -260,9 +260,9 @@ static void cq_info(const struct nvme_ep *ep, uint16_t qid, struct nvme_ep_queue
     info->core = cq->core;
     info->irq_count = counter_get(&cq->irq_count);
     info->cq_host_addr = cq->host_addr;
-    info->is_shadowed = cq->is_shadowed;
-    info->cq_doorbell =
-        cq->is_shadowed ? cq->shadow_seen : shm_load32(nvme_ep_cq_doorbell(ep, qid));
+    /* A shadow lies in host memory, which may be out of reach: not looked at from here. */
+    info->is_shadowed = cq->is_shadowed && cq->shadow_db != NULL;
+    info->cq_doorbell = info->is_shadowed ? cq->head : shm_load32(nvme_ep_cq_doorbell(ep, qid));
     info->phase = info->cqe_count / cq->size % 2 == 0; /* 4.6: the first round has 1 */
     info->is_coalescing = cq->is_coalescing;
     info->is_far = cq->base == NULL;
@@ -276,7 +276,7 @@ static void sq_info(const struct nvme_ep *ep, uint16_t qid, struct nvme_ep_queue
     info->sqe_count = counter_get(&sq->sqe_count);
     info->sq_head = (uint16_t)(info->sqe_count % sq->size); /* both start at 0 */
     info->sq_tail = (uint16_t)shm_load32(nvme_ep_sq_doorbell(ep, qid));
-    info->sq_doorbell = sq->shadow_db != NULL ? sq->shadow_seen : info->sq_tail;
+    info->sq_doorbell = sq->shadow_db == NULL ? info->sq_tail : info->sq_head;
     info->sq_cq_id = sq->cq->id;
     info->core = sq->core;
     info->sq_host_addr = sq->host_addr;

@@ -193,7 +193,7 @@ struct nvme_ep_queue_info {
     uint64_t irq_count;
     uint64_t sq_host_addr;
     uint64_t cq_host_addr;
-    uint32_t sq_doorbell; /* as they stand, or as last seen where the host rings shadows */
+    uint32_t sq_doorbell; /* as they stand; where the host rings shadows: as last used */
     uint32_t cq_doorbell;
     uint8_t priority; /* 0 urgent .. 3 low */
     bool phase;       /* of the next completion */

@@ -79,9 +79,10 @@ enum mgmt_status {
 #define MGMT_NVME_LOG_PAGE 0xc0u
 
 /* --- out of band: a frame is MGMT_FRAME_START, base64 of the message (RFC 4648), newline ---- */
-#define MGMT_FRAME_START   0x01u
-#define MGMT_FRAME_CHARS   1400u /* base64 of MGMT_FRAME_BYTES: at most between start and end */
-#define MGMT_FRAME_HANG_MS 200u  /* a frame that core 0 has not taken for so long is hung */
+#define MGMT_FRAME_START 0x01u
+#define MGMT_FRAME_CHARS 1400u /* base64 of MGMT_FRAME_BYTES: at most between start and end */
+#define MGMT_FRAME_HANG_MS \
+    200u /* core 0 that began no turn for so long, while a frame waits, hangs */
 
 /* --- HELLO ----------------------------------------------------------------------------------- */
 

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "spec/mgmt.h"
+#include "spec/mgmt_record.h"
 #include "tests/native/vfu_client.h"
 
 #define QUEUE_ENTRIES 64
@@ -49,6 +51,17 @@ static void start(struct check *check)
 static void stop(struct check *check)
 {
     vfu_client_close(&check->client);
+}
+
+/* IEEE 802.3, bit by bit; goes on from `crc`. */
+static uint32_t crc32(uint32_t crc, const void *bytes, size_t len_bytes)
+{
+    crc = ~crc;
+    for (size_t i = 0; i < len_bytes * 8; i++) {
+        uint32_t bit = (uint32_t)((const uint8_t *)bytes)[i / 8] >> i % 8 & 1;
+        crc = ((crc ^ bit) & 1) != 0 ? crc >> 1 ^ 0xedb88320u : crc >> 1;
+    }
+    return ~crc;
 }
 
 static void fill(uint8_t *p, uint32_t bytes, uint32_t seed)
@@ -186,6 +199,70 @@ static void bad_commands_get_their_status(struct check *check)
     stop(check);
 }
 
+/* A management message by the vendor commands; its response in check->buffer. */
+static const struct mgmt_head *manage(struct check *check, uint8_t op, uint16_t class)
+{
+    struct mgmt_list_request list = {.class = class};
+    struct mgmt_head head = {.magic = MGMT_MAGIC,
+                             .version = MGMT_VERSION,
+                             .op = op,
+                             .tag = 77,
+                             .payload_bytes = op == MGMT_OP_LIST ? sizeof(list) : 0};
+    struct nvme_sqe send = {.opcode = MGMT_NVME_SEND, .cdw10 = 8};
+    struct nvme_sqe receive = {.opcode = MGMT_NVME_RECEIVE, .cdw10 = 1024};
+    const struct mgmt_head *answer = (const struct mgmt_head *)(const void *)check->buffer;
+    uint32_t dw0 = 0;
+
+    head.crc = crc32(crc32(0, &head, MGMT_HEAD_CRC_BYTES), &list, head.payload_bytes);
+    memcpy(check->buffer, &head, sizeof(head));
+    memcpy(check->buffer + sizeof(head), &list, sizeof(list));
+    EXPECT(vfu_client_admin(&check->client, &send, check->buffer, NULL) == 0);
+    memset(check->buffer, 0x5a, 4096);
+    EXPECT(vfu_client_admin(&check->client, &receive, check->buffer, &dw0) == 0);
+    EXPECT(answer->magic == MGMT_MAGIC && answer->tag == 77 && answer->status == MGMT_OK);
+    EXPECT(dw0 == sizeof(*answer) + answer->payload_bytes);
+    return answer;
+}
+
+static void host_asks_for_its_own_state(struct check *check)
+{
+    struct nvme_sqe receive = {.opcode = MGMT_NVME_RECEIVE, .cdw10 = 1024};
+    struct nvme_sqe log = {.opcode = NVME_ADMIN_GET_LOG_PAGE,
+                           .cdw10 = MGMT_NVME_LOG_PAGE | 1023u << 16};
+
+    start(check);
+    EXPECT(NVME_STATUS_CODE(vfu_client_admin(&check->client, &receive, check->buffer, NULL)) ==
+           NVME_SC_COMMAND_SEQUENCE_ERROR);
+    const struct mgmt_hello *hello =
+        (const struct mgmt_hello *)(const void *)(manage(check, MGMT_OP_HELLO, 0) + 1);
+    EXPECT(hello->origin != MGMT_ORIGIN_CONSOLE && hello->may == 0);
+    uint16_t fn = hello->origin;
+
+    const struct mgmt_list *list =
+        (const struct mgmt_list *)(const void *)(manage(check, MGMT_OP_LIST, MGMT_CLASS_FUNCTION) +
+                                                 1);
+    const struct mgmt_function *function = (const struct mgmt_function *)(const void *)(list + 1);
+    EXPECT(list->count == 1 && list->record_bytes == sizeof(*function) && function->fn == fn);
+    EXPECT(strcmp(function->state, "READY") == 0);
+    EXPECT(function->sq_count == 1 && function->asq == check->client.memory_addr);
+
+    manage(check, MGMT_OP_LIST, MGMT_CLASS_QUEUE);
+    const struct mgmt_queue *queues = (const struct mgmt_queue *)(const void *)(list + 1);
+    EXPECT(list->count == 2 && queues[0].qid == 0 && queues[1].qid == 1);
+    EXPECT(queues[0].in_flight == 1); /* the one that asks */
+    EXPECT(queues[1].in_flight == 0 && queues[1].sq_size == QUEUE_ENTRIES);
+    EXPECT(queues[1].sq_base == vfu_client_addr(&check->client, check->queue.sq));
+
+    manage(check, MGMT_OP_LIST, MGMT_CLASS_REACTOR);
+    EXPECT(list->count == 0);
+    manage(check, MGMT_OP_LIST, MGMT_CLASS_STAT);
+    const struct mgmt_stat *stat = (const struct mgmt_stat *)(const void *)(list + 1);
+    EXPECT(list->count > 10 && strcmp(stat->name, "commands") == 0 && stat->value > 0);
+    EXPECT(vfu_client_admin(&check->client, &log, check->buffer, NULL) == 0);
+    EXPECT(memcmp(check->buffer, "SNMG", 4) == 0);
+    stop(check);
+}
+
 /* The caller compares these between controllers. */
 static void controller_has_a_name(struct check *check)
 {
@@ -211,6 +288,7 @@ int main(int argc, char **argv)
         {"data survives reset and reconnect", data_survives_reset_and_reconnect},
         {"reset under load leaves memory alone", reset_under_load_leaves_memory_alone},
         {"bad commands get their status", bad_commands_get_their_status},
+        {"a host asks for its own state", host_asks_for_its_own_state},
     };
     static struct check check;
     uint32_t failed = 0;

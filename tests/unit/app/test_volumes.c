@@ -79,7 +79,8 @@ static void association_that_cannot_be_made_takes_memory_once(void **state)
     assert_int_equal(app.pool_left, left);
     assert_int_equal(app.ctrl_count, 1);
     console_subsystems();
-    console_volume_stats();
+    app.function_count = 0; /* it has no endpoint */
+    console_stats();
     rig_stop();
 }
 

@@ -118,6 +118,39 @@ static void pl011_interrupt_line_error_drops_the_byte(void **state)
     assert_int_equal(uart.rx_lost_count, 1);
 }
 
+static bool take_digits(uint8_t byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
+static void pl011_interrupt_shows_bytes_to_take_first(void **state)
+{
+    (void)state;
+    uart.rx_take = take_digits;
+    fake.rx[fake.rx_count++] = 0x100 | '1'; /* a framing error is shown to nobody */
+    arrive("a1b23c");
+    pl011_interrupt(&uart);
+    assert_int_equal(uart.rx_lost_count, 1);
+    assert_int_equal(pl011_read(&uart), 'a');
+    assert_int_equal(pl011_read(&uart), 'b');
+    assert_int_equal(pl011_read(&uart), 'c');
+    assert_int_equal(pl011_read(&uart), -1);
+}
+
+static void pl011_interrupt_full_ring_still_shows_bytes(void **state)
+{
+    (void)state;
+    uart.rx_take = take_digits;
+    for (uint32_t i = 0; i < PL011_RX_BYTES; i++) {
+        arrive("x");
+    }
+    arrive("12345");
+    while (fake.rx_at < fake.rx_count) {
+        pl011_interrupt(&uart);
+    }
+    assert_int_equal(uart.rx_lost_count, 0);
+}
+
 static void pl011_interrupt_endless_input_is_bounded(void **state)
 {
     (void)state;
@@ -134,6 +167,8 @@ int main(void)
         cmocka_unit_test_setup(pl011_read_returns_bytes_in_order_then_none, setup),
         cmocka_unit_test_setup(pl011_interrupt_full_ring_counts_what_is_lost, setup),
         cmocka_unit_test_setup(pl011_interrupt_line_error_drops_the_byte, setup),
+        cmocka_unit_test_setup(pl011_interrupt_shows_bytes_to_take_first, setup),
+        cmocka_unit_test_setup(pl011_interrupt_full_ring_still_shows_bytes, setup),
         cmocka_unit_test_setup(pl011_interrupt_endless_input_is_bounded, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -223,6 +223,9 @@ static void list_foreign_records_leave_no_trace(void **state)
     rig_host(7);
     assert_int_equal(list(MGMT_CLASS_FUNCTION, 0, 0), MGMT_OK);
     assert_int_equal(rig.head.payload_bytes, sizeof(struct mgmt_list));
+    for (uint32_t i = 0; i < sizeof(struct rig_record); i++) { /* behind the message neither */
+        assert_int_equal(((const uint8_t *)(listed() + 1))[i], 0);
+    }
 }
 
 /* --- READ, WRITE, ACTION --------------------------------------------------------------------- */
