@@ -201,6 +201,20 @@ $(B)/host/fabric: $(call objects,host,$(FABRIC_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
 
+# What a person calls to look into a board (docs/SNICCTL.md).
+SNICCTL_SRCS := $(wildcard host_tools/snicctl/*.c)
+SNICCTL_LIBS := -lncursesw -ltinfo -libverbs $(HOST_LIBS)
+
+$(B)/host/snicctl: $(call objects,host,$(SNICCTL_SRCS))
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ $(SNICCTL_LIBS) -o $@
+
+# A board that answers it, for tests.
+$(B)/host/fake_board: $(call objects,host,$(wildcard tests/host_tools/*.c) \
+                        host_tools/snicctl/message.c)
+	$(call say,LINK,$@)
+	$(Q)$(host_CC) $(host_CFLAGS) $^ -o $@
+
 NATIVE_TESTS := $(B)/host/vfu_check $(B)/host/vfu_perf $(B)/host/step_count
 
 $(NATIVE_TESTS): $(B)/host/%: $(call objects,host,tests/native/vfu_client.c) \
@@ -239,6 +253,11 @@ $(B)/test_images/images.c: tests/model/make_images.py boards/keys/make_key.py $(
 	@mkdir -p $(@D)
 	$(Q)$(PY) tests/model/make_images.py $@
 
+# What the programs of one module need beside the library.
+unit_more_host_tools := $(filter-out %/main.c %/target.c %/share.c %/args.c %/commands.c %/image_make.c \
+                          host_tools/snicctl/cmd_%,$(SNICCTL_SRCS)) \
+                        tests/host_tools/fake.c tests/host_tools/fake_records.c
+
 define unit_rules
 $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))
 	$$(call say,AR,$$@)
@@ -248,7 +267,7 @@ $(foreach c,unit unit-clang unit-tsan sim fuzz,$(eval $(call unit_rules,$(c))))
 
 # $(1) configuration, $(2) module/test_file, $(3) module
 define unit_program
-$(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3))) $(B)/$(1)/libsnic.a
+$(B)/$(1)/bin/$(2): $$(call objects,$(1),tests/unit/$(2).c $(call unit_shared,$(3)) $(unit_more_$(3))) $(B)/$(1)/libsnic.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$$($(1)_CC) $$($(1)_CFLAGS) $$(filter %.o,$$^) $(B)/$(1)/libsnic.a $(HOST_LIBS) -lcmocka -o $$@
@@ -325,7 +344,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
-           $(B)/host/pcielink $(B)/host/fabric $(B)/host/ibv_check $(B)/native/scale $(NATIVE_TESTS)
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/snicctl $(B)/host/fake_board \
+           $(B)/host/ibv_check $(B)/native/scale $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name
 	$(Q)$(PY) boards/deps/deps.py install

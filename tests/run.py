@@ -155,6 +155,7 @@ def script_suites():
     """Suites that start QEMU: each prints its own closing line. One after the other."""
     suites = []
     for name, script, timeout_s, *words in (('native', 'tests/native/run.py', 300),
+                                    ('snicctl', 'tests/host_tools/run.py', 600),
                                     ('emu', 'tests/emu/run.py', 600),
                                     ('bench', 'tests/bench/run.py', 600, 'check'),
                                     ('rack', 'tests/emu/rack.py', 7200),

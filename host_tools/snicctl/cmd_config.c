@@ -1,0 +1,166 @@
+/*
+ * `config`: the device tree of the board's configuration (docs/spec/config.md).
+ */
+#include "command.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <libfdt.h>
+#include "text.h"
+
+#define TREE_MAX_BYTES (1u << 20)
+
+static enum fault no_dtc(void)
+{
+    return fault_say(FAULT_FAILED, "dtc is not installed (Debian: device-tree-compiler)");
+}
+
+/* A tree out of source or as it is. The caller frees. */
+static enum fault read_tree(const char *path, uint8_t **tree, size_t *len)
+{
+    const char *const words[] = {"dtc", "-q", "-I", "dts", "-O", "dtb", path, NULL};
+    char *compiled = NULL;
+
+    enum fault fault = file_read(path, TREE_MAX_BYTES, tree, len);
+    if (fault != FAULT_NONE) {
+        return fault;
+    }
+    if (*len < sizeof(struct fdt_header) || fdt_magic(*tree) != FDT_MAGIC) {
+        free(*tree);
+        *tree = NULL;
+        int code = program_run(words, NULL, 0, &compiled, len);
+        if (code != 0) {
+            free(compiled);
+            return code == 127 ? no_dtc() : fault_say(FAULT_FAILED, "%s: dtc refuses it", path);
+        }
+        *tree = (uint8_t *)compiled;
+    }
+    if (*len < sizeof(struct fdt_header) || fdt_check_full(*tree, *len) != 0) {
+        return fault_say(FAULT_FAILED, "%s: no device tree, or a damaged one", path);
+    }
+    *len = fdt_totalsize(*tree);
+    return FAULT_NONE;
+}
+
+static enum fault show_source(struct call *call, const uint8_t *tree, size_t len)
+{
+    const char *const words[] = {"dtc", "-q", "-I", "dtb", "-O", "dts", NULL};
+    char *source = NULL;
+    size_t source_len = 0;
+    struct json json;
+
+    int code = program_run(words, tree, len, &source, &source_len);
+    enum fault fault = code == 0     ? FAULT_NONE
+                       : code == 127 ? no_dtc()
+                                     : fault_say(FAULT_FAILED, "dtc cannot read the board's tree; "
+                                                               "-o FILE keeps it as it is");
+    if (fault == FAULT_NONE && call->options->is_json) {
+        reply_start(call, &json);
+        json_open(&json, "config", '{');
+        json_uint(&json, "bytes", len);
+        json_hex(&json, "crc32", message_crc(0, tree, len), 8);
+        json_text_len(&json, "source", source, source_len);
+        json_close(&json, '}');
+        reply_end(&json);
+    } else if (fault == FAULT_NONE) {
+        text_put(call->out, source, source_len, true);
+    }
+    free(source);
+    return fault;
+}
+
+static enum fault get(struct call *call, const char *out)
+{
+    uint8_t *tree = NULL;
+    size_t len = 0;
+    struct json json;
+
+    if (!client_has_object(call->client, MGMT_OBJECT_CONFIG)) {
+        return not_from_here(call, "the configuration");
+    }
+    enum fault fault =
+        client_read_all(call->client, MGMT_OBJECT_CONFIG, 0, TREE_MAX_BYTES, &tree, &len, NULL);
+    if (fault == FAULT_NONE && len == 0 && call->options->is_json) {
+        reply_start(call, &json);
+        json_null(&json, "config");
+        reply_end(&json);
+    } else if (fault == FAULT_NONE && len == 0) {
+        fprintf(call->out, "no device tree: the board was started with words alone\n");
+    } else if (fault == FAULT_NONE && out != NULL) {
+        fault = file_write(out, tree, len);
+    } else if (fault == FAULT_NONE) {
+        fault = show_source(call, tree, len);
+    }
+    free(tree);
+    return fault;
+}
+
+static enum fault commit(struct call *call, const uint8_t *tree, size_t len, bool is_check)
+{
+    struct mgmt_commit_config arguments = {
+        .tree_bytes = (uint32_t)len,
+        .crc = message_crc(0, tree, len),
+        .is_check = is_check,
+    };
+
+    return client_act(call->client, MGMT_ACTION_COMMIT_CONFIG, &arguments, sizeof(arguments));
+}
+
+static enum fault set(struct call *call, const char *path, bool is_check)
+{
+    uint8_t *tree = NULL;
+    size_t len = 0;
+
+    if (!client_has_action(call->client, MGMT_ACTION_COMMIT_CONFIG)) {
+        return not_from_here(call, "changes of its configuration");
+    }
+    enum fault fault = read_tree(path, &tree, &len);
+    if (fault == FAULT_NONE) {
+        fault = client_write(call->client, MGMT_OBJECT_CONFIG, tree, len, NULL);
+    }
+    if (fault == FAULT_NONE) {
+        fault = commit(call, tree, len, is_check);
+    }
+    if (fault == FAULT_NONE) {
+        fprintf(call->out,
+                is_check ? "%s: the board would take it\n"
+                         : "%s: kept; used from the next start on (`snicctl reset`)\n",
+                path);
+    }
+    free(tree);
+    return fault;
+}
+
+static enum fault forget(struct call *call)
+{
+    if (!client_has_action(call->client, MGMT_ACTION_COMMIT_CONFIG)) {
+        return not_from_here(call, "changes of its configuration");
+    }
+    enum fault fault = commit(call, NULL, 0, false);
+    if (fault == FAULT_NONE) {
+        fprintf(call->out, "the configuration in flash is forgotten, from the next start on\n");
+    }
+    return fault;
+}
+
+enum fault cmd_config(struct call *call)
+{
+    const char *out = args_value(call, "-o");
+
+    enum fault fault = args_done(call, 1, 2);
+    if (fault != FAULT_NONE) {
+        return fault;
+    }
+    const char *what = call->words[0];
+    if (strcmp(what, "get") == 0 && call->word_count == 1) {
+        return get(call, out);
+    }
+    if (strcmp(what, "forget") == 0 && call->word_count == 1) {
+        return forget(call);
+    }
+    bool is_check = strcmp(what, "check") == 0;
+    if ((is_check || strcmp(what, "set") == 0) && call->word_count == 2) {
+        return set(call, call->words[1], is_check);
+    }
+    return fault_say(FAULT_USAGE, "usage: snicctl config %s", call->command->usage);
+}

@@ -1,0 +1,220 @@
+/*
+ * `crash`: the panic of the run before, with function names when the ELF of that firmware is there.
+ */
+#include "command.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "text.h"
+
+#define CRASH_MAGIC   0x43494e53u /* "SNIC" */
+#define CRASH_VERSION 1u
+#define CRASH_FRAMES  16
+
+/* As firmware/boot/crash_record.h has it: little endian. */
+struct crash {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size_bytes;
+    uint32_t crc; /* of all that follows */
+    uint32_t start_count;
+    uint32_t panic_count;
+    uint32_t early_panic_count;
+    uint32_t panicked;
+    uint32_t core;
+    uint32_t frame_count;
+    uint64_t time_ns;
+    uint64_t x[31];
+    uint64_t sp, pc, pstate, esr, far;
+    uint64_t frames[CRASH_FRAMES];
+    char text[160];
+};
+ASSERT_SIZE(struct crash, 624);
+
+/* Programs that turn addresses into "function" and "file:line"; the first that is there. */
+static const char *const symbolizers[] = {"aarch64-linux-gnu-addr2line", "llvm-addr2line",
+                                          "llvm-addr2line-14", "addr2line"};
+
+struct place {
+    uint64_t addr;
+    char text[512]; /* empty: not known */
+};
+
+/* "function at file:line" out of the two lines that addr2line prints for an address. */
+static void take_place(struct place *place, char **lines)
+{
+    char *function = strsep(lines, "\n");
+    char *file = strsep(lines, "\n");
+
+    if (function == NULL || file == NULL || strcmp(function, "??") == 0) {
+        return;
+    }
+    snprintf(place->text, sizeof(place->text), "%.200s at %.250s", function, file);
+}
+
+static enum fault symbolise(const char *elf, struct place *places, uint32_t count)
+{
+    char addresses[CRASH_FRAMES + 2][24];
+    const char *words[CRASH_FRAMES + 8] = {NULL, "-f", "-e", elf};
+    char *text = NULL;
+    size_t len = 0;
+    int code = 127;
+
+    for (uint32_t i = 0; i < count; i++) {
+        /* The firmware has taken the call's address for the one that it returns to. */
+        snprintf(addresses[i], sizeof(addresses[i]), "0x%" PRIx64, places[i].addr);
+        words[4 + i] = addresses[i];
+    }
+    for (uint32_t i = 0; i < ARRAY_SIZE(symbolizers) && code == 127; i++) {
+        words[0] = symbolizers[i];
+        free(text);
+        code = program_run(words, NULL, 0, &text, &len);
+    }
+    if (code != 0) {
+        free(text);
+        return code == 127 ? fault_say(FAULT_FAILED, "no addr2line: install binutils or llvm")
+                           : fault_say(FAULT_FAILED, "addr2line could not read %s", elf);
+    }
+    char *lines = text;
+    for (uint32_t i = 0; i < count; i++) {
+        take_place(&places[i], &lines);
+    }
+    free(text);
+    return FAULT_NONE;
+}
+
+static void show(struct call *call, const struct crash *crash, const struct place *places,
+                 uint32_t count, bool has_elf)
+{
+    char time[32];
+
+    text_uptime(time, sizeof(time), crash->time_ns);
+    fputs("panic      ", call->out);
+    text_put(call->out, crash->text, text_len(crash->text, sizeof(crash->text)), false);
+    fprintf(call->out, "\ncore       %u, %s after its start\n", crash->core, time);
+    fprintf(call->out, "starts     %u since power-on, %u panics\n", crash->start_count,
+            crash->panic_count);
+    if (crash->esr != 0) {
+        fprintf(call->out, "exception  ESR 0x%" PRIx64 ", address 0x%" PRIx64 "\n", crash->esr,
+                crash->far);
+    }
+    fputs("\n", call->out);
+    for (uint32_t i = 0; i < count; i++) {
+        fprintf(call->out, "%s 0x%012" PRIx64 "  ", i == 0 ? "pc" : "  ", places[i].addr);
+        text_put(call->out, places[i].text, strlen(places[i].text), false);
+        fputc('\n', call->out);
+    }
+    fputs("\n", call->out);
+    for (uint32_t i = 0; i < 31; i++) {
+        fprintf(call->out, "x%-2u 0x%016" PRIx64 "%s", i, crash->x[i], i % 3 == 2 ? "\n" : "  ");
+    }
+    fprintf(call->out, "sp  0x%016" PRIx64 "  pstate 0x%" PRIx64 "\n", crash->sp, crash->pstate);
+    if (!has_elf) {
+        fprintf(call->out,
+                "\n--elf FILE, the ELF of the firmware that died, names the functions\n");
+    }
+}
+
+static void show_json(struct call *call, const struct crash *crash, const struct place *places,
+                      uint32_t count)
+{
+    struct json json;
+
+    reply_start(call, &json);
+    if (crash == NULL) {
+        json_null(&json, "crash");
+        reply_end(&json);
+        return;
+    }
+    json_open(&json, "crash", '{');
+    json_text_len(&json, "text", crash->text, text_len(crash->text, sizeof(crash->text)));
+    json_uint(&json, "core", crash->core);
+    json_uint(&json, "time_ns", crash->time_ns);
+    json_uint(&json, "start_count", crash->start_count);
+    json_uint(&json, "panic_count", crash->panic_count);
+    json_hex(&json, "esr", crash->esr, 1);
+    json_hex(&json, "far", crash->far, 1);
+    json_hex(&json, "sp", crash->sp, 1);
+    json_hex(&json, "pstate", crash->pstate, 1);
+    json_open_flat(&json, "x", '[');
+    for (uint32_t i = 0; i < 31; i++) {
+        json_hex(&json, NULL, crash->x[i], 1);
+    }
+    json_close(&json, ']');
+    json_open(&json, "frames", '[');
+    for (uint32_t i = 0; i < count; i++) {
+        json_open_flat(&json, NULL, '{');
+        json_hex(&json, "address", places[i].addr, 1);
+        if (places[i].text[0] != '\0') {
+            json_text(&json, "place", places[i].text);
+        } else {
+            json_null(&json, "place");
+        }
+        json_close(&json, '}');
+    }
+    json_close(&json, ']');
+    json_close(&json, '}');
+    reply_end(&json);
+}
+
+/* Checks what was read; false: it is none, which was said. */
+static enum fault take_record(const uint8_t *bytes, size_t len, struct crash *crash)
+{
+    if (len < sizeof(*crash)) {
+        return fault_say(FAULT_VERSION, "the crash record has %zu bytes: this tool knows %zu", len,
+                         sizeof(*crash));
+    }
+    memcpy(crash, bytes, sizeof(*crash));
+    if (crash->magic != CRASH_MAGIC || crash->version != CRASH_VERSION || crash->size_bytes > len ||
+        crash->size_bytes < sizeof(*crash)) {
+        return fault_say(FAULT_VERSION,
+                         "a crash record of version %u, which this tool does not know",
+                         crash->version);
+    }
+    if (message_crc(0, bytes + 16, crash->size_bytes - 16) != crash->crc) {
+        fault_note("the crash record's checksum is wrong");
+    }
+    return FAULT_NONE;
+}
+
+enum fault cmd_crash(struct call *call)
+{
+    const char *elf = args_value(call, "--elf");
+    struct place *places = calloc(CRASH_FRAMES + 1, sizeof(*places));
+    struct crash crash = {0};
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+    uint32_t count = 1;
+
+    enum fault fault = args_done(call, 0, 0);
+    if (fault == FAULT_NONE && !client_has_object(call->client, MGMT_OBJECT_CRASH)) {
+        fault = not_from_here(call, "crash records");
+    }
+    if (fault == FAULT_NONE) {
+        fault = client_read_all(call->client, MGMT_OBJECT_CRASH, 0, 65536, &bytes, &len, NULL);
+    }
+    if (fault == FAULT_NONE && len > 0) {
+        fault = take_record(bytes, len, &crash);
+    }
+    if (fault == FAULT_NONE && len > 0) {
+        places[0].addr = crash.pc;
+        for (uint32_t i = 0; i < crash.frame_count && i < CRASH_FRAMES; i++) {
+            if (i > 0 || crash.frames[i] != crash.pc) {
+                places[count++].addr = crash.frames[i];
+            }
+        }
+        fault = elf == NULL ? FAULT_NONE : symbolise(elf, places, count);
+    }
+    if (fault == FAULT_NONE && call->options->is_json) {
+        show_json(call, len > 0 ? &crash : NULL, places, count);
+    } else if (fault == FAULT_NONE && len == 0) {
+        fprintf(call->out, "no crash: the run before did not end by a panic (this start: %s)\n",
+                call->client->hello.reset_cause);
+    } else if (fault == FAULT_NONE) {
+        show(call, &crash, places, count, elf != NULL);
+    }
+    free(bytes);
+    free(places);
+    return fault;
+}
