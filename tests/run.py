@@ -191,7 +191,7 @@ def main():
                      unit_jobs(args.unit_tsan, 'tsan/'))
         run_parallel(report, fuzz_jobs(args.fuzz, args.seconds))
         for suite in [sim_job('sim_rdma', 10000, 1200),
-                      sim_job('sim_path', 500, 1200)] + script_suites():
+                      sim_job('sim_path', 300, 1200)] + script_suites():
             print(f'     {suite[0]}: running, see build/log/{suite[0]}.log', flush=True)
             report.add(run_one(*suite))
     return report.end()

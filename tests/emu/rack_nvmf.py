@@ -480,7 +480,7 @@ def rates_config():
     return main_config(host_on_fabric=True)
 
 
-def _iops(rack, device, pattern, depth, size=4096, seconds=5):
+def _iops(rack, device, pattern, depth, size=4096, seconds=3):
     job = fio(rack, device, 120, name="rate", rw=pattern, bs=size, iodepth=depth, size=16 * MIB,
               runtime=seconds, time_based=1, verify=None, verify_fatal=None)[0]
     return job["read"]["iops"] + job["write"]["iops"]

@@ -263,7 +263,7 @@ def test_trial_that_dies_gives_way(rack):
 
 # --- power cuts ----------------------------------------------------------------------------------
 
-CUTS = 8
+CUTS = 5
 
 
 def start_update(rack, version):
