@@ -19,6 +19,7 @@
 #define CR_UARTEN   BIT32(0)
 #define CR_TXE      BIT32(8)
 #define CR_RXE      BIT32(9)
+#define RX_BURST    4096u
 #define INT_RX      BIT32(4)
 #define INT_RT      BIT32(6) /* receive timeout: fewer bytes than the FIFO's trigger */
 
@@ -41,10 +42,11 @@ void pl011_interrupt(void *arg)
 {
     struct pl011 *uart = arg;
 
-    /* Bounded by the FIFO's 32 bytes and what arrives meanwhile; the rest interrupts again: both
-     * causes stay until the FIFO is read, unless ICR takes them away, and then nobody would tell of
-     * what is left. */
-    for (uint32_t i = 0; i < 64 && (mmio_read32(uart->regs, REG_FR) & FR_RXFE) == 0; i++) {
+    /* Bounded; an emulator refills the FIFO while it is read, so that a whole management frame may
+     * come at once. Both causes stay until the FIFO is read: ICR would take them away, and nobody
+     * would tell of what is left. Where that does not interrupt again all the same (QEMU: only
+     * the byte that finds the FIFO empty does), pl011_read() takes it. */
+    for (uint32_t i = 0; i < RX_BURST && (mmio_read32(uart->regs, REG_FR) & FR_RXFE) == 0; i++) {
         uint32_t data = mmio_read32(uart->regs, REG_DR);
         uint32_t head = atomic_load_explicit(&uart->rx_head, memory_order_relaxed);
         uint32_t tail = atomic_load_explicit(&uart->rx_tail, memory_order_acquire);
@@ -87,7 +89,15 @@ int pl011_read(struct pl011 *uart)
 {
     uint32_t tail = atomic_load_explicit(&uart->rx_tail, memory_order_relaxed);
     if (tail == atomic_load_explicit(&uart->rx_head, memory_order_acquire)) {
-        return -1;
+        if ((mmio_read32(uart->regs, REG_FR) & FR_RXFE) != 0) {
+            return -1;
+        }
+        uint64_t irq = cpu_irq_save(); /* as the interrupt would */
+        pl011_interrupt(uart);
+        cpu_irq_restore(irq);
+        if (tail == atomic_load_explicit(&uart->rx_head, memory_order_acquire)) {
+            return -1;
+        }
     }
     int byte = uart->rx[tail % PL011_RX_BYTES];
     atomic_store_explicit(&uart->rx_tail, tail + 1, memory_order_release);

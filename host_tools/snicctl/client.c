@@ -485,6 +485,7 @@ enum fault client_act(struct client *c, enum mgmt_action action, const void *arg
         uint64_t before_ns = c->hello.uptime_ns;
         fault = say_hello(c, &hello);
         if (fault != FAULT_NONE) {
+            fault_note("the board did answer before: it may be at work with this request still");
             return fault;
         }
         if (hello.uptime_ns < before_ns) {

@@ -15,6 +15,7 @@
 #define CC_EN         (1u << 0)
 #define CSTS_RDY      (1u << 0)
 #define CSTS_CFS      (1u << 1)
+#define CSTS_SHST     (3u << 2)
 
 enum verdict {
     GOOD,
@@ -115,6 +116,9 @@ static void check_functions(struct doctor *d, const struct client_rows *rows)
         } else if ((f.cc & CC_EN) != 0 && (f.csts & CSTS_RDY) == 0) {
             find(d, WARNING, "wait; if it stays so: `snicctl log`", "function %u: %.*s", f.fn,
                  TEXT(f.state));
+        } else if ((f.csts & CSTS_SHST) != 0) {
+            find(d, NOTE, "the host uses it again after a reset of its driver",
+                 "function %u: the host has shut it down", f.fn);
         } else if ((f.cc & CC_EN) == 0) {
             find(d, NOTE, "load the nvme driver on the host", "function %u: no host drives it",
                  f.fn);
@@ -143,7 +147,7 @@ static void check_queues(struct doctor *d, const struct client_rows *rows)
                  "function %u queue %u: %u completions wait for room", q.fn, q.qid, q.cq_held);
         }
         if ((q.flags & MGMT_QUEUE_FAR) != 0) {
-            find(d, WARNING, "the host has taken its memory away: bus mastering, IOMMU",
+            find(d, NOTE, "the host has taken its memory away: bus mastering off, or IOMMU",
                  "function %u queue %u: its memory is out of reach", q.fn, q.qid);
         }
     }

@@ -171,11 +171,11 @@ static void add_number(struct table *table, const char *format, uint64_t value)
     table_add(table, text, true);
 }
 
-static void add_io(struct table *table, const struct trace_io *io)
+/* Without records of IO_SUBMIT its stages are not known: no columns then. */
+static void add_io(struct table *table, const struct trace_io *io, bool has_stages)
 {
     char text[48];
     const char *opcode = io->is_fetched ? trace_opcode_name(io->opcode) : NULL;
-    uint64_t middle_ns = io->submit_ns;
 
     snprintf(text, sizeof(text), "%.6f",
              (double)(io->is_fetched ? io->fetch_ns : io->done_ns) / 1e9);
@@ -188,8 +188,10 @@ static void add_io(struct table *table, const struct trace_io *io)
     table_add(table, !io->is_fetched ? "?" : opcode != NULL ? opcode : text, false);
     add_number(table, "%" PRIu64, io->nsid);
     add_number(table, "%" PRIu64, io->slba);
-    add_span(table, io->fetch_ns, middle_ns);
-    add_span(table, middle_ns, io->done_ns);
+    if (has_stages) {
+        add_span(table, io->fetch_ns, io->submit_ns);
+        add_span(table, io->submit_ns, io->done_ns);
+    }
     add_span(table, io->fetch_ns, io->done_ns);
     add_span(table, io->done_ns, io->irq_ns);
     if (io->is_done) {
@@ -204,19 +206,33 @@ static void add_io(struct table *table, const struct trace_io *io)
 
 static void show_ios(struct call *call, const struct trace_ios *ios, const struct choice *choice)
 {
-    static const char *const titles[] = {"fetched at", "fn",      "core",   "sq.cid",  "command",
-                                         "nsid",       "slba",    "decode", "backend", "to done",
-                                         "to irq",     "latency", "status"};
+    static const struct {
+        const char *title;
+        bool is_text;
+        bool is_stage;
+    } columns[] = {
+        {"fetched at", false, false}, {"fn", false, false},     {"core", false, false},
+        {"sq.cid", true, false},      {"command", true, false}, {"nsid", false, false},
+        {"slba", false, false},       {"decode", false, true},  {"backend", false, true},
+        {"to done", false, false},    {"to irq", false, false}, {"latency", false, false},
+        {"status", false, false},
+    };
     struct table table;
+    bool has_stages = false;
 
-    table_start(&table, ARRAY_SIZE(titles));
-    for (uint32_t i = 0; i < ARRAY_SIZE(titles); i++) {
-        table_add(&table, titles[i], i != 3 && i != 4);
+    for (uint32_t i = 0; i < ios->count; i++) {
+        has_stages = has_stages || ios->ios[i].submit_ns != 0;
+    }
+    table_start(&table, ARRAY_SIZE(columns) - (has_stages ? 0 : 2));
+    for (uint32_t i = 0; i < ARRAY_SIZE(columns); i++) {
+        if (has_stages || !columns[i].is_stage) {
+            table_add(&table, columns[i].title, !columns[i].is_text);
+        }
     }
     for (uint32_t i = 0; i < ios->count; i++) {
         const struct trace_io *io = &ios->ios[i];
         if (!choice->has_io || ((uint32_t)io->sqid << 16 | io->cid) == choice->io_id) {
-            add_io(&table, io);
+            add_io(&table, io, has_stages);
         }
     }
     table_print(&table, call->out);

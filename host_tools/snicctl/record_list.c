@@ -168,7 +168,7 @@ static const struct field associations[] = {
     F(model, TEXT, NONE, NULL, "model that the target tells"),
     F(serial, TEXT, NONE, NULL, "serial number that the target tells"),
     F(firmware, TEXT, NONE, NULL, "firmware that the target tells"),
-    F(why, TEXT, NONE, "why", "the last failure"),
+    F(why, TEXT, NONE, "last failure", "the last failure; it may be over"),
 };
 #undef REC
 

@@ -35,8 +35,7 @@ struct transport {
     char name[192];       /* for people */
     char why[192];
     /* Console alone. */
-    bool is_nudged; /* an empty frame was sent after the request */
-    uint64_t sent_ms;
+    uint64_t nudge_ms; /* when an empty frame is sent for want of an answer */
     struct message_scan scan;
     uint8_t input[4096]; /* received, not yet looked at */
     uint32_t input_len, input_pos;

@@ -66,8 +66,7 @@ static enum transport_result console_send(struct transport *t, const uint8_t *me
 {
     char frame[MESSAGE_FRAME_ROOM];
 
-    t->is_nudged = false;
-    t->sent_ms = transport_now_ms();
+    t->nudge_ms = transport_now_ms() + NUDGE_MS;
     return write_all(t, frame, message_frame(message, len_bytes, frame));
 }
 
@@ -114,10 +113,10 @@ static enum transport_result await_frame(struct transport *t, uint64_t deadline_
     static const char nudge[2] = {(char)MGMT_FRAME_START, '\n'};
 
     while (!take_frame(t)) {
-        uint64_t nudge_ms = t->is_nudged ? deadline_ms : t->sent_ms + NUDGE_MS;
-        enum transport_result result = fill(t, nudge_ms < deadline_ms ? nudge_ms : deadline_ms);
-        if (result == TRANSPORT_SILENT && !t->is_nudged && nudge_ms < deadline_ms) {
-            t->is_nudged = true;
+        bool is_nudge_next = t->nudge_ms < deadline_ms;
+        enum transport_result result = fill(t, is_nudge_next ? t->nudge_ms : deadline_ms);
+        if (result == TRANSPORT_SILENT && is_nudge_next) {
+            t->nudge_ms += NUDGE_MS;
             result = write_all(t, nudge, sizeof(nudge));
         }
         if (result != TRANSPORT_OK) {

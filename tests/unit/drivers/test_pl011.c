@@ -9,7 +9,7 @@
 #include "hal/drivers/pl011.c"
 
 static struct {
-    uint32_t rx[600]; /* data register values that wait */
+    uint32_t rx[RX_BURST + 100]; /* data register values that wait */
     uint32_t rx_count;
     uint32_t rx_at;
     char tx[64];
@@ -154,9 +154,19 @@ static void pl011_interrupt_full_ring_still_shows_bytes(void **state)
 static void pl011_interrupt_endless_input_is_bounded(void **state)
 {
     (void)state;
-    fake.rx_count = 500;
+    fake.rx_count = RX_BURST + 100;
     pl011_interrupt(&uart);
-    assert_int_equal(fake.rx_at, 64);
+    assert_int_equal(fake.rx_at, RX_BURST);
+}
+
+static void pl011_read_takes_what_did_not_interrupt(void **state)
+{
+    (void)state;
+    arrive("left");
+    assert_int_equal(pl011_read(&uart), 'l');
+    arrive("x"); /* not looked for while there is something */
+    assert_int_equal(pl011_read(&uart), 'e');
+    assert_int_equal(fake.rx_at, 4);
 }
 
 int main(void)
@@ -170,6 +180,7 @@ int main(void)
         cmocka_unit_test_setup(pl011_interrupt_shows_bytes_to_take_first, setup),
         cmocka_unit_test_setup(pl011_interrupt_full_ring_still_shows_bytes, setup),
         cmocka_unit_test_setup(pl011_interrupt_endless_input_is_bounded, setup),
+        cmocka_unit_test_setup(pl011_read_takes_what_did_not_interrupt, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
