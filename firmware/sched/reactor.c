@@ -70,6 +70,12 @@ static uint32_t run_messages(struct reactor *r)
 
 /* --- the turn ------------------------------------------------------------------------------ */
 
+/* Reports of other cores read it. */
+static void now_set(struct reactor *r, uint64_t now_ns)
+{
+    __atomic_store_n(&r->now_ns, now_ns, __ATOMIC_RELAXED);
+}
+
 /* Since the clock was read for the turn. */
 static bool has_worked(const struct reactor *r)
 {
@@ -80,7 +86,7 @@ static bool has_worked(const struct reactor *r)
 static uint32_t look_at_clock(struct reactor *r)
 {
     r->clock_turn = counter_get(&r->turn_count) + CLOCK_TURNS;
-    r->now_ns = clock_now_ns();
+    now_set(r, clock_now_ns());
     trace_set_time(cpu_self(), r->now_ns);
 
     if (has_worked(r)) {
@@ -216,7 +222,7 @@ static void sleep_until(struct reactor *r, uint64_t until_ns)
     TRACE(cpu_self(), SCHED_SLEEP, 0, 0, until_ns, 0);
     atomic_store_explicit(&r->running, NULL, memory_order_relaxed);
     cpu_idle(until_ns);
-    r->now_ns = clock_now_ns();
+    now_set(r, clock_now_ns());
     trace_set_time(cpu_self(), r->now_ns);
     counter_add(&r->sleep_count, 1);
     counter_add(&r->sleep_ns, r->now_ns - start_ns);
@@ -227,7 +233,7 @@ NOINLINE static void idle(struct reactor *r)
 {
     struct poller *_Atomic *armed_end;
 
-    r->now_ns = clock_now_ns();
+    now_set(r, clock_now_ns());
     if (wheel_run(&r->wheel, r->now_ns) > 0) { /* also brings the next deadline up to date */
         counter_add(&r->busy_turn_count, 1);
         return;
@@ -266,7 +272,7 @@ void sched_run(void)
 {
     struct reactor *r = reactor_self();
 
-    r->now_ns = clock_now_ns();
+    now_set(r, clock_now_ns());
     r->last_work_ns = r->now_ns;
     while (true) {
         uint64_t turn = counter_get(&r->turn_count) + 1;

@@ -12,7 +12,7 @@ static uint32_t core_count;
 
 static void reactor_init(struct reactor *r)
 {
-    r->now_ns = clock_now_ns();
+    __atomic_store_n(&r->now_ns, clock_now_ns(), __ATOMIC_RELAXED);
     r->clock_turn = 1;
     r->busy_turns_seen = 0;
     r->pollers_end = r->pollers;
