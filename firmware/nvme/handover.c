@@ -68,7 +68,9 @@ void nvme_ctrl_restore(struct nvme_ctrl *ctrl, const struct handover_ctrl *saved
 {
     struct nvme_feature_values *values = &ctrl->features;
 
-    nvme_ctrl_enable(ctrl);
+    counter_set(&ctrl->error_count, saved->error_count);
+    counter_set(&ctrl->media_error_count, saved->media_error_count);
+    nvme_ctrl_enable(ctrl); /* which may have news of its own: an image that failed */
     ctrl->io_queue_created = saved->io_queue_created != 0;
     memcpy(values->value, saved->features, sizeof(values->value));
     memcpy(values->host_memory, saved->host_memory, sizeof(values->host_memory));
@@ -80,14 +82,15 @@ void nvme_ctrl_restore(struct nvme_ctrl *ctrl, const struct handover_ctrl *saved
     values->host_acre = saved->host_acre;
     nvme_features_write_cache_take(ctrl);
     memcpy(ctrl->changed_ns, saved->changed_ns, sizeof(ctrl->changed_ns));
-    counter_set(&ctrl->error_count, saved->error_count);
-    counter_set(&ctrl->media_error_count, saved->media_error_count);
     for (uint32_t type = 0; type < NVME_EVENT_TYPES; type++) {
         const struct handover_event *from = &saved->events[type];
         struct nvme_event_state *event = &ctrl->events[type];
-        event->pending = from->pending;
+        for (uint32_t waiting = from->pending; waiting != 0; waiting &= waiting - 1) {
+            uint32_t info = lowest_bit(waiting);
+            event->log_page[info] = from->log_page[info];
+        }
+        event->pending |= from->pending;
         event->masked = from->is_masked != 0;
         event->masked_log_page = from->masked_log_page;
-        memcpy(event->log_page, from->log_page, sizeof(event->log_page));
     }
 }

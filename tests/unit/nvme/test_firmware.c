@@ -3,6 +3,7 @@
 #include "tests/unit/nvme/rig.h"
 
 #include "base/bits.h"
+#include "nvme/handover.h"
 #include "nvme/nvme_priv.h"
 
 #define KIB 1024u
@@ -528,6 +529,25 @@ static void firmware_load_error_is_an_event(void **state)
     assert_pending(event_request());
 }
 
+/* The next image has failed, and the one before goes on: told beside what waited already. */
+static void firmware_load_error_is_told_after_a_handover(void **state)
+{
+    (void)state;
+    static struct handover_ctrl saved;
+
+    nvme_ctrl_event(rig.ctrl, NVME_EVENT_ERROR, NVME_EVENT_ERROR_INVALID_DOORBELL, NVME_LOG_ERROR);
+    nvme_ctrl_save(rig.ctrl, &saved);
+    nvme_ctrl_disable(rig.ctrl);
+    fake.report.load_failed = true;
+    assert_true(nvme_ctrl_can_restore(rig.ctrl, &saved));
+    nvme_ctrl_restore(rig.ctrl, &saved);
+    assert_int_equal(rig.ctrl->events[NVME_EVENT_ERROR].pending,
+                     BIT32(NVME_EVENT_ERROR_INVALID_DOORBELL) |
+                         BIT32(NVME_EVENT_ERROR_FIRMWARE_LOAD));
+    assert_int_equal(event_request()->nvme.blk.dw0, 0x010000);
+    assert_int_equal(rig_last_error().status >> 1, NVME_SC_INVALID_FIRMWARE_IMAGE);
+}
+
 /* 5.21.1.11: bit 9 lets Firmware Activation Starting through. */
 static void firmware_activation_event_needs_its_bit(void **state)
 {
@@ -574,6 +594,7 @@ int main(void)
         TEST(firmware_log_tells_slots),
         TEST(firmware_log_can_be_read_in_parts),
         TEST(firmware_load_error_is_an_event),
+        TEST(firmware_load_error_is_told_after_a_handover),
         TEST(firmware_activation_event_needs_its_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
