@@ -4,8 +4,8 @@
  * memory that a reset keeps, and the board is reset: its devices, and whatever they still do, too.
  * Memory of hosts is not touched by a reset, and the link to them is taken over (spec/link.h).
  *
- * A new image that dies before it serves is followed by the old one, with a link that says hello:
- * then the hosts see a reset.
+ * A new image that dies before it has read what was left is followed by the old one, which goes on
+ * from it; one that dies later, by one with a link that says hello: then the hosts see a reset.
  */
 #include "app/handover.h"
 

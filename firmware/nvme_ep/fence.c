@@ -19,9 +19,11 @@ static bool cmd_blocks(const struct nvme_ep_cmd *cmd, enum nvme_ep_fence fence)
 {
     uint8_t state = cmd->nvme.state;
 
-    if (state == NVME_EP_CMD_FREE ||
-        ((state & NVME_EP_CMD_HELD) != 0 && fence != NVME_EP_FENCE_HAND_OVER)) {
+    if (state == NVME_EP_CMD_FREE) {
         return false;
+    }
+    if ((state & NVME_EP_CMD_HELD) != 0) { /* event requests that were answered, too */
+        return fence == NVME_EP_FENCE_HAND_OVER;
     }
     if (fence == NVME_EP_FENCE_VIEW) {
         return cmd->is_mapped;

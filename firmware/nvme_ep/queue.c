@@ -220,6 +220,9 @@ void nvme_ep_sq_adopt(struct nvme_ep *ep, struct nvme_ep_sq *sq)
     if (sq->id == 0) {
         sq->pools = &ep->admin;
         ep->admin_sq = sq;
+        if (sq->has_merged_tail) {
+            core->attend |= NVME_EP_ATTEND_MERGE;
+        }
     } else {
         sq->pools = &core->io;
         ep->cq_sq_count[sq->cq->id]++;
