@@ -117,8 +117,8 @@ enum mgmt_status app_mgmt_read_console(uint16_t part, struct mgmt_read *out, uin
 
 enum mgmt_status app_mgmt_read_config(uint16_t part, struct mgmt_read *out, uint8_t *data)
 {
-    uint32_t len_bytes =
-        app.has_tree ? min_u32(fdt_totalsize(app.tree.blob), app.board->config_tree_bytes) : 0;
+    /* Checked when it was opened, wherever it came from. */
+    uint32_t len_bytes = app.has_tree ? fdt_totalsize(app.tree.blob) : 0;
 
     (void)part;
     return read_flat(app.has_tree ? app.tree.blob : NULL, len_bytes, out, data);
