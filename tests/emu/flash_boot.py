@@ -212,12 +212,16 @@ def update_of(client):
     return mgmt.text_of(state), mgmt.text_of(fault), bool(busy), received
 
 
-def send_image(client, fit, actions=REPLACE | ACTIVATE):
-    """Over management messages, as a tool would; returns the fault, empty when it is in a slot."""
+def put_image(client, fit):
     for at in range(0, len(fit), PIECE):
         piece = fit[at:at + PIECE]
         client.get(mgmt.WRITE, struct.pack('<HHIQ', mgmt.IMAGE, 0, len(piece), at) + piece)
     check(update_of(client)[3] == len(fit), 'not all has arrived')
+
+
+def send_image(client, fit, actions=REPLACE | ACTIVATE):
+    """Over management messages, as a tool would; returns the fault, empty when it is in a slot."""
+    put_image(client, fit)
     client.action(mgmt.COMMIT_IMAGE, struct.pack('<BB6x', flash.NONE, actions))
     for _ in range(200):
         state, fault, busy, _ = update_of(client)
@@ -340,29 +344,6 @@ def flash_watchdog_is_fed_by_an_image_that_works():
             check(machine.output.count(SERVING) == 1, 'the watchdog has reset it')
 
 
-# --- power cuts ------------------------------------------------------------------------------------
-
-def flash_power_cuts_at_any_time_leave_a_board_that_starts():
-    """Trials that are cut, each at another moment: of the bootloader's writes, of the start, of the
-    confirmation. Whatever is left, the next start comes to serve."""
-    draw = random.Random(5)
-    with Board() as board:
-        first, second = board.image(), board.image(version='0.2')
-        confirmed = 0
-        for _ in range(10):
-            board.slots(first, second, active=0, trial=1, attempts_left=TRIAL_ATTEMPTS)
-            for _ in range(2):
-                with board.start() as machine:
-                    time.sleep(0.2 + draw.random() * 1.0)
-                    machine.process.kill()
-            with board.start() as machine:
-                machine.wait_for(SERVING)
-            record = board.record()
-            check(record and record[1] in (0, 1), f'the record is {record}')
-            confirmed += record[1]
-        Machine.last.note = f'{confirmed} of 10 confirmed meanwhile'
-
-
 # --- configuration ---------------------------------------------------------------------------------
 
 TREE = """/dts-v1/;
@@ -433,7 +414,6 @@ TESTS = [
     flash_trial_that_panics_gives_way_to_the_old_one,
     flash_confirmed_image_that_panics_ends_in_a_halt,
     flash_trial_that_hangs_is_reset_by_the_watchdog, flash_watchdog_is_fed_by_an_image_that_works,
-    flash_power_cuts_at_any_time_leave_a_board_that_starts,
     flash_configuration_is_used_and_a_loaders_tree_wins,
     flash_wrong_configuration_costs_only_the_namespaces,
     flash_boot_takes_less_than_a_second_of_board_time,

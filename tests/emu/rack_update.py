@@ -265,7 +265,7 @@ def test_trial_that_dies_gives_way(rack):
 
 # --- power cuts ----------------------------------------------------------------------------------
 
-CUTS = 5
+CUTS = 2  # at each flash operation: flash_cuts.py
 
 
 def start_update(rack, version):

@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 # pylint: disable=wrong-import-position
 import emu_mgmt
 import flash_boot
+import flash_cuts
 import ivshmem
 import trees
 import wire
@@ -423,6 +424,7 @@ TESTS = [
     eth_legacy_device_is_left_alone,
     eth_frame_is_cheap, tree_unchanged_boots, tree_without_flash_or_msi_frame_boots,
     config_with_wrong_panic_word_stops, config_too_long_stops, *flash_boot.TESTS,
+    *flash_cuts.TESTS,
     *emu_mgmt.TESTS,
 ]
 
