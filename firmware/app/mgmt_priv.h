@@ -62,13 +62,13 @@ enum mgmt_status app_mgmt_read_crash(uint16_t part, struct mgmt_read *out, uint8
 enum mgmt_status app_mgmt_read_console(uint16_t part, struct mgmt_read *out, uint8_t *data);
 enum mgmt_status app_mgmt_read_config(uint16_t part, struct mgmt_read *out, uint8_t *data);
 
-enum mgmt_status app_mgmt_run(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                              uint32_t *answer_bytes);
-enum mgmt_status app_mgmt_reset(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                uint32_t *answer_bytes);
-enum mgmt_status app_mgmt_trace(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                uint32_t *answer_bytes);
-enum mgmt_status app_mgmt_log_level(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                    uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_run(const struct mgmt_from *from, const uint8_t *arguments,
+                              uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_reset(const struct mgmt_from *from, const uint8_t *arguments,
+                                uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_trace(const struct mgmt_from *from, const uint8_t *arguments,
+                                uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_log_level(const struct mgmt_from *from, const uint8_t *arguments,
+                                    uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
 
 #endif

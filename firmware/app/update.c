@@ -145,13 +145,10 @@ static uint32_t run(void *ctx)
 
 static uint64_t arm(void *ctx, bool armed)
 {
-    struct update_report report;
-
     (void)ctx;
     (void)armed;
     /* The flash has no interrupt. */
-    update_report(images.update, &report);
-    return report.state == UPDATE_WRITING || report.state == UPDATE_RECORDING ? 0 : UINT64_MAX;
+    return update_is_busy(images.update) ? 0 : UINT64_MAX;
 }
 
 static void confirm(struct timer *timer)
@@ -184,6 +181,7 @@ void app_update_start(void)
         return;
     }
     const struct update_config config = {
+        .now_ns = clock_now_ns,
         .store = &images.store,
         .rules = {.key = &image_build_key,
                   .board = images.board->name,
@@ -212,12 +210,6 @@ void app_update_serving(void)
 
 void console_update(void)
 {
-    static const char *const states[] = {
-        [UPDATE_IDLE] = "idle",
-        [UPDATE_RECEIVING] = "receiving",
-        [UPDATE_WRITING] = "writing",
-        [UPDATE_RECORDING] = "recording",
-    };
     struct update_report report;
 
     if (images.update == NULL) {
@@ -226,8 +218,9 @@ void console_update(void)
     }
     update_report(images.update, &report);
     console_say("update: %s, %u bytes received, %u of %u written, the last image %s\n",
-                states[report.state], (unsigned)report.received_bytes, (unsigned)report.done_bytes,
-                (unsigned)report.image_bytes, image_fault_text(report.last_fault));
+                update_state_text(report.state), (unsigned)report.received_bytes,
+                (unsigned)report.done_bytes, (unsigned)report.image_bytes,
+                image_fault_text(report.last_fault));
     console_say(
         "running: %s%s, active: %s, trial: %s with %u attempts, least security version %u\n",
         slot_name(report.running), report.is_trial ? " (on trial)" : "", slot_name(report.active),
