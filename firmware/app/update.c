@@ -1,8 +1,8 @@
 #include "app/update.h"
 
 #include <string.h>
-#include "app/app_priv.h"
 #include "app/console_priv.h"
+#include "app/mgmt_priv.h"
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
@@ -40,6 +40,11 @@ struct store *app_update_store(void)
     return images.has_store ? &images.store : NULL;
 }
 
+bool app_update_is_writing(void)
+{
+    return app_mgmt_config_is_busy() || (images.update != NULL && update_is_busy(images.update));
+}
+
 static const char *slot_name(uint8_t slot)
 {
     static const char *const names[BOOT_SLOT_COUNT] = {"A", "B"};
@@ -70,6 +75,9 @@ void app_update_open(const struct board *board)
         LOG_WARN("app: the flash holds no slots: %s", status_text(status));
     }
     images.has_store = status == STATUS_OK;
+    if (images.has_store) {
+        app_mgmt_config_open(&images.store);
+    }
 }
 
 const void *app_update_config_tree(uint32_t *tree_bytes)
@@ -140,7 +148,7 @@ static void start_feeding(void)
 static uint32_t run(void *ctx)
 {
     (void)ctx;
-    return update_poll(images.update);
+    return app_mgmt_config_poll() + (images.update != NULL ? update_poll(images.update) : 0);
 }
 
 static uint64_t arm(void *ctx, bool armed)
@@ -148,7 +156,7 @@ static uint64_t arm(void *ctx, bool armed)
     (void)ctx;
     (void)armed;
     /* The flash has no interrupt. */
-    return update_is_busy(images.update) ? 0 : UINT64_MAX;
+    return app_update_is_writing() ? 0 : UINT64_MAX;
 }
 
 static void confirm(struct timer *timer)
@@ -174,6 +182,8 @@ void app_update_start(void)
     if (!images.has_store) {
         return;
     }
+    images.poller = (struct poller){.name = "update", .run = run, .arm = arm};
+    sched_poller_add(&images.poller);
     struct update *update = app_pool_take(update_bytes(), 64);
     void *buffer = app_pool_take(images.store.slot_bytes, 64);
     if (update == NULL || buffer == NULL) {
@@ -194,8 +204,6 @@ void app_update_start(void)
     update_init(update, &config);
     images.update = update;
     mgmt_images_set(update, &images.store);
-    images.poller = (struct poller){.name = "update", .run = run, .arm = arm};
-    sched_poller_add(&images.poller);
     images.confirm_deadline_ns = clock_now_ns() + CONFIRM_NS;
     timer_init(&images.confirm_timer, confirm);
     timer_arm(&images.confirm_timer, sched_now_ns() + CONFIRM_LOOK_NS);
