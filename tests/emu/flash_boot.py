@@ -320,6 +320,28 @@ def flash_trial_that_panics_gives_way_to_the_old_one():
         check(board.record()[4][1][2] == 1, 'slot B has not failed')
 
 
+def flash_trial_that_stops_gives_way_to_the_old_one():
+    """board_exit(2), as a firmware does that refuses its configuration."""
+    with Board() as board:
+        board.slots(board.image(), board.image('selftest', version='0.2'), active=0, trial=1,
+                    attempts_left=TRIAL_ATTEMPTS)
+        with board.start('serial=TRIAL') as machine:
+            machine.wait_for(SERVING)
+            starts = machine.output.count('bootargs have no test=')
+            check(starts == TRIAL_ATTEMPTS, f'{starts} attempts')
+            check('the bootloader started slot A' in machine.output, 'it is not slot A')
+        check(board.record()[1:3] == (0, flash.NONE), f'the record is {board.record()}')
+        check(board.record()[4][1][2] == 1, 'slot B has not failed')
+
+
+def flash_confirmed_image_that_stops_powers_off():
+    with Board() as board:
+        board.slots(board.image('selftest'), active=0)
+        with board.start('serial=TRIAL') as machine:
+            machine.wait()
+            check(machine.output.count('bootargs have no test=') == 1, 'it starts again')
+
+
 def flash_confirmed_image_that_panics_ends_in_a_halt():
     with Board() as board:
         board.slots(board.image('selftest'), active=0)
@@ -490,6 +512,7 @@ TESTS = [
     flash_recovery_survives_noise, flash_firmware_takes_an_image_over_the_console_and_tries_it,
     flash_trial_that_serves_is_confirmed,
     flash_trial_that_panics_gives_way_to_the_old_one,
+    flash_trial_that_stops_gives_way_to_the_old_one, flash_confirmed_image_that_stops_powers_off,
     flash_confirmed_image_that_panics_ends_in_a_halt,
     flash_trial_that_hangs_is_reset_by_the_watchdog, flash_watchdog_is_fed_by_an_image_that_works,
     flash_power_cuts_at_any_time_leave_a_board_that_starts,
