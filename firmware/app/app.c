@@ -205,6 +205,7 @@ static void configure_by_trees(const struct board *board)
     if (tree != NULL && !configure_by_tree(tree, tree_bytes)) {
         LOG_ERROR("app: the configuration in flash is not used: no namespaces");
         app.config = words;
+        memset(&app.tree, 0, sizeof(app.tree));
         for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
             app.config.functions[i].ns_count = 0;
         }

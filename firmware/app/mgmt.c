@@ -42,7 +42,7 @@ static const struct mgmt_object_table objects[] = {
     {MGMT_OBJECT_TRACE, HANG_SAFE, app_mgmt_read_trace, NULL},
     {MGMT_OBJECT_CRASH, HANG_SAFE, app_mgmt_read_crash, NULL},
     {MGMT_OBJECT_CONSOLE, false, app_mgmt_read_console, NULL},
-    {MGMT_OBJECT_CONFIG, false, app_mgmt_read_config, NULL},
+    {MGMT_OBJECT_CONFIG, false, app_mgmt_read_config, app_mgmt_write_config},
     {MGMT_OBJECT_IMAGE, false, NULL, mgmt_image_write},
 };
 
@@ -53,6 +53,7 @@ static const struct mgmt_action_table actions[] = {
     {MGMT_ACTION_LOG_LEVEL, app_mgmt_log_level},
     {MGMT_ACTION_COMMIT_IMAGE, mgmt_image_commit},
     {MGMT_ACTION_CONFIRM, mgmt_image_confirm},
+    {MGMT_ACTION_COMMIT_CONFIG, app_mgmt_commit_config},
 };
 /* clang-format on */
 

@@ -126,9 +126,10 @@ enum mgmt_status app_mgmt_read_config(uint16_t part, struct mgmt_read *out, uint
 
 /* --- actions --------------------------------------------------------------------------------- */
 
-enum mgmt_status app_mgmt_run(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                              uint32_t *answer_bytes)
+enum mgmt_status app_mgmt_run(const struct mgmt_from *from, const uint8_t *arguments,
+                              uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
+    (void)from;
     (void)answer;
     *answer_bytes = 0;
     for (uint32_t i = 0; i < len_bytes; i++) {
@@ -146,12 +147,13 @@ static void reset_now(struct timer *timer)
     board_reset();
 }
 
-enum mgmt_status app_mgmt_reset(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                uint32_t *answer_bytes)
+enum mgmt_status app_mgmt_reset(const struct mgmt_from *from, const uint8_t *arguments,
+                                uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
     static struct timer timer;
     static bool is_asked;
 
+    (void)from;
     (void)arguments;
     (void)len_bytes;
     (void)answer;
@@ -175,12 +177,13 @@ static bool take_u32(const uint8_t *arguments, uint32_t len_bytes, uint32_t max,
     return *value <= max;
 }
 
-enum mgmt_status app_mgmt_trace(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                uint32_t *answer_bytes)
+enum mgmt_status app_mgmt_trace(const struct mgmt_from *from, const uint8_t *arguments,
+                                uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
     uint32_t before = atomic_load_explicit(&trace_classes, memory_order_relaxed);
     uint32_t classes;
 
+    (void)from;
     *answer_bytes = 0;
     if (!take_u32(arguments, len_bytes, TRACE_CLASS_ALL, &classes)) {
         return MGMT_OUT_OF_RANGE;
@@ -191,11 +194,12 @@ enum mgmt_status app_mgmt_trace(const uint8_t *arguments, uint32_t len_bytes, ui
     return MGMT_OK;
 }
 
-enum mgmt_status app_mgmt_log_level(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                    uint32_t *answer_bytes)
+enum mgmt_status app_mgmt_log_level(const struct mgmt_from *from, const uint8_t *arguments,
+                                    uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
     uint32_t level;
 
+    (void)from;
     (void)answer;
     *answer_bytes = 0;
     if (!take_u32(arguments, len_bytes, LOG_LEVEL_DEBUG, &level)) {

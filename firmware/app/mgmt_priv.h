@@ -6,6 +6,7 @@
 
 #include "app/app_priv.h"
 #include "mgmt/mgmt.h"
+#include "update/store.h"
 
 extern const struct mgmt_tables app_mgmt_tables;
 
@@ -62,13 +63,26 @@ enum mgmt_status app_mgmt_read_crash(uint16_t part, struct mgmt_read *out, uint8
 enum mgmt_status app_mgmt_read_console(uint16_t part, struct mgmt_read *out, uint8_t *data);
 enum mgmt_status app_mgmt_read_config(uint16_t part, struct mgmt_read *out, uint8_t *data);
 
-enum mgmt_status app_mgmt_run(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                              uint32_t *answer_bytes);
-enum mgmt_status app_mgmt_reset(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                uint32_t *answer_bytes);
-enum mgmt_status app_mgmt_trace(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                uint32_t *answer_bytes);
-enum mgmt_status app_mgmt_log_level(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                    uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_run(const struct mgmt_from *from, const uint8_t *arguments,
+                              uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_reset(const struct mgmt_from *from, const uint8_t *arguments,
+                                uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_trace(const struct mgmt_from *from, const uint8_t *arguments,
+                                uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_log_level(const struct mgmt_from *from, const uint8_t *arguments,
+                                    uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+
+/* --- mgmt_config.c --------------------------------------------------------------------------- */
+
+/* Takes its memory. The store is opened, and the board's. */
+void app_mgmt_config_open(struct store *store);
+/* Goes on with a configuration that is on its way into flash, which is_busy() says. Core 0. */
+uint32_t app_mgmt_config_poll(void);
+bool app_mgmt_config_is_busy(void);
+enum mgmt_status app_mgmt_write_config(const struct mgmt_from *from, uint64_t offset,
+                                       const uint8_t *data, uint32_t len_bytes);
+enum mgmt_status app_mgmt_commit_config(const struct mgmt_from *from, const uint8_t *arguments,
+                                        uint32_t len_bytes, uint8_t *answer,
+                                        uint32_t *answer_bytes);
 
 #endif

@@ -1,8 +1,8 @@
 #include "app/update.h"
 
 #include <string.h>
-#include "app/app_priv.h"
 #include "app/console_priv.h"
+#include "app/mgmt_priv.h"
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
@@ -40,6 +40,11 @@ struct store *app_update_store(void)
     return images.has_store ? &images.store : NULL;
 }
 
+bool app_update_is_writing(void)
+{
+    return app_mgmt_config_is_busy() || (images.update != NULL && update_is_busy(images.update));
+}
+
 static const char *slot_name(uint8_t slot)
 {
     static const char *const names[BOOT_SLOT_COUNT] = {"A", "B"};
@@ -70,6 +75,9 @@ void app_update_open(const struct board *board)
         LOG_WARN("app: the flash holds no slots: %s", status_text(status));
     }
     images.has_store = status == STATUS_OK;
+    if (images.has_store) {
+        app_mgmt_config_open(&images.store);
+    }
 }
 
 const void *app_update_config_tree(uint32_t *tree_bytes)
@@ -140,18 +148,15 @@ static void start_feeding(void)
 static uint32_t run(void *ctx)
 {
     (void)ctx;
-    return update_poll(images.update);
+    return app_mgmt_config_poll() + (images.update != NULL ? update_poll(images.update) : 0);
 }
 
 static uint64_t arm(void *ctx, bool armed)
 {
-    struct update_report report;
-
     (void)ctx;
     (void)armed;
     /* The flash has no interrupt. */
-    update_report(images.update, &report);
-    return report.state == UPDATE_WRITING || report.state == UPDATE_RECORDING ? 0 : UINT64_MAX;
+    return app_update_is_writing() ? 0 : UINT64_MAX;
 }
 
 static void confirm(struct timer *timer)
@@ -177,6 +182,8 @@ void app_update_start(void)
     if (!images.has_store) {
         return;
     }
+    images.poller = (struct poller){.name = "update", .run = run, .arm = arm};
+    sched_poller_add(&images.poller);
     struct update *update = app_pool_take(update_bytes(), 64);
     void *buffer = app_pool_take(images.store.slot_bytes, 64);
     if (update == NULL || buffer == NULL) {
@@ -184,6 +191,7 @@ void app_update_start(void)
         return;
     }
     const struct update_config config = {
+        .now_ns = clock_now_ns,
         .store = &images.store,
         .rules = {.key = &image_build_key,
                   .board = images.board->name,
@@ -196,8 +204,6 @@ void app_update_start(void)
     update_init(update, &config);
     images.update = update;
     mgmt_images_set(update, &images.store);
-    images.poller = (struct poller){.name = "update", .run = run, .arm = arm};
-    sched_poller_add(&images.poller);
     images.confirm_deadline_ns = clock_now_ns() + CONFIRM_NS;
     timer_init(&images.confirm_timer, confirm);
     timer_arm(&images.confirm_timer, sched_now_ns() + CONFIRM_LOOK_NS);
@@ -212,12 +218,6 @@ void app_update_serving(void)
 
 void console_update(void)
 {
-    static const char *const states[] = {
-        [UPDATE_IDLE] = "idle",
-        [UPDATE_RECEIVING] = "receiving",
-        [UPDATE_WRITING] = "writing",
-        [UPDATE_RECORDING] = "recording",
-    };
     struct update_report report;
 
     if (images.update == NULL) {
@@ -226,8 +226,9 @@ void console_update(void)
     }
     update_report(images.update, &report);
     console_say("update: %s, %u bytes received, %u of %u written, the last image %s\n",
-                states[report.state], (unsigned)report.received_bytes, (unsigned)report.done_bytes,
-                (unsigned)report.image_bytes, image_fault_text(report.last_fault));
+                update_state_text(report.state), (unsigned)report.received_bytes,
+                (unsigned)report.done_bytes, (unsigned)report.image_bytes,
+                image_fault_text(report.last_fault));
     console_say(
         "running: %s%s, active: %s, trial: %s with %u attempts, least security version %u\n",
         slot_name(report.running), report.is_trial ? " (on trial)" : "", slot_name(report.active),

@@ -12,10 +12,13 @@
 
 /* NULL: the board has no flash that can be used. */
 struct update *app_update_get(void);
-/* Its store: for configurations. One operation at a time; AGAIN while the update writes. */
+/* Its store. */
 struct store *app_update_store(void);
+/* An image, a record or a configuration is on its way into flash. */
+bool app_update_is_writing(void);
 
-/* Opens the flash, before the configuration is read. */
+/* Opens the flash, before the configuration is read; takes the memory that messages put the next
+ * one into, so that no configuration can leave none. */
 void app_update_open(const struct board *board);
 
 /* The configuration's tree in flash, copied into memory that stays. NULL: there is none. */

@@ -20,40 +20,21 @@
 
 _Static_assert(BOOT_SLOT_MAX_BYTES <= LIMIT_FIRMWARE_BYTES, "a host can send any image");
 
-#define CLAIM_NS      (30 * NS_PER_S)
 #define FLASH_BUSY_NS NS_PER_MS
 
 static struct {
-    const void *holder; /* NULL: nobody sends */
-    uint64_t held_ns;   /* its last piece */
     /* the commit under way */
     void (*done)(void *arg, enum status status);
     void *arg;
-    const void *committer;
     /* the restart */
     bool is_restarting;
     struct timer timer;
 } hosts;
 
-/* --- who sends ------------------------------------------------------------------------------- */
-
-bool app_update_claim(const void *who)
+/* Who a host is to the update, as it is to management. */
+static uint16_t who_of(const void *ctx)
 {
-    uint64_t now_ns = sched_now_ns();
-
-    if (hosts.holder != NULL && hosts.holder != who && now_ns - hosts.held_ns < CLAIM_NS) {
-        return false;
-    }
-    hosts.holder = who;
-    hosts.held_ns = now_ns;
-    return true;
-}
-
-void app_update_release(const void *who)
-{
-    if (hosts.holder == who) {
-        hosts.holder = NULL;
-    }
+    return ((const struct app_function *)ctx)->pcie->fn;
 }
 
 /* --- download and commit --------------------------------------------------------------------- */
@@ -67,12 +48,10 @@ static enum status receive(void *ctx, uint32_t offset_bytes, const struct mem_re
     if (update == NULL) {
         return STATUS_IO;
     }
-    if (!app_update_claim(ctx)) {
-        return STATUS_AGAIN;
-    }
     for (uint32_t i = 0; i < data->seg_count; i++) {
         const struct mem_seg *seg = &data->segs[i];
-        enum status status = update_receive(update, offset_bytes, mem_seg_ptr(seg), seg->len_bytes);
+        enum status status =
+            update_receive(update, who_of(ctx), offset_bytes, mem_seg_ptr(seg), seg->len_bytes);
         if (status != STATUS_OK) {
             return status;
         }
@@ -87,8 +66,6 @@ static void committed(void *ctx, enum status status)
     struct update_report report;
 
     (void)ctx;
-    hosts.done = NULL;
-    app_update_release(hosts.committer);
     update_report(app_update_get(), &report);
     if (status == STATUS_OK) {
         LOG_INFO("app: a host's image is in its slot%s",
@@ -109,25 +86,19 @@ static enum status commit(void *ctx, uint32_t what, uint8_t slot,
                           void (*done)(void *arg, enum status status), void *arg)
 {
     struct update *update = app_update_get();
-    bool is_replace = (what & NVME_FIRMWARE_DO_REPLACE) != 0;
-    uint32_t actions = (is_replace ? UPDATE_REPLACE : 0) |
+    uint32_t actions = ((what & NVME_FIRMWARE_DO_REPLACE) != 0 ? UPDATE_REPLACE : 0) |
                        ((what & NVME_FIRMWARE_DO_ACTIVATE) != 0 ? UPDATE_ACTIVATE : 0);
 
     if (update == NULL) {
         return STATUS_IO;
     }
-    if (hosts.done != NULL) {
-        return STATUS_AGAIN;
-    }
-    if (is_replace && hosts.holder != ctx) {
-        return STATUS_NOT_FOUND; /* it let its download lie, and another one began */
-    }
-    enum status status = update_commit(
-        update, actions, slot == 0 ? BOOT_SLOT_NONE : (uint8_t)(slot - 1), committed, NULL);
+    /* One at a time, and committed() comes later. */
+    enum status status =
+        update_commit(update, who_of(ctx), actions,
+                      slot == 0 ? BOOT_SLOT_NONE : (uint8_t)(slot - 1), committed, NULL);
     if (status == STATUS_OK) {
         hosts.done = done;
         hosts.arg = arg;
-        hosts.committer = ctx;
     } else if (status == STATUS_BAD_DATA) {
         status = STATUS_UNSUPPORTED; /* an image that was good when it came, and is too old now */
     }
@@ -214,10 +185,10 @@ static void disabled(void *ctx)
     struct update *update = app_update_get();
     struct update_report now;
 
-    app_update_release(ctx);
     if (update == NULL || hosts.is_restarting) {
         return;
     }
+    update_release(update, who_of(ctx));
     update_report(update, &now);
     if (next_slot(&now) == BOOT_SLOT_NONE) {
         return;

@@ -44,7 +44,7 @@ void boot_stop(const char *format, ...)
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
-void board_exit(int code)
+void boot_end(int code)
 {
     arch_semihost_exit(code);
     arch_power_off();

@@ -20,6 +20,10 @@ void boot_stage(const char *format, ...) PRINTF_LIKE(1, 2);
  * the run with BOOT_EXIT_STOPPED. For what the outside gave us; our own bugs are panics. */
 NORETURN COLD void boot_stop(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* The end of a run: semihosting's exit for tests, else power off. board_exit(), which each image
+ * has of its own (cold.c, the bootloader), comes here. */
+NORETURN void boot_end(int code);
+
 /* Exit codes of semihosting, for tests. */
 #define BOOT_EXIT_STOPPED 90
 #define BOOT_EXIT_PANIC   91

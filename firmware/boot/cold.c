@@ -9,6 +9,9 @@
  *      devices are given buffers; interrupts before buses, since these hand out vectors
  *   6. app_main(), which starts the other cores (cpu_start) when it has work for them
  *
+ * An image on trial that cannot start resets the board, so that its attempts come to an end and the
+ * old one comes back; without a bootloader that counts them the board powers off.
+ *
  * Leaves out: loading an image (the bootloader's), starting the other cores.
  */
 #include "boot/boot.h"
@@ -52,4 +55,15 @@ void boot_cold(const struct arch_start *start)
                (unsigned long long)(board.pool_bytes >> 20));
     app_main(&board);
     board_exit(0);
+}
+
+void board_exit(int code)
+{
+    const struct boot_handoff *handoff = &board.handoff;
+
+    if (code != 0 && handoff->magic == BOOT_HANDOFF_MAGIC && handoff->is_trial != 0) {
+        LOG_ERROR("boot: this image is on trial: it gives way");
+        board_reset();
+    }
+    boot_end(code);
 }

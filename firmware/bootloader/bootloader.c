@@ -112,6 +112,11 @@ static struct store *try_flash(void)
     start_image(&loader.board, handoff);
 }
 
+void board_exit(int code)
+{
+    boot_end(code);
+}
+
 void boot_cold(const struct arch_start *start)
 {
     static const struct log_sink sink = {

@@ -43,9 +43,10 @@ static void hello(struct mgmt_hello *out)
     snprintf(out->reset_cause, sizeof(out->reset_cause), "no image that may start");
 }
 
-static enum mgmt_status reset(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                              uint32_t *answer_bytes)
+static enum mgmt_status reset(const struct mgmt_from *from, const uint8_t *arguments,
+                              uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
+    (void)from;
     (void)arguments;
     (void)len_bytes;
     (void)answer;
@@ -103,6 +104,7 @@ static void answer(void)
 static struct update *start_update(struct store *store)
 {
     const struct update_config config = {
+        .now_ns = clock_now_ns,
         .store = store,
         .rules = {.key = &image_build_key,
                   .board = recovery.board->board,

@@ -217,7 +217,7 @@ static enum mgmt_status write(struct serving *s)
     if (object->write == NULL) {
         return MGMT_UNSUPPORTED;
     }
-    return object->write(request.offset, s->payload + sizeof(request), request.data_bytes);
+    return object->write(s->from, request.offset, s->payload + sizeof(request), request.data_bytes);
 }
 
 /* --- ACTION ---------------------------------------------------------------------------------- */
@@ -240,7 +240,8 @@ static enum mgmt_status action(struct serving *s)
         return MGMT_NOT_FOUND;
     }
     s->used = s->room;
-    status = row->run(s->payload + sizeof(request), request.argument_bytes, s->answer, &s->used);
+    status = row->run(s->from, s->payload + sizeof(request), request.argument_bytes, s->answer,
+                      &s->used);
     ASSERT(s->used <= s->room);
     return status;
 }

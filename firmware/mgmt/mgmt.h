@@ -54,15 +54,16 @@ struct mgmt_object_table {
      * in the rest. OUT_OF_RANGE: part. */
     enum mgmt_status (*read)(uint16_t part, struct mgmt_read *out, uint8_t *data);
     /* NULL: cannot. As of the request, checked to lie inside of it. */
-    enum mgmt_status (*write)(uint64_t offset, const uint8_t *data, uint32_t len_bytes);
+    enum mgmt_status (*write)(const struct mgmt_from *from, uint64_t offset, const uint8_t *data,
+                              uint32_t len_bytes);
 };
 
 struct mgmt_action_table {
     uint16_t id; /* enum mgmt_action */
     /* `arguments` is anything. *answer_bytes: room of `answer`, then what was put there; with a
      * status that is not OK a text. */
-    enum mgmt_status (*run)(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                            uint32_t *answer_bytes);
+    enum mgmt_status (*run)(const struct mgmt_from *from, const uint8_t *arguments,
+                            uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
 };
 
 struct mgmt_tables {

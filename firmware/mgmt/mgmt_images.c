@@ -52,12 +52,6 @@ uint32_t mgmt_update_count(void)
 
 uint32_t mgmt_update_fill(uint32_t index, void *record)
 {
-    static const char *const states[] = {
-        [UPDATE_IDLE] = "idle",
-        [UPDATE_RECEIVING] = "receiving",
-        [UPDATE_WRITING] = "writing",
-        [UPDATE_RECORDING] = "recording",
-    };
     struct mgmt_update *out = record;
     struct update_report report;
 
@@ -68,7 +62,7 @@ uint32_t mgmt_update_fill(uint32_t index, void *record)
     out->image_bytes = report.image_bytes;
     out->done_bytes = report.done_bytes;
     out->is_busy = is_busy ? 1 : 0;
-    snprintf(out->state, sizeof(out->state), "%s", states[report.state]);
+    snprintf(out->state, sizeof(out->state), "%s", update_state_text(report.state));
     if (images.result == STATUS_BAD_DATA) {
         snprintf(out->fault, sizeof(out->fault), "the image %s",
                  image_fault_text(report.last_fault));
@@ -97,7 +91,8 @@ static enum mgmt_status status_of(enum status status)
     return (uint32_t)status < ARRAY_SIZE(statuses) ? statuses[status] : MGMT_FAILED;
 }
 
-enum mgmt_status mgmt_image_write(uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+enum mgmt_status mgmt_image_write(const struct mgmt_from *from, uint64_t offset,
+                                  const uint8_t *data, uint32_t len_bytes)
 {
     if (images.update == NULL) {
         return MGMT_UNSUPPORTED;
@@ -105,7 +100,9 @@ enum mgmt_status mgmt_image_write(uint64_t offset, const uint8_t *data, uint32_t
     if (offset > BOOT_SLOT_MAX_BYTES) {
         return MGMT_OUT_OF_RANGE;
     }
-    return status_of(update_receive(images.update, (uint32_t)offset, data, len_bytes));
+    _Static_assert(MGMT_ORIGIN_CONSOLE == UPDATE_CONSOLE, "the same sender");
+    return status_of(
+        update_receive(images.update, from->origin, (uint32_t)offset, data, len_bytes));
 }
 
 static void commit_done(void *ctx, enum status status)
@@ -114,8 +111,8 @@ static void commit_done(void *ctx, enum status status)
     images.result = status;
 }
 
-enum mgmt_status mgmt_image_commit(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                   uint32_t *answer_bytes)
+enum mgmt_status mgmt_image_commit(const struct mgmt_from *from, const uint8_t *arguments,
+                                   uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
     struct mgmt_commit commit;
     uint32_t room = *answer_bytes;
@@ -128,27 +125,27 @@ enum mgmt_status mgmt_image_commit(const uint8_t *arguments, uint32_t len_bytes,
         return MGMT_OUT_OF_RANGE;
     }
     memcpy(&commit, arguments, sizeof(commit));
-    if ((commit.actions & MGMT_COMMIT_CHECK) != 0) {
-        return MGMT_UNSUPPORTED;
-    }
     _Static_assert(MGMT_COMMIT_REPLACE == UPDATE_REPLACE, "the same bit");
     _Static_assert(MGMT_COMMIT_ACTIVATE == UPDATE_ACTIVATE, "the same bit");
+    _Static_assert(MGMT_COMMIT_CHECK == UPDATE_CHECK, "the same bit");
     enum status status =
-        update_commit(images.update, commit.actions, commit.slot, commit_done, NULL);
+        update_commit(images.update, from->origin, commit.actions, commit.slot, commit_done, NULL);
     if (status == STATUS_OK) {
         images.result = STATUS_AGAIN; /* done() comes later */
-    } else if (status == STATUS_EXISTS || status == STATUS_BAD_DATA) {
-        int length = snprintf((char *)answer, room, "%s",
-                              status == STATUS_EXISTS ? "the slot is in use"
-                                                      : "its image is older than what is allowed");
-        *answer_bytes = min_u32((uint32_t)length, room);
+        return MGMT_OK;
     }
+    const char *text = status == STATUS_EXISTS      ? "the slot is in use"
+                       : status == STATUS_BAD_DATA  ? "its image is older than what is allowed"
+                       : status == STATUS_NOT_FOUND ? "no image was received, or is in that slot"
+                                                    : "";
+    *answer_bytes = min_u32((uint32_t)snprintf((char *)answer, room, "%s", text), room);
     return status_of(status);
 }
 
-enum mgmt_status mgmt_image_confirm(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                                    uint32_t *answer_bytes)
+enum mgmt_status mgmt_image_confirm(const struct mgmt_from *from, const uint8_t *arguments,
+                                    uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
+    (void)from;
     (void)arguments;
     (void)len_bytes;
     (void)answer;

@@ -216,7 +216,8 @@ enum mgmt_action {
     MGMT_ACTION_COMMIT_IMAGE = 5,  /* struct mgmt_commit; class UPDATE tells the rest */
     MGMT_ACTION_CONFIRM = 6,       /* the running image works */
     MGMT_ACTION_COMMIT_CONFIG = 7, /* struct mgmt_commit_config: into flash, used from the next
-                                      start on. REFUSED: a text, node and property named */
+                                      start on. BUSY until it is there: repeat. REFUSED: a text,
+                                      node and property named */
 };
 
 struct mgmt_action_request {
@@ -228,7 +229,7 @@ ASSERT_SIZE(struct mgmt_action_request, 8);
 
 #define MGMT_COMMIT_REPLACE  1u /* what was written goes into the slot */
 #define MGMT_COMMIT_ACTIVATE 2u /* the slot starts next, on trial: alone, rolls back or forward */
-#define MGMT_COMMIT_CHECK    4u /* alone: check what was written and say what would happen */
+#define MGMT_COMMIT_CHECK    4u /* alone: check what was written; class UPDATE tells the outcome */
 
 struct mgmt_commit {
     uint8_t slot;    /* 0, 1; 0xff: the firmware chooses */

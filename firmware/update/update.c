@@ -38,7 +38,9 @@ struct update {
     enum image_fault last_fault;
     /* what was received: in order, with holes between them */
     struct extent extents[UPDATE_EXTENTS];
-    uint32_t extent_count;
+    uint32_t extent_count; /* 0 just when nobody holds it */
+    uint16_t holder;
+    uint64_t held_ns; /* its last piece */
     /* the job */
     enum step step;
     bool is_started;  /* the store does it */
@@ -62,6 +64,7 @@ void update_init(struct update *update, const struct update_config *config)
     if (config->running >= BOOT_SLOT_COUNT) {
         update->config.running = BOOT_SLOT_NONE;
     }
+    update->holder = UPDATE_NOBODY;
 }
 
 /* --- receiving ------------------------------------------------------------------------------- */
@@ -111,26 +114,53 @@ static bool add_extent(struct update *update, uint32_t start, uint32_t end)
     return true;
 }
 
-enum status update_receive(struct update *update, uint32_t offset, const void *data,
+/* An action is under way that needs what was received. */
+static bool needs_image(uint32_t actions)
+{
+    return (actions & (UPDATE_REPLACE | UPDATE_CHECK)) != 0;
+}
+
+static bool may_hold(const struct update *update, uint16_t who)
+{
+    return update->holder == UPDATE_NOBODY || update->holder == who || who == UPDATE_CONSOLE ||
+           update->config.now_ns() - update->held_ns >= UPDATE_HOLD_NS;
+}
+
+static void drop(struct update *update)
+{
+    update->extent_count = 0;
+    update->holder = UPDATE_NOBODY;
+}
+
+enum status update_receive(struct update *update, uint16_t who, uint32_t offset, const void *data,
                            uint32_t len_bytes)
 {
-    if ((update->actions & UPDATE_REPLACE) != 0) {
+    if (needs_image(update->actions) || !may_hold(update, who)) {
         return STATUS_AGAIN;
     }
     if (!range_fits(offset, len_bytes, max_bytes(update))) {
         return STATUS_NO_SPACE;
     }
-    if (offset == 0 && is_new_start(update, data, len_bytes)) {
-        update->extent_count = 0;
-    }
     if (len_bytes == 0) {
         return STATUS_OK;
+    }
+    if (update->holder != who || (offset == 0 && is_new_start(update, data, len_bytes))) {
+        drop(update);
     }
     if (!add_extent(update, offset, offset + len_bytes)) {
         return STATUS_NO_SPACE;
     }
     memcpy((uint8_t *)update->config.buffer + offset, data, len_bytes);
+    update->holder = who;
+    update->held_ns = update->config.now_ns();
     return STATUS_OK;
+}
+
+void update_release(struct update *update, uint16_t who)
+{
+    if (update->holder == who && !needs_image(update->actions)) {
+        drop(update);
+    }
 }
 
 /* --- what is asked for ----------------------------------------------------------------------- */
@@ -172,13 +202,12 @@ static uint8_t slot_to_activate(const struct update *update)
     return BOOT_SLOT_NONE;
 }
 
-enum status update_commit(struct update *update, uint32_t actions, uint8_t slot,
+enum status update_commit(struct update *update, uint16_t who, uint32_t actions, uint8_t slot,
                           void (*done)(void *ctx, enum status status), void *ctx)
 {
-    const uint32_t all = UPDATE_REPLACE | UPDATE_ACTIVATE;
-    bool is_replace = (actions & UPDATE_REPLACE) != 0;
+    bool is_replace = needs_image(actions);
 
-    if (actions == 0 || (actions & ~all) != 0 ||
+    if (actions == 0 || actions > UPDATE_CHECK ||
         (slot != BOOT_SLOT_NONE && slot >= BOOT_SLOT_COUNT)) {
         return STATUS_INVALID;
     }
@@ -192,8 +221,8 @@ enum status update_commit(struct update *update, uint32_t actions, uint8_t slot,
         if (slot == BOOT_SLOT_NONE || !may_replace(update, slot)) {
             return STATUS_EXISTS;
         }
-        if (update->extent_count == 0) {
-            return STATUS_NOT_FOUND;
+        if (update->holder != who) {
+            return may_hold(update, who) ? STATUS_NOT_FOUND : STATUS_AGAIN;
         }
     } else if (slot == BOOT_SLOT_NONE) {
         return STATUS_NOT_FOUND;
@@ -226,7 +255,7 @@ static void end_job(struct update *update, enum status status)
     update->actions = 0;
     update->image_bytes = 0;
     if (has_used_image) {
-        update->extent_count = 0;
+        drop(update);
     }
     update->done(update->ctx, status);
 }
@@ -261,6 +290,10 @@ static void go_on_checking(struct update *update)
     if (update->last_fault != IMAGE_OK ||
         boot_state_begin_write(&update->record, update->slot) != STATUS_OK) {
         end_job(update, STATUS_BAD_DATA);
+        return;
+    }
+    if (update->actions == UPDATE_CHECK) {
+        end_job(update, STATUS_OK);
         return;
     }
     update->image_bytes = image_fit_bytes(update->config.buffer);
@@ -332,7 +365,7 @@ static uint32_t start_job(struct update *update)
     update->record = update->config.store->record;
     if (update->confirm_attempts > 0) {
         start_confirm(update);
-    } else if ((update->actions & UPDATE_REPLACE) != 0) {
+    } else if (needs_image(update->actions)) {
         start_replace(update);
     } else {
         start_activate(update);
@@ -366,13 +399,29 @@ uint32_t update_poll(struct update *update)
 
 /* --- reports --------------------------------------------------------------------------------- */
 
+const char *update_state_text(enum update_state state)
+{
+    static const char *const texts[] = {
+        [UPDATE_IDLE] = "idle",         [UPDATE_RECEIVING] = "receiving",
+        [UPDATE_WRITING] = "writing",   [UPDATE_RECORDING] = "recording",
+        [UPDATE_CHECKING] = "checking",
+    };
+
+    return texts[state];
+}
+
+bool update_is_busy(const struct update *update)
+{
+    return update->step != STEP_IDLE || update->actions != 0 || update->confirm_attempts != 0;
+}
+
 static enum update_state state_of(const struct update *update)
 {
     if (update->step == STEP_RECORD || update->step == STEP_CONFIRM) {
         return UPDATE_RECORDING;
     }
     if (update->actions != 0) {
-        return UPDATE_WRITING;
+        return update->actions == UPDATE_CHECK ? UPDATE_CHECKING : UPDATE_WRITING;
     }
     return update->extent_count > 0 ? UPDATE_RECEIVING : UPDATE_IDLE;
 }

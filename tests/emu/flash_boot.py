@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'boards/qemu-virt'))
@@ -76,6 +77,10 @@ class Board:
 
     def record(self):
         return flash.read_record(self.bank1)
+
+    def configs(self):
+        """Both copies."""
+        return flash.read(self.bank1)[flash.CONFIG_OFFSET:flash.SLOT_OFFSETS[0]]
 
     def start(self, bootargs='', options=(), cores=1, memory='512M'):
         """`-kernel` does not start anything when there is flash: it brings the bootargs along."""
@@ -199,7 +204,7 @@ def flash_image_over_the_bootloader_never_starts():
 
 PIECE = 1000
 UPDATE_RECORD = struct.Struct('<IIII16s112s')
-REPLACE, ACTIVATE = 1, 2
+REPLACE, ACTIVATE, CHECK = 1, 2, 4
 
 
 def client_of(machine):
@@ -275,6 +280,12 @@ def flash_firmware_takes_an_image_over_the_console_and_tries_it():
             machine.wait_for(SERVING)
             client = client_of(machine)
             check(client.hello()['boot_slot'] == 0, 'HELLO does not know the slot')
+            before = flash.read(board.bank1)[flash.SLOT_OFFSETS[0]:]
+            fault = send_image(client, board.image(key=None)[0], CHECK)
+            check('is not signed' in fault, f'checked: "{fault}"')
+            fault = send_image(client, board.image(version='0.4')[0], CHECK)
+            check(fault == '', f'checked: {fault}')
+            check(flash.read(board.bank1)[flash.SLOT_OFFSETS[0]:] == before, 'a check has written')
             fault = send_image(client, board.image(version='0.4')[0])
             check(fault == '', f'the image is refused: {fault}')
             check(board.record()[1:3] == (0, 1), f'the record is {board.record()}')
@@ -311,6 +322,28 @@ def flash_trial_that_panics_gives_way_to_the_old_one():
             check('the run before ended in panic 3' in machine.output, 'nothing left of the panic')
         check(board.record()[1:3] == (0, flash.NONE), f'the record is {board.record()}')
         check(board.record()[4][1][2] == 1, 'slot B has not failed')
+
+
+def flash_trial_that_stops_gives_way_to_the_old_one():
+    """board_exit(2), as a firmware does that refuses its configuration."""
+    with Board() as board:
+        board.slots(board.image(), board.image('selftest', version='0.2'), active=0, trial=1,
+                    attempts_left=TRIAL_ATTEMPTS)
+        with board.start('serial=TRIAL') as machine:
+            machine.wait_for(SERVING)
+            starts = machine.output.count('bootargs have no test=')
+            check(starts == TRIAL_ATTEMPTS, f'{starts} attempts')
+            check('the bootloader started slot A' in machine.output, 'it is not slot A')
+        check(board.record()[1:3] == (0, flash.NONE), f'the record is {board.record()}')
+        check(board.record()[4][1][2] == 1, 'slot B has not failed')
+
+
+def flash_confirmed_image_that_stops_powers_off():
+    with Board() as board:
+        board.slots(board.image('selftest'), active=0)
+        with board.start('serial=TRIAL') as machine:
+            machine.wait()
+            check(machine.output.count('bootargs have no test=') == 1, 'it starts again')
 
 
 def flash_confirmed_image_that_panics_ends_in_a_halt():
@@ -386,6 +419,54 @@ def flash_wrong_configuration_costs_only_the_namespaces():
             check('cereal' in machine.output and 'is not used' in machine.output, 'not told')
 
 
+def send_config(client, tree):
+    for at in range(0, len(tree), PIECE):
+        piece = tree[at:at + PIECE]
+        client.get(mgmt.WRITE, struct.pack('<HHIQ', mgmt.CONFIG, 0, len(piece), at) + piece)
+
+
+def commit_config(client, tree, check_only=False):
+    client.action(mgmt.COMMIT_CONFIG, struct.pack('<IIB7x', len(tree), zlib.crc32(tree), check_only))
+
+
+def refusal(what, *arguments):
+    try:
+        what(*arguments)
+    except mgmt.Refused as refused:
+        return str(refused)
+    return 'taken'
+
+
+def flash_configuration_over_the_console_is_used_by_the_next_start():
+    good, bad = compile_tree(TREE), compile_tree(TREE.replace('serial', 'cereal'))
+    with Board() as board:
+        board.slots(board.image(), active=0, config=flash.config(bad))
+        with board.start(cores=4) as machine:
+            machine.wait_for(SERVING)
+            check('/options: cereal' in machine.output, 'the bad one in flash is not told')
+            client = client_of(machine)
+            check(client.hello()['actions'] >> mgmt.COMMIT_CONFIG & 1, 'no such action')
+            send_config(client, bad)
+            before = board.configs()
+            words = refusal(commit_config, client, bad)
+            check('status 10' in words and '/options: cereal' in words, words)
+            send_config(client, good)
+            commit_config(client, good, check_only=True)
+            words = refusal(commit_config, client, good[:-1] + b'x')
+            check('damaged' in words, words)
+            check(board.configs() == before, 'the flash has changed')
+            commit_config(client, good)
+            check(good in board.configs(), 'it is not in flash')
+            client.action(mgmt.RESET)
+            machine.wait_for('serving 0 functions on 2 cores')
+            check(client.hello()['serial'] == 'FLASH1', 'it is not used')
+            check(client.read(mgmt.CONFIG) == good, 'another one is read')
+            commit_config(client, b'')
+            client.action(mgmt.RESET)
+            machine.wait_for('serving 0 functions on 4 cores', 2)
+            check(client.read(mgmt.CONFIG) == b'', 'it is not forgotten')
+
+
 # --- time ------------------------------------------------------------------------------------------
 
 def flash_boot_takes_less_than_a_second_of_board_time():
@@ -412,9 +493,11 @@ TESTS = [
     flash_recovery_survives_noise, flash_firmware_takes_an_image_over_the_console_and_tries_it,
     flash_trial_that_serves_is_confirmed,
     flash_trial_that_panics_gives_way_to_the_old_one,
+    flash_trial_that_stops_gives_way_to_the_old_one, flash_confirmed_image_that_stops_powers_off,
     flash_confirmed_image_that_panics_ends_in_a_halt,
     flash_trial_that_hangs_is_reset_by_the_watchdog, flash_watchdog_is_fed_by_an_image_that_works,
     flash_configuration_is_used_and_a_loaders_tree_wins,
     flash_wrong_configuration_costs_only_the_namespaces,
+    flash_configuration_over_the_console_is_used_by_the_next_start,
     flash_boot_takes_less_than_a_second_of_board_time,
 ]

@@ -39,10 +39,12 @@ static enum mgmt_status read_some(uint16_t part, struct mgmt_read *out, uint8_t 
     return part == 0 ? MGMT_OK : MGMT_OUT_OF_RANGE;
 }
 
-static enum mgmt_status write_some(uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+static enum mgmt_status write_some(const struct mgmt_from *from, uint64_t offset,
+                                   const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t sum = 0;
 
+    (void)from;
     (void)offset;
     for (uint32_t i = 0; i < len_bytes; i++) {
         sum += data[i];
@@ -50,9 +52,10 @@ static enum mgmt_status write_some(uint64_t offset, const uint8_t *data, uint32_
     return sum % 2 == 0 ? MGMT_OK : MGMT_REFUSED;
 }
 
-static enum mgmt_status act(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                            uint32_t *answer_bytes)
+static enum mgmt_status act(const struct mgmt_from *from, const uint8_t *arguments,
+                            uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
+    (void)from;
     *answer_bytes = min_u32(*answer_bytes, len_bytes);
     memcpy(answer, arguments, *answer_bytes);
     return MGMT_OK;

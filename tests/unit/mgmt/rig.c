@@ -56,17 +56,20 @@ static enum mgmt_status read_object(uint16_t part, struct mgmt_read *out, uint8_
     return MGMT_OK;
 }
 
-static enum mgmt_status write_object(uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+static enum mgmt_status write_object(const struct mgmt_from *from, uint64_t offset,
+                                     const uint8_t *data, uint32_t len_bytes)
 {
+    (void)from;
     rig.written_at = offset;
     rig.written_bytes = len_bytes;
     memcpy(rig.written, data, min_u32(len_bytes, sizeof(rig.written)));
     return MGMT_OK;
 }
 
-static enum mgmt_status refuse(const uint8_t *arguments, uint32_t len_bytes, uint8_t *answer,
-                               uint32_t *answer_bytes)
+static enum mgmt_status refuse(const struct mgmt_from *from, const uint8_t *arguments,
+                               uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
+    (void)from;
     (void)arguments;
     rig.action_bytes = len_bytes;
     memcpy(answer, "because", 7);

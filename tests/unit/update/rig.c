@@ -140,9 +140,22 @@ bool rig_boot(struct update_rig *rig)
 
 /* --- the firmware ---------------------------------------------------------------------------- */
 
+static uint64_t now_ns;
+
+static uint64_t clock(void)
+{
+    return now_ns;
+}
+
+void rig_pass(uint64_t duration_ns)
+{
+    now_ns += duration_ns;
+}
+
 void rig_start_update(struct update_rig *rig)
 {
-    struct update_config config = {.store = &rig->store,
+    struct update_config config = {.now_ns = clock,
+                                   .store = &rig->store,
                                    .rules = rules_of(&rig->store),
                                    .running = rig->running,
                                    .is_trial = rig->is_trial,
@@ -157,7 +170,7 @@ void rig_send(struct update_rig *rig, const struct test_image *image)
 {
     for (uint32_t at = 0; at < image->len_bytes; at += SEND_BYTES) {
         uint32_t bytes = min_u32(SEND_BYTES, image->len_bytes - at);
-        enum status status = update_receive(rig->update, at, image->bytes + at, bytes);
+        enum status status = update_receive(rig->update, RIG_WHO, at, image->bytes + at, bytes);
         ASSERT(status == STATUS_OK);
     }
 }
@@ -183,7 +196,7 @@ static void on_done(void *ctx, enum status status)
 enum status rig_commit(struct update_rig *rig, uint32_t actions, uint8_t slot)
 {
     uint32_t before = rig->done_count;
-    enum status status = update_commit(rig->update, actions, slot, on_done, rig);
+    enum status status = update_commit(rig->update, RIG_WHO, actions, slot, on_done, rig);
 
     if (status != STATUS_OK) {
         return status;

@@ -17,6 +17,8 @@
 #define RIG_BLOCK_BYTES   1024u
 #define RIG_PROGRAM_BYTES 256u
 #define RIG_SLOT_BYTES    8192u
+/* Who sends and commits, where nothing else is said. */
+#define RIG_WHO 3u
 
 struct update_rig {
     struct model_flash flash;
@@ -44,6 +46,9 @@ bool rig_boot(struct update_rig *rig);
 
 /* Puts the struct update up anew, as rig_boot() does. */
 void rig_start_update(struct update_rig *rig);
+
+/* Time of the update goes on. */
+void rig_pass(uint64_t duration_ns);
 
 /* Sends the image, in pieces. */
 void rig_send(struct update_rig *rig, const struct test_image *image);

@@ -8,6 +8,8 @@
 
 #include "update/rig.h"
 
+#define WHO RIG_WHO
+
 static struct update_rig rig;
 static struct update_report report;
 
@@ -29,7 +31,7 @@ static int teardown(void **state)
 
 static enum status receive(const struct test_image *image, uint32_t start, uint32_t end)
 {
-    return update_receive(rig.update, start, image->bytes + start, end - start);
+    return update_receive(rig.update, WHO, start, image->bytes + start, end - start);
 }
 
 static void ask(void)
@@ -76,10 +78,10 @@ static void update_receive_beyond_the_slot_is_no_space(void **state)
 {
     (void)state;
     uint8_t byte = 0;
-    assert_int_equal(update_receive(rig.update, RIG_SLOT_BYTES, &byte, 1), STATUS_NO_SPACE);
-    assert_int_equal(update_receive(rig.update, UINT32_MAX, &byte, 1), STATUS_NO_SPACE);
-    assert_int_equal(update_receive(rig.update, RIG_SLOT_BYTES - 1, &byte, 1), STATUS_OK);
-    assert_int_equal(update_receive(rig.update, RIG_SLOT_BYTES, &byte, 0), STATUS_OK);
+    assert_int_equal(update_receive(rig.update, WHO, RIG_SLOT_BYTES, &byte, 1), STATUS_NO_SPACE);
+    assert_int_equal(update_receive(rig.update, WHO, UINT32_MAX, &byte, 1), STATUS_NO_SPACE);
+    assert_int_equal(update_receive(rig.update, WHO, RIG_SLOT_BYTES - 1, &byte, 1), STATUS_OK);
+    assert_int_equal(update_receive(rig.update, WHO, RIG_SLOT_BYTES, &byte, 0), STATUS_OK);
 }
 
 static void update_receive_too_many_holes_is_no_space_until_they_close(void **state)
@@ -103,13 +105,13 @@ static void update_commit_refuses_what_makes_no_sense(void **state)
 {
     (void)state;
     struct update *update = rig.update;
-    assert_int_equal(update_commit(update, 0, 1, never, NULL), STATUS_INVALID);
-    assert_int_equal(update_commit(update, 4, 1, never, NULL), STATUS_INVALID);
-    assert_int_equal(update_commit(update, UPDATE_REPLACE, 2, never, NULL), STATUS_INVALID);
-    assert_int_equal(update_commit(update, UPDATE_REPLACE, 1, never, NULL), STATUS_NOT_FOUND);
-    assert_int_equal(update_commit(update, UPDATE_REPLACE, 0, never, NULL), STATUS_EXISTS);
-    assert_int_equal(update_commit(update, UPDATE_ACTIVATE, 1, never, NULL), STATUS_NOT_FOUND);
-    assert_int_equal(update_commit(update, UPDATE_ACTIVATE, BOOT_SLOT_NONE, never, NULL),
+    assert_int_equal(update_commit(update, WHO, 0, 1, never, NULL), STATUS_INVALID);
+    assert_int_equal(update_commit(update, WHO, 5, 1, never, NULL), STATUS_INVALID);
+    assert_int_equal(update_commit(update, WHO, UPDATE_REPLACE, 2, never, NULL), STATUS_INVALID);
+    assert_int_equal(update_commit(update, WHO, UPDATE_REPLACE, 1, never, NULL), STATUS_NOT_FOUND);
+    assert_int_equal(update_commit(update, WHO, UPDATE_REPLACE, 0, never, NULL), STATUS_EXISTS);
+    assert_int_equal(update_commit(update, WHO, UPDATE_ACTIVATE, 1, never, NULL), STATUS_NOT_FOUND);
+    assert_int_equal(update_commit(update, WHO, UPDATE_ACTIVATE, BOOT_SLOT_NONE, never, NULL),
                      STATUS_NOT_FOUND);
     assert_int_equal(update_poll(update), 0);
     assert_int_equal(rig.flash.operations, 0);
@@ -123,9 +125,9 @@ static void update_commit_while_one_is_under_way_is_again(void **state)
     rig.flash.busy_polls = 3;
     assert_int_equal(rig_commit(&rig, UPDATE_REPLACE, 1), STATUS_OK);
     rig_send(&rig, image);
-    assert_int_equal(update_commit(rig.update, UPDATE_REPLACE, 1, never, NULL), STATUS_OK);
+    assert_int_equal(update_commit(rig.update, WHO, UPDATE_REPLACE, 1, never, NULL), STATUS_OK);
     assert_int_equal(update_poll(rig.update), 1);
-    assert_int_equal(update_commit(rig.update, UPDATE_ACTIVATE, 1, never, NULL), STATUS_AGAIN);
+    assert_int_equal(update_commit(rig.update, WHO, UPDATE_ACTIVATE, 1, never, NULL), STATUS_AGAIN);
     assert_int_equal(receive(image, 0, 10), STATUS_AGAIN);
     ask();
     assert_int_equal(report.state, UPDATE_WRITING);
@@ -180,7 +182,7 @@ static void update_commit_replace_and_activate_goes_on_trial_and_is_confirmed(vo
     assert_true(report.is_trial);
     /* Neither slot may be replaced: the one runs, the other is what comes back. */
     rig_send(&rig, rig_image("good-new"));
-    assert_int_equal(update_commit(rig.update, UPDATE_REPLACE, BOOT_SLOT_NONE, never, NULL),
+    assert_int_equal(update_commit(rig.update, WHO, UPDATE_REPLACE, BOOT_SLOT_NONE, never, NULL),
                      STATUS_EXISTS);
     update_confirm(rig.update);
     rig_settle(&rig);
@@ -192,7 +194,8 @@ static void update_commit_replace_and_activate_goes_on_trial_and_is_confirmed(vo
     assert_int_equal(rig.running, 1);
     assert_false(rig.is_trial);
     /* What is below it now is refused: in a slot, and as an image. */
-    assert_int_equal(update_commit(rig.update, UPDATE_ACTIVATE, 0, never, NULL), STATUS_BAD_DATA);
+    assert_int_equal(update_commit(rig.update, WHO, UPDATE_ACTIVATE, 0, never, NULL),
+                     STATUS_BAD_DATA);
     assert_int_equal(rig_install(&rig, "good"), STATUS_BAD_DATA);
     ask();
     assert_int_equal(report.last_fault, IMAGE_TOO_OLD);
@@ -345,7 +348,7 @@ static void update_poll_store_busy_with_a_configuration_waits(void **state)
     uint32_t len_bytes;
     rig_send(&rig, rig_image("good-new"));
     assert_int_equal(store_write_config(&rig.store, tree, sizeof(tree)), STATUS_OK);
-    assert_int_equal(update_commit(rig.update, UPDATE_REPLACE, BOOT_SLOT_NONE, never, NULL),
+    assert_int_equal(update_commit(rig.update, WHO, UPDATE_REPLACE, BOOT_SLOT_NONE, never, NULL),
                      STATUS_OK);
     for (uint32_t i = 0; i < 50; i++) {
         assert_int_equal(update_poll(rig.update), 1);
@@ -370,7 +373,7 @@ static void update_report_tells_progress(void **state)
     uint32_t steps = 0;
     rig.flash.busy_polls = 9;
     rig_send(&rig, image);
-    assert_int_equal(update_commit(rig.update, UPDATE_REPLACE, 1, never, NULL), STATUS_OK);
+    assert_int_equal(update_commit(rig.update, WHO, UPDATE_REPLACE, 1, never, NULL), STATUS_OK);
     for (ask(); report.state != UPDATE_RECORDING; ask()) {
         assert_int_equal(update_poll(rig.update), 1);
         assert_true(report.done_bytes >= last && report.done_bytes <= image->len_bytes);
