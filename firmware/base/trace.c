@@ -5,6 +5,12 @@
 struct trace_ring trace_rings[LIMIT_CORES];
 _Atomic uint32_t trace_classes = TRACE_CLASS_CONTROL | TRACE_CLASS_FAULT;
 
+void trace_put(struct trace_ring *ring, enum trace_event event, uint16_t fn, uint32_t id,
+               uint64_t a, uint64_t b)
+{
+    trace_write(ring, event, fn, id, a, b);
+}
+
 /* Records that a reader may trust while `head` was written: the slot of number `head` itself may be
  * under the pen, so its old content, number head - LIMIT_TRACE_RECORDS, is out. */
 #define TRACE_READABLE (LIMIT_TRACE_RECORDS - 1)

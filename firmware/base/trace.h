@@ -3,7 +3,7 @@
  * oldest. Any core (or an interrupt handler) can read it meanwhile. Names of events:
  * base/trace_events.h.
  *
- * A class that is off costs a load and a branch; one that is on about ten instructions. The time is
+ * A class that is off costs a load and a branch; one that is on about 20 instructions. The time is
  * the one of the reactor's turn (trace_set_time), so that no clock is read per record.
  */
 #ifndef BASE_TRACE_H
@@ -74,8 +74,9 @@ ALWAYS_INLINE void trace_set_time(uint32_t core, uint64_t now_ns)
     trace_rings[core].time_ns = now_ns;
 }
 
-ALWAYS_INLINE void trace_put(struct trace_ring *ring, enum trace_event event, uint16_t fn,
-                             uint32_t id, uint64_t a, uint64_t b)
+/* Writes a record. The ring's core. */
+ALWAYS_INLINE void trace_write(struct trace_ring *ring, enum trace_event event, uint16_t fn,
+                               uint32_t id, uint64_t a, uint64_t b)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     _Atomic uint64_t *words = ring->words[head % LIMIT_TRACE_RECORDS];
@@ -90,6 +91,15 @@ ALWAYS_INLINE void trace_put(struct trace_ring *ring, enum trace_event event, ui
     atomic_store_explicit(&words[3], b, memory_order_relaxed);
     /* TRACE-PUBLISH (release): pairs with the acquire load of head in trace_read(). */
     atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+}
+
+/* The same, once in the text for all trace points. */
+void trace_put(struct trace_ring *ring, enum trace_event event, uint16_t fn, uint32_t id,
+               uint64_t a, uint64_t b);
+
+ALWAYS_INLINE bool trace_is_on(enum trace_class class)
+{
+    return UNLIKELY((atomic_load_explicit(&trace_classes, memory_order_relaxed) & class) != 0);
 }
 
 /* TRACE(cpu_self(), IO_FETCH, fn, id, a, b): `core` is the calling core; not from interrupt

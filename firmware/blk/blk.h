@@ -41,7 +41,7 @@ struct blk_req {
     const struct mem_ref *meta; /* NULL: no separate metadata */
     blk_done_fn *done;
     uint64_t deadline_ns; /* 0: none */
-    uint32_t generation;  /* of the submitter; a device that outlives it must not care */
+    uint32_t trace_id;    /* what trace records name it by: the host's SQ << 16 | CID; 0: none */
     uint16_t fn;          /* tenant */
     uint8_t owner_core;
     uint8_t dir; /* enum nvme_dir: as seen from the host */

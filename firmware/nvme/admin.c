@@ -6,6 +6,7 @@
  * Source: NVM Express Base Specification 1.4, section 5.
  */
 #include "base/assert.h"
+#include "base/trace.h"
 #include "hal/clock.h"
 #include "nvme/nvme_priv.h"
 
@@ -75,6 +76,7 @@ void nvme_submit_admin(struct nvme_cmd *cmd)
     cmd->blk.dw1 = 0;
     cmd->blk.data = (struct mem_ref){.space = MEM_SPACE_NONE};
     cmd->blk.dir = NVME_DIR_NONE;
+    TRACE(0, ADMIN_FETCH, cmd->blk.fn, cmd->cid, sqe->opcode, sqe->cdw10);
 
     const struct nvme_op *op = nvme_admin_op(ctrl, sqe->opcode);
     if (op == NULL) {

@@ -5,6 +5,7 @@
  * Source: NVM Express Base Specification 1.4.
  */
 #include <string.h>
+#include "base/trace.h"
 #include "nvme/nvme_priv.h"
 
 #define WORDS (sizeof(struct nvme_error_entry) / 8)
@@ -132,7 +133,12 @@ void nvme_end(struct nvme_cmd *cmd, nvme_status_t status)
             atomic_fetch_add_explicit(&cmd->ctrl->media_error_count, 1, memory_order_relaxed);
         }
         cmd->blk.status = status | NVME_STATUS_MORE;
+        TRACE(cmd->blk.owner_core, BAD_COMMAND, cmd->blk.fn, cmd->blk.trace_id, cmd->blk.cmd.opcode,
+              status);
         log_command(cmd);
+    }
+    if (cmd->sq_id == 0) {
+        TRACE(0, ADMIN_DONE, cmd->blk.fn, cmd->cid, cmd->blk.status, cmd->blk.dw0);
     }
     cmd->ctrl->ops->complete(cmd);
 }

@@ -7,6 +7,7 @@
  * Source: NVM Express Base Specification 1.4, section 6.
  */
 #include "base/assert.h"
+#include "base/trace.h"
 #include "nvme/nvme_priv.h"
 
 static const struct nvme_op io_ops[] = {
@@ -46,6 +47,13 @@ static void ns_put(struct nvme_cmd *cmd)
 {
     _Atomic uint64_t *in_flight = &ns_core(cmd)->in_flight;
     atomic_store_explicit(in_flight, counter_get(in_flight) - 1, memory_order_release);
+}
+
+static NOINLINE void device_submit(struct blk_dev *dev, struct blk_req *req)
+{
+    TRACE(req->owner_core, IO_SUBMIT, req->fn, req->trace_id, req->data.len_bytes,
+          req->data.seg_count);
+    blk_submit(dev, req);
 }
 
 /* --- the short path ------------------------------------------------------------------------- */
@@ -121,6 +129,10 @@ void nvme_submit_io(struct nvme_cmd *cmd)
     nvme_status_t status = ctrl->ops->map(cmd, lba_count << ns->lba_shift);
     if (UNLIKELY(status != 0)) {
         io_fail_held(cmd, status);
+        return;
+    }
+    if (trace_is_on(TRACE_CLASS_IO)) {
+        device_submit(ns->dev, req);
         return;
     }
     blk_submit(ns->dev, req);
@@ -227,7 +239,7 @@ static void io_run(struct nvme_cmd *cmd, blk_done_fn *done)
         }
     }
     cmd->blk.done = done;
-    blk_submit(cmd->ns->dev, &cmd->blk);
+    device_submit(cmd->ns->dev, &cmd->blk);
 }
 
 /* --- Force Unit Access where the device has a cache but no FUA ------------------------------ */
@@ -239,7 +251,7 @@ static void io_forced_flush(struct nvme_cmd *cmd, blk_done_fn *done)
     cmd->blk.dir = NVME_DIR_NONE;
     cmd->blk.data = (struct mem_ref){.space = MEM_SPACE_NONE};
     cmd->blk.done = done;
-    blk_submit(cmd->ns->dev, &cmd->blk);
+    device_submit(cmd->ns->dev, &cmd->blk);
 }
 
 static void io_flushed_after_write(struct blk_req *req)
@@ -352,7 +364,7 @@ void nvme_io_reservation(struct nvme_cmd *cmd)
     }
     cmd->step = NVME_STEP_DEVICE;
     cmd->blk.done = io_done;
-    blk_submit(cmd->ns->dev, &cmd->blk);
+    device_submit(cmd->ns->dev, &cmd->blk);
 }
 
 /* --- flush of every namespace --------------------------------------------------------------- */
@@ -391,7 +403,7 @@ static void flush_all_next(struct nvme_cmd *cmd)
         }
         ns_take(cmd, ns);
         cmd->step = NVME_STEP_FLUSH;
-        blk_submit(ns->dev, &cmd->blk);
+        device_submit(ns->dev, &cmd->blk);
         if (cmd->step != NVME_STEP_FLUSHED) {
             cmd->step = NVME_STEP_DEVICE;
             return;
@@ -501,7 +513,7 @@ static void dsm_run(struct nvme_cmd *cmd, uint32_t index)
         .segs = &buffer->seg, .len_bytes = len_bytes, .seg_count = 1, .space = MEM_SPACE_NIC};
     cmd->blk.done = dsm_done;
     cmd->step = NVME_STEP_DEVICE;
-    blk_submit(ns->dev, &cmd->blk);
+    device_submit(ns->dev, &cmd->blk);
 }
 
 void nvme_io_dsm(struct nvme_cmd *cmd)

@@ -102,12 +102,18 @@ ALWAYS_INLINE void give_slot(struct nvme_drv_queue *q, struct nvme_drv_slot *slo
 
 /* The command as the submitter gave it, with what is ours. MPTR holds a host's idea of an address.
  */
+ALWAYS_INLINE uint64_t trace_drive(const struct nvme_drv_queue *q, const struct nvme_drv_slot *slot)
+{
+    return (uint64_t)q->drv->index << 32 | (uint32_t)q->qid << 16 | slot->cid;
+}
+
 ALWAYS_INLINE struct nvme_sqe *push_cmd(struct nvme_drv_queue *q, const struct nvme_drv_slot *slot,
-                                        const struct nvme_drv_ns *ns)
+                                        const struct nvme_drv_ns *ns, uint32_t len_bytes)
 {
     struct nvme_sqe *sqe = nvme_drv_sq_push(&q->sq);
     const struct nvme_sqe *cmd = &slot->req->cmd;
 
+    TRACE(q->core, DRIVE_SEND, slot->req->fn, slot->req->trace_id, trace_drive(q, slot), len_bytes);
     sqe->opcode = cmd->opcode;
     sqe->flags = 0;
     sqe->cid = slot->cid;
@@ -156,7 +162,7 @@ static bool issue_part(struct nvme_drv_queue *q, struct nvme_drv_ns *ns, struct 
     slot->extra = extra;
     slot->extra_kind = kind;
 
-    struct nvme_sqe *sqe = push_cmd(q, slot, ns);
+    struct nvme_sqe *sqe = push_cmd(q, slot, ns, part->len_bytes);
     sqe->prp1 = 0;
     sqe->prp2 = 0;
     if (part->how == NVME_DRV_PRP) {
@@ -318,7 +324,7 @@ void nvme_drv_submit(struct blk_dev *dev, struct blk_req *req)
         return;
     }
     const struct nvme_drv_slot *slot = take_slot(q, req, NULL, req->deadline_ns);
-    struct nvme_sqe *sqe = push_cmd(q, slot, ns);
+    struct nvme_sqe *sqe = push_cmd(q, slot, ns, seg->len_bytes);
     uint64_t last_page =
         (seg->bus_addr + seg->len_bytes - 1) & ~(uint64_t)(NVME_DRV_PAGE_BYTES - 1);
     sqe->prp1 = seg->bus_addr;
@@ -395,6 +401,7 @@ void nvme_drv_finish(struct nvme_drv_queue *q, struct nvme_drv_slot *slot, nvme_
     struct blk_req *req = slot->req;
     struct nvme_drv_split *split = slot->split;
 
+    TRACE(q->core, DRIVE_DONE, req->fn, req->trace_id, trace_drive(q, slot), status);
     if (UNLIKELY(status != 0 || slot->extra_kind == NVME_DRV_EXTRA_BOUNCE)) {
         status = finish_slowly(q, slot, status);
     }

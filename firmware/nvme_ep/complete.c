@@ -83,6 +83,15 @@ static void held_count_set(struct nvme_ep_cq *cq, uint32_t count)
     __atomic_store_n(&cq->held_count, count, __ATOMIC_RELAXED);
 }
 
+/* Off the short way, which is taken only while nothing is traced. */
+static void cq_post_traced(struct nvme_ep_cq *cq, struct nvme_ep_cmd *cmd)
+{
+    const struct blk_req *req = &cmd->nvme.blk;
+
+    cq_post(cq, cmd->sq, &cmd->nvme);
+    TRACE(cq->core, IO_POST, req->fn, req->trace_id, cq->id, cq->vector);
+}
+
 /* --- ends of commands ---------------------------------------------------------------------- */
 
 ALWAYS_INLINE void cmd_free_to(struct nvme_ep_cmd *cmd, struct nvme_ep_pools *pools)
@@ -130,6 +139,8 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
     struct nvme_ep_cmd *abort = cmd->abort; /* NULL but in state ABORTING */
     bool was_aborted = NVME_STATUS_CODE(cmd->nvme.blk.status) == NVME_SC_ABORT_REQUESTED;
 
+    TRACE(cmd->core->index, IO_DONE, cmd->nvme.blk.fn, cmd->nvme.blk.trace_id, cmd->nvme.blk.status,
+          cmd->core->now_ns - cmd->nvme.start_ns);
     cmd_let_go(cmd);
     if (cq->is_dropping) {
         counter_add(&core->counters.dropped, 1);
@@ -139,7 +150,7 @@ static NOINLINE void complete_slow(struct nvme_ep_cmd *cmd)
     }
     /* Those that wait already go first. */
     if (cq->held_count == 0 && (cq->room != 0 || nvme_ep_cq_refill(core, cq))) {
-        cq_post(cq, cmd->sq, &cmd->nvme);
+        cq_post_traced(cq, cmd);
         cq_mark_dirty(core, cq);
         cmd_free(cmd);
         tell_abort(abort, was_aborted);
@@ -161,9 +172,8 @@ void nvme_ep_complete(struct nvme_cmd *nvme)
     struct nvme_ep_pools *pools = sq->pools;
 
     STAGE_ENTER(COMPLETE);
-    TRACE(cmd->core->index, IO_DONE, nvme->blk.fn, (uint32_t)nvme->sq_id << 16 | nvme->cid,
-          nvme->blk.status, cmd->core->now_ns - nvme->start_ns);
-    if (UNLIKELY(nvme->state != NVME_EP_CMD_ACTIVE || cq->room == 0)) {
+    if (UNLIKELY(nvme->state != NVME_EP_CMD_ACTIVE || cq->room == 0 ||
+                 trace_is_on(TRACE_CLASS_IO))) {
         complete_slow(cmd);
         return;
     }
@@ -182,7 +192,7 @@ static bool cq_post_held(struct nvme_ep_core *core, struct nvme_ep_cq *cq)
         struct list *link = list_pop_front(&cq->held);
         struct nvme_ep_cmd *cmd = nvme_ep_cmd_of(LIST_ENTRY(link, struct nvme_cmd, link));
         held_count_set(cq, cq->held_count - 1);
-        cq_post(cq, cmd->sq, &cmd->nvme);
+        cq_post_traced(cq, cmd);
         cq_mark_dirty(core, cq);
         cmd_free(cmd);
     }

@@ -83,7 +83,7 @@ static void cmd_init(struct nvme_ep_cmd *cmd, struct nvme_ep_core *core)
     cmd->nvme.ctrl = core->ep->ctrl;
     cmd->nvme.blk.owner_core = core->index;
     cmd->nvme.blk.fn = core->ep->pcie->fn;
-    cmd->nvme.blk.generation = 0;
+    cmd->nvme.blk.trace_id = 0;
     cmd->nvme.state = NVME_EP_CMD_FREE;
     cmd->nvme.aborted = false;
     cmd->nvme.error_location = NVME_ERROR_LOCATION_NONE;

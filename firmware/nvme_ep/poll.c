@@ -42,6 +42,7 @@ ALWAYS_INLINE void cmd_setup(struct nvme_ep_cmd *cmd, struct nvme_ep_core *core,
     nvme->start_ns = core->now_ns;
     nvme->sq_id = sq->id;
     nvme->cid = nvme->blk.cmd.cid;
+    nvme->blk.trace_id = (uint32_t)sq->id << 16 | nvme->cid;
     nvme->state = NVME_EP_CMD_ACTIVE;
     cmd->sq = sq;
     cmd->is_mapped = false;
@@ -94,7 +95,7 @@ ALWAYS_INLINE uint32_t sq_fetch_to(struct nvme_ep_core *core, struct nvme_ep_sq 
             PREFETCH_READ(&sq->base[head]);
         }
         cmd_setup(cmd, core, sq);
-        TRACE(core->index, IO_FETCH, cmd->nvme.blk.fn, (uint32_t)sq->id << 16 | cmd->nvme.cid,
+        TRACE(core->index, IO_FETCH, cmd->nvme.blk.fn, cmd->nvme.blk.trace_id,
               (uint64_t)cmd->nvme.blk.cmd.opcode << 32 | cmd->nvme.blk.cmd.nsid,
               nvme_rw_slba(&cmd->nvme.blk.cmd));
         STAGE_ENTER(DECODE);

@@ -74,8 +74,8 @@ nvme_status_t nvme_ep_builder_add(struct nvme_ep_builder *builder, uint64_t bus_
 nvme_status_t nvme_ep_bad_address(struct nvme_ep_cmd *cmd, uint64_t host_addr, uint32_t len_bytes)
 {
     counter_add(&cmd->core->counters.bad_addresses, 1);
-    TRACE(cmd->core->index, BAD_ADDRESS, cmd->nvme.blk.fn,
-          (uint32_t)cmd->nvme.sq_id << 16 | cmd->nvme.cid, host_addr, len_bytes);
+    TRACE(cmd->core->index, BAD_ADDRESS, cmd->nvme.blk.fn, cmd->nvme.blk.trace_id, host_addr,
+          len_bytes);
     return NVME_SC_DATA_TRANSFER_ERROR | NVME_STATUS_DNR;
 }
 

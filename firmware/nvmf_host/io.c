@@ -9,6 +9,7 @@
  * Source: NVM Express over Fabrics 1.1, 2.3 (SGLs), 7.3.5 (keyed descriptors,
  * in-capsule data).
  */
+#include "base/trace.h"
 #include "nvmf_host/queue_priv.h"
 
 /* --- submit ------------------------------------------------------------------------------------
@@ -182,6 +183,12 @@ ALWAYS_INLINE void fill_capsule(struct nvme_sqe *sqe, const struct nvme_sqe *cmd
     sqe->prp2 = desc;
 }
 
+/* In trace records: what the target calls it. */
+ALWAYS_INLINE uint64_t trace_association(const struct nvmf_queue *queue, const struct nvmf_tag *tag)
+{
+    return (uint64_t)queue->params.cntlid << 32 | (uint32_t)queue->params.qid << 16 | tag->cid;
+}
+
 bool nvmf_io_issue(struct nvmf_queue *queue, struct blk_req *req)
 {
     struct nvmf_queue_inner *inner = queue->inner;
@@ -208,6 +215,8 @@ bool nvmf_io_issue(struct nvmf_queue *queue, struct blk_req *req)
                       req->deadline_ns != 0 ? req->deadline_ns
                                             : sched_now_ns() + queue->params.command_timeout_ns);
     fill_capsule(&queue->core->capsules[tag->slot], &req->cmd, tag->cid, ticket->nsid, data.desc);
+    TRACE(queue->core->id, FABRIC_SEND, req->fn, req->trace_id, trace_association(queue, tag),
+          req->data.len_bytes);
     nvmf_tag_post(queue, tag);
     return true;
 }
@@ -272,6 +281,8 @@ void nvmf_io_finish(struct nvmf_queue *queue, struct nvmf_tag *tag)
     struct blk_req *req = tag->req;
     nvme_status_t status = tag->status;
 
+    TRACE(queue->core->id, FABRIC_DONE, req->fn, req->trace_id, trace_association(queue, tag),
+          status);
     if (UNLIKELY(status != 0 || (tag->flags & NVMF_TAG_STAGED) != 0)) {
         status = nvmf_io_finish_slowly(queue, tag);
     }

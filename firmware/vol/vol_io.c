@@ -11,6 +11,7 @@
  * Source: NVM Express Base Specification 1.4, section 6 (opcodes, figure 346).
  */
 #include "base/assert.h"
+#include "base/trace.h"
 #include "blk/blk_cmd.h"
 #include "vol/vol_priv.h"
 
@@ -78,12 +79,14 @@ static bool must_be_quiet(struct vol *vol)
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
-static void wait_begin(struct vol *vol, struct blk_req *req)
+static void wait_begin(struct vol *vol, struct blk_req *req, bool for_quiet)
 {
+    struct vol_outer *outer = vol_outer(req);
     struct vol_core *core = vol_core(vol, req);
     struct vol_home *home = vol_home(req->owner_core);
 
-    vol_outer(req)->flags |= VOL_REQ_WAITING;
+    TRACE(req->owner_core, VOL_WAIT, req->fn, req->trace_id, for_quiet, outer->tries);
+    outer->flags |= VOL_REQ_WAITING;
     list_push_back(&core->waiting, &req->link);
     counter_add(&core->waiting_count, 1);
     if (list_is_empty(&core->link)) {
@@ -146,7 +149,7 @@ static void hold(struct vol *vol, struct blk_req *req, bool for_quiet)
         outer->flags |= VOL_REQ_HELD;
         COUNT(vol, req, held);
     }
-    wait_begin(vol, req);
+    wait_begin(vol, req, for_quiet);
 }
 
 /* Whatever waits tries again; what has to wait on comes into the list anew, and has its next turn
@@ -246,7 +249,7 @@ static void retry(struct vol *vol, struct blk_req *req)
     const struct vol_path *next = choose(vol, req);
     if (outer->tries < vol->config.path_count && next != NULL && next != outer->path) {
         limit_set(vol, req);
-        wait_begin(vol, req);
+        wait_begin(vol, req, false);
         vol_wake(req->owner_core); /* not from here: it may come back at once */
         return;
     }

@@ -110,7 +110,7 @@ static bool child_make(struct child *child, struct vol *vol, struct blk_req *par
     child->req = (struct blk_req){.cmd = parent->cmd,
                                   .done = child_done,
                                   .deadline_ns = parent->deadline_ns,
-                                  .generation = parent->generation,
+                                  .trace_id = parent->trace_id,
                                   .fn = parent->fn,
                                   .owner_core = parent->owner_core,
                                   .dir = parent->dir};

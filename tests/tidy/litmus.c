@@ -58,7 +58,7 @@ void litmus_fence(uint32_t *data, uint32_t *answer)
 void litmus_trace(uint64_t a);
 void litmus_trace(uint64_t a)
 {
-    trace_put(&trace_rings[0], TRACE_IO_FETCH, 0, 0, a, 0);
+    trace_write(&trace_rings[0], TRACE_IO_FETCH, 0, 0, a, 0);
 }
 
 void litmus_drv_sq_ring(struct nvme_drv_sq *sq, struct mmio regs);

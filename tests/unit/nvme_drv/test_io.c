@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/trace.h"
 #include "nvme_drv/nvme_drv_priv.h"
 #include "rig.h"
 
@@ -471,6 +472,33 @@ static void split_with_an_error_ends_with_the_first_error(void **state)
     rig_end(&rig);
 }
 
+static void trace_of_a_request_tells_when_it_was_sent_and_answered(void **state)
+{
+    static struct rig_req r;
+    struct trace_record records[4];
+    uint64_t next = UINT64_MAX;
+    (void)state;
+    rig_init(&rig, 1, 9);
+    rig_bring_up(&rig);
+    rig_req_init(&rig, &r, NVME_IO_READ, 3, 8);
+    rig_req_seg(&r, arena, 4096);
+    r.req.trace_id = 0x70042;
+    (void)trace_read(0, &next, records, 0, NULL); /* from now on */
+    trace_enable(TRACE_CLASS_IO);
+    assert_int_equal(rig_do(&rig, &r), 0);
+    trace_enable(TRACE_CLASS_CONTROL | TRACE_CLASS_FAULT);
+    assert_int_equal(trace_read(0, &next, records, 4, NULL), 2);
+    assert_int_equal(records[0].event, TRACE_DRIVE_SEND);
+    assert_int_equal(records[1].event, TRACE_DRIVE_DONE);
+    assert_int_equal(records[0].id, 0x70042);
+    assert_int_equal(records[1].id, 0x70042);
+    assert_int_equal(records[0].a >> 16, 1); /* drive 0, its queue 1 */
+    assert_int_equal(records[1].a, records[0].a);
+    assert_int_equal(records[0].b, 4096);
+    assert_int_equal(records[1].b, 0);
+    rig_end(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,6 +514,7 @@ int main(void)
         cmocka_unit_test(request_that_cannot_be_is_refused),
         cmocka_unit_test(many_requests_from_two_cores_all_end_right),
         cmocka_unit_test(split_with_an_error_ends_with_the_first_error),
+        cmocka_unit_test(trace_of_a_request_tells_when_it_was_sent_and_answered),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,4 +1,5 @@
 /* "Retry must not corrupt": what is sent again, what never is. */
+#include "base/trace.h"
 #include "tests/unit/vol/rig.h"
 
 static void lost_read_goes_to_the_next_path(void **state)
@@ -23,8 +24,18 @@ static void lost_request_goes_again_on_its_only_path(void **state)
 {
     (void)state;
     rig_make(1);
-    struct blk_req *req = rig_submit(NVME_IO_READ, 3, 1);
+    struct blk_req *req = rig_prepare(0, NVME_IO_READ, 3, 1);
+    struct trace_record record;
+    uint64_t next = UINT64_MAX;
+    req->trace_id = 0x10042;
+    (void)trace_read(0, &next, &record, 0, NULL); /* from now on */
+    trace_enable(TRACE_CLASS_IO);
+    rig_send(req);
     rig_lose(0, false, 0);
+    trace_enable(TRACE_CLASS_CONTROL | TRACE_CLASS_FAULT);
+    assert_int_equal(trace_read(0, &next, &record, 1, NULL), 1);
+    assert_int_equal(record.event, TRACE_VOL_WAIT);
+    assert_int_equal(record.id, 0x10042);
     rig_settle();
     assert_null(rig_held(0)); /* a path that fails at once is not asked in every turn */
     rig_advance_ms(8);

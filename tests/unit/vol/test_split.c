@@ -27,6 +27,7 @@ static void longer_write_becomes_parts_of_whole_blocks(void **state)
     rig_make(1);
     struct blk_req *req = rig_prepare(0, NVME_IO_WRITE, 100, 40);
     req->cmd.cdw12 |= NVME_RW_FUA;
+    req->trace_id = 0x10042;
     rig_send(req);
     assert_int_equal(rig.models[0].held_count, 3);
     static const uint32_t slbas[] = {100, 116, 132};
@@ -37,6 +38,7 @@ static void longer_write_becomes_parts_of_whole_blocks(void **state)
         assert_int_equal(nvme_rw_lba_count(&part->cmd), counts[i]);
         assert_true((part->cmd.cdw12 & NVME_RW_FUA) != 0);
         assert_int_equal(part->fn, 3);
+        assert_int_equal(part->trace_id, 0x10042);
         assert_int_equal(part->dir, NVME_DIR_TO_CONTROLLER);
         assert_int_equal(part->data.space, MEM_SPACE_HOST);
         assert_int_equal(part->data.segs[0].bus_addr, (uintptr_t)rig.data + i * 8192);
