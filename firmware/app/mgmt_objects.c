@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include "app/console_priv.h"
+#include "app/update.h"
 #include "base/log.h"
 #include "base/trace.h"
 #include "hal/clock.h"
@@ -141,29 +142,16 @@ enum mgmt_status app_mgmt_run(const struct mgmt_from *from, const uint8_t *argum
     return status == STATUS_OK ? MGMT_OK : status == STATUS_AGAIN ? MGMT_BUSY : MGMT_OUT_OF_RANGE;
 }
 
-static void reset_now(struct timer *timer)
-{
-    (void)timer;
-    board_reset();
-}
-
 enum mgmt_status app_mgmt_reset(const struct mgmt_from *from, const uint8_t *arguments,
                                 uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
-    static struct timer timer;
-    static bool is_asked;
-
     (void)from;
     (void)arguments;
     (void)len_bytes;
     (void)answer;
     *answer_bytes = 0;
-    if (!is_asked) {
-        is_asked = true;
-        LOG_WARN("app: reset, as a management message asks");
-        timer_init(&timer, reset_now);
-        timer_arm(&timer, clock_now_ns() + RESET_DELAY_NS);
-    }
+    LOG_LIMITED(WARN, "app: reset, as a management message asks");
+    app_restart(RESET_DELAY_NS);
     return MGMT_OK;
 }
 

@@ -10,6 +10,8 @@
 #define CONFIRM_LOOK_NS (100 * NS_PER_MS)
 #define CONFIRM_NS      (30 * NS_PER_S)
 #define FEED_NS         (1 * NS_PER_S)
+#define RESTART_LOOK_NS NS_PER_MS
+#define RESTART_NS      (60 * NS_PER_S) /* who keeps writing the flash does not keep the board */
 
 /* A core says that its reactor turns. */
 struct sign {
@@ -27,6 +29,8 @@ static struct {
     uint64_t confirm_deadline_ns;
     bool is_serving;
     struct timer feed_timer;
+    struct timer restart_timer;
+    uint64_t restart_deadline_ns; /* 0: not asked for */
     struct sign signs[LIMIT_CORES];
 } images;
 
@@ -212,6 +216,33 @@ void app_update_start(void)
 void app_update_serving(void)
 {
     images.is_serving = true;
+}
+
+/* --- restart ---------------------------------------------------------------------------------- */
+
+static void restart(struct timer *timer)
+{
+    if (app_update_is_writing() && sched_now_ns() < images.restart_deadline_ns) {
+        timer_arm(timer, sched_now_ns() + RESTART_LOOK_NS);
+        return;
+    }
+    LOG_INFO("app: the board restarts");
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        pcie_ep_leave(app.functions[i].pcie);
+    }
+    board_reset();
+}
+
+void app_restart(uint64_t delay_ns)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    if (images.restart_deadline_ns != 0) {
+        return;
+    }
+    images.restart_deadline_ns = now_ns + RESTART_NS;
+    timer_init(&images.restart_timer, restart);
+    timer_arm(&images.restart_timer, now_ns + delay_ns);
 }
 
 /* --- console ---------------------------------------------------------------------------------- */

@@ -27,6 +27,10 @@ const void *app_update_config_tree(uint32_t *tree_bytes);
 /* Starts the poller; feeds the watchdog from now on, if it runs. When the scheduler is there. */
 void app_update_start(void);
 
+/* Resets the board after `delay_ns`, when the flash is idle, or after a minute; hosts are told that
+ * it leaves. Once: later calls change nothing. */
+void app_restart(uint64_t delay_ns);
+
 /* The endpoints serve: the image confirms itself when the volumes have paths, or 30 s have passed.
  */
 void app_update_serving(void);

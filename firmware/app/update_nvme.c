@@ -20,15 +20,11 @@
 
 _Static_assert(BOOT_SLOT_MAX_BYTES <= LIMIT_FIRMWARE_BYTES, "a host can send any image");
 
-#define FLASH_BUSY_NS NS_PER_MS
-
 static struct {
     /* the commit under way */
     void (*done)(void *arg, enum status status);
     void *arg;
-    /* the restart */
     bool is_restarting;
-    struct timer timer;
 } hosts;
 
 /* Who a host is to the update, as it is to management. */
@@ -162,24 +158,6 @@ static bool is_in_use(const struct app_function *function)
     return state != NVME_EP_STATE_DISABLED && state != NVME_EP_STATE_ENABLING;
 }
 
-/* A turn later: the reset that led here has been answered. */
-static void restart(struct timer *timer)
-{
-    struct update_report now;
-
-    update_report(app_update_get(), &now);
-    if (now.state == UPDATE_WRITING || now.state == UPDATE_RECORDING) {
-        timer_arm(timer, sched_now_ns() + FLASH_BUSY_NS);
-        return;
-    }
-    LOG_INFO("app: no controller is enabled: the board restarts, for slot %u",
-             (unsigned)number_of(next_slot(&now)));
-    for (uint32_t i = 0; i < app.function_count; i++) {
-        pcie_ep_leave(app.functions[i].pcie);
-    }
-    board_reset();
-}
-
 static void disabled(void *ctx)
 {
     struct update *update = app_update_get();
@@ -204,8 +182,9 @@ static void disabled(void *ctx)
         nvme_ep_hold(app.functions[i].ep);
     }
     hosts.is_restarting = true;
-    timer_init(&hosts.timer, restart);
-    timer_arm(&hosts.timer, sched_now_ns());
+    LOG_INFO("app: no controller is enabled: the board restarts, for slot %u",
+             (unsigned)number_of(next_slot(&now)));
+    app_restart(0); /* a turn later: the reset that led here has been answered */
 }
 
 static enum status activate(void *ctx)

@@ -169,9 +169,33 @@ def mgmt_hung_core_answers_four_cores():
     hangs(4)
 
 
+def mgmt_hung_request_leaves_others_answered():
+    """A command that does not end, itself a message: the handler has a buffer of its own."""
+    with Board(cores=1, nudge=True) as board:
+        board.mgmt.ask(mgmt.HELLO)
+        line = f'hang {HANG_S}'.encode()
+        hang = mgmt.request(mgmt.ACTION, 7, struct.pack('<HHI', mgmt.RUN, 0, len(line)) + line)
+        board.send_bytes(b'\x01' + base64.b64encode(hang) + b'\n')
+        start_s = time.monotonic()
+        time.sleep(0.1)
+        response = board.mgmt.ask(mgmt.HELLO)
+        check(response.status == mgmt.OK and response.is_hung, 'not answered by the handler')
+        check(board.mgmt.reactors()[0][2] == 'console', 'another poller is said to run')
+        check((0, 1, 'console') in board.mgmt.pollers(), 'no poller is said to run')
+        check(time.monotonic() - start_s < HANG_S, 'that was too slow to be asked while it hung')
+        while time.monotonic() < start_s + 3 * HANG_S:
+            answers = [mgmt.Response(message) for message in board.mgmt.frames()]
+            if answers:
+                break
+            time.sleep(0.05)
+        check([(a.tag, a.status, a.is_hung) for a in answers] == [(7, mgmt.OK, False)], f'{answers}')
+        check(not board.mgmt.ask(mgmt.HELLO).is_hung, 'it still hangs')
+
+
 TESTS = [
     mgmt_hello_tells_what_there_is, mgmt_reactors_and_pollers_turn, mgmt_log_is_kept_and_grows,
     mgmt_console_commands_run_and_tell, mgmt_frames_and_text_do_not_mix,
     mgmt_bad_frames_are_dropped_or_refused, mgmt_versions_and_bounds, mgmt_reset_and_crash,
-    mgmt_hung_core_answers_one_core, mgmt_hung_core_answers_four_cores,
+    mgmt_hung_request_leaves_others_answered, mgmt_hung_core_answers_one_core,
+    mgmt_hung_core_answers_four_cores,
 ]

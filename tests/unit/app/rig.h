@@ -23,6 +23,7 @@ struct rig {
     uint32_t opened; /* RNICs that were asked for, one bit each; none opens */
     char log[4096];
     size_t log_bytes;
+    jmp_buf *on_reset; /* where a reset of the board goes; NULL: none may be */
 };
 extern struct rig rig;
 

@@ -16,6 +16,7 @@
 #include "app/rig.h"
 #include "base/log.h"
 #include "hal/console.h"
+#include "hal/cpu.h"
 #include "hal/native/native.h"
 #include "mgmt/frame.h"
 
@@ -390,6 +391,58 @@ static void frame_of_slow_core_waits(void **state)
     assert_true(answered());
 }
 
+static void (*in_request)(void); /* called once, while one is served */
+
+static void hook(const char *bytes, size_t len_bytes)
+{
+    void (*call)(void) = in_request;
+
+    (void)bytes;
+    (void)len_bytes;
+    in_request = NULL;
+    if (call != NULL) {
+        call();
+    }
+}
+
+static void ask_while_it_hangs(void)
+{
+    arrive_frame(MGMT_OP_HELLO);
+    arrive("\001\n", 2);
+    assert_false(answered());
+    native_clock_advance(LATE_NS);
+    arrive("\001\n", 2);
+    assert_true(answered());
+    assert_int_equal(head->op, MGMT_OP_HELLO);
+    assert_int_equal(head->status, MGMT_OK);
+    assert_int_equal(head->flags, MGMT_FLAG_RESPONSE | MGMT_FLAG_HUNG);
+    arrive_frame(MGMT_OP_LIST); /* and again; the turn that comes answers it */
+}
+
+/* A request that does not end, of which RESET is none: but it says a line. */
+static void frame_is_answered_while_another_request_hangs(void **state)
+{
+    (void)state;
+    static const struct log_sink sink = {hook, clock_now_ns, cpu_self};
+    const struct mgmt_action_request words = {.action = MGMT_ACTION_RESET};
+    char text[MGMT_FRAME_TEXT_BYTES];
+
+    (void)said();
+    log_set_sink(&sink);
+    in_request = ask_while_it_hangs;
+    arrive(text, mgmt_frame_make(request, make(MGMT_OP_ACTION, &words, sizeof(words)), text));
+    assert_int_equal(app_mgmt_frames_poll(), 1);
+    assert_null(in_request);
+    assert_true(answered());
+    assert_int_equal(head->op, MGMT_OP_ACTION);
+    assert_int_equal(head->status, MGMT_OK);
+    assert_int_equal(head->flags, MGMT_FLAG_RESPONSE);
+    assert_int_equal(app_mgmt_frames_poll(), 1);
+    assert_true(answered());
+    assert_int_equal(head->op, MGMT_OP_LIST);
+    assert_int_equal(app_mgmt_frames_poll(), 0);
+}
+
 int main(void)
 {
 #define MGMT_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -407,6 +460,7 @@ int main(void)
         MGMT_TEST(frame_before_the_answer_is_dropped),
         MGMT_TEST(frame_of_hung_core_is_answered_by_the_next_start),
         MGMT_TEST(frame_of_slow_core_waits),
+        MGMT_TEST(frame_is_answered_while_another_request_hangs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

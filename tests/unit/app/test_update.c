@@ -166,6 +166,61 @@ static void update_configuration_in_flash_is_copied_out(void **state)
     assert_memory_equal(copy, tree, sizeof(tree));
 }
 
+static jmp_buf was_reset;
+
+/* True: the board was reset meanwhile. */
+static bool resets_within(uint64_t duration_ns)
+{
+    rig.on_reset = &was_reset;
+    if (setjmp(was_reset) != 0) {
+        rig.on_reset = NULL;
+        return true;
+    }
+    rig_advance(duration_ns);
+    rig.on_reset = NULL;
+    return false;
+}
+
+static void restart_waits_for_its_time_and_the_flash(void **state)
+{
+    (void)state;
+    start(1);
+    app_update_start();
+    flash.busy_polls = UINT32_MAX;
+    update_confirm(app_update_get());
+    rig_turn();
+    app_restart(100 * NS_PER_MS);
+    assert_false(resets_within(2 * NS_PER_S));
+    flash.busy_polls = 0;
+    flash.left_polls = 0;
+    assert_true(resets_within(100 * NS_PER_MS));
+    assert_int_equal(app_update_store()->record.active, 1); /* it is confirmed */
+}
+
+static void restart_of_an_idle_board_comes_in_time(void **state)
+{
+    (void)state;
+    start(1);
+    app_update_start();
+    app_restart(100 * NS_PER_MS);
+    app_restart(0);
+    assert_false(resets_within(98 * NS_PER_MS));
+    assert_true(resets_within(4 * NS_PER_MS));
+}
+
+static void restart_waits_no_more_than_a_minute(void **state)
+{
+    (void)state;
+    start(1);
+    app_update_start();
+    flash.busy_polls = UINT32_MAX;
+    update_confirm(app_update_get());
+    rig_turn();
+    app_restart(0);
+    assert_false(resets_within(59 * NS_PER_S));
+    assert_true(resets_within(2 * NS_PER_S));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)
@@ -177,6 +232,9 @@ int main(void)
         TEST(update_watchdog_starves_while_another_core_does_not_turn),
         TEST(update_watchdog_that_nobody_started_is_left_alone),
         TEST(update_configuration_in_flash_is_copied_out),
+        TEST(restart_waits_for_its_time_and_the_flash),
+        TEST(restart_of_an_idle_board_comes_in_time),
+        TEST(restart_waits_no_more_than_a_minute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
