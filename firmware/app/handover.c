@@ -92,16 +92,29 @@ static bool flash_is_busy(void)
     return report.state == UPDATE_WRITING || report.state == UPDATE_RECORDING;
 }
 
+/* What a host does has a deadline (hal/pcie_ep.h): as long as others are waited for, one that rests
+ * answers it. */
+static void answer_hosts(void)
+{
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        handover.left += nvme_ep_hand_over_again(app.functions[i].ep) ? 1 : 0;
+    }
+}
+
 static void look(struct timer *timer)
 {
     bool is_late = sched_now_ns() >= handover.deadline_ns;
+    bool can_go = !flash_is_busy(); /* what has begun meanwhile, too */
 
-    if (handover.step == RESTING && handover.left == 0 && !flash_is_busy()) {
-        close_associations();
-    } else if (handover.step == RESTING && is_late) {
-        serve_on();
-        return;
-    } else if (handover.step == CLOSING && (handover.left == 0 || is_late)) {
+    if (handover.step == RESTING) {
+        answer_hosts();
+        if (handover.left == 0 && can_go) {
+            close_associations();
+        } else if (is_late) {
+            serve_on();
+            return;
+        }
+    } else if (handover.step == CLOSING && (handover.left == 0 || is_late) && can_go) {
         leave();
     }
     timer_arm(timer, sched_now_ns() + LOOK_NS);
@@ -125,14 +138,31 @@ static void begin(struct timer *timer)
     timer_arm(timer, sched_now_ns());
 }
 
+bool app_can_hand_over(void *ctx)
+{
+    (void)ctx;
+    return app.board->handover != NULL && app_update_get() != NULL && !app.has_ram_disk;
+}
+
+bool app_is_handing_over(void)
+{
+    return handover.step != IDLE;
+}
+
 enum status app_hand_over(void)
 {
     if (handover.step != IDLE) {
         return STATUS_AGAIN;
     }
-    if (app.board->handover == NULL || app_update_get() == NULL || app.function_count == 0 ||
-        app.has_ram_disk) {
+    if (!app_can_hand_over(NULL) || app.function_count == 0) {
         return STATUS_UNSUPPORTED;
+    }
+    for (uint32_t i = 0; i < app.function_count; i++) {
+        if (!nvme_ep_can_hand_over(app.functions[i].ep)) {
+            LOG_WARN("app: function %u cannot be handed over: the next image waits for a reset",
+                     (unsigned)app.functions[i].pcie->fn);
+            return STATUS_UNSUPPORTED;
+        }
     }
     handover.step = RESTING;
     handover.start_ns = sched_now_ns();

@@ -201,6 +201,7 @@ const struct nvme_firmware_ops *app_update_nvme_ops(void)
         .commit = commit,
         .report = report,
         .activate = activate,
+        .can_activate = app_can_hand_over,
         .disabled = disabled,
     };
 

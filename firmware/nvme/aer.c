@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include "base/assert.h"
+#include "nvme/handover.h"
 #include "nvme/nvme_priv.h"
 
 static void aer_complete(struct nvme_ctrl *ctrl, uint32_t type, uint32_t info)
@@ -27,7 +28,7 @@ static void aer_complete(struct nvme_ctrl *ctrl, uint32_t type, uint32_t info)
 /* Reports what can be reported: one event of each type at most. */
 static void events_run(struct nvme_ctrl *ctrl)
 {
-    if (ctrl->is_shut_down) {
+    if (ctrl->is_shut_down || ctrl->holds_events) {
         return; /* 7.6.2: when it is complete the host may take the queues' memory back */
     }
     for (uint32_t type = 0; type < NVME_EVENT_TYPES && ctrl->aer_count != 0; type++) {
@@ -36,6 +37,12 @@ static void events_run(struct nvme_ctrl *ctrl)
             aer_complete(ctrl, type, lowest_bit(event->pending));
         }
     }
+}
+
+void nvme_ctrl_hold_events(struct nvme_ctrl *ctrl, bool holds)
+{
+    ctrl->holds_events = holds;
+    events_run(ctrl);
 }
 
 /* A type without a log page of its own would stay masked for ever: the host has nothing to read. */

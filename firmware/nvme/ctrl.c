@@ -97,6 +97,7 @@ void nvme_ctrl_enable(struct nvme_ctrl *ctrl)
 {
     ctrl->enabled = true;
     ctrl->is_shut_down = false;
+    ctrl->holds_events = false;
     ctrl->io_queue_created = false;
     ctrl->abort_count = 0;
     ctrl->vendor_answer_bytes = 0;

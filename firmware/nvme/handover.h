@@ -11,6 +11,10 @@
 /* False: the host has set something that is not handed over. Control core. */
 bool nvme_ctrl_can_save(const struct nvme_ctrl *ctrl);
 
+/* From now on events wait: no event request ends, whatever happens; false: those that may be told
+ * are told now. For the time in which nothing may be posted; a reset ends it. Control core. */
+void nvme_ctrl_hold_events(struct nvme_ctrl *ctrl, bool holds);
+
 /* Of an enabled controller without commands under way but event requests. Control core. */
 void nvme_ctrl_save(const struct nvme_ctrl *ctrl, struct handover_ctrl *saved);
 

@@ -64,7 +64,9 @@ static void identify_ctrl(struct nvme_ctrl *ctrl, struct nvme_identify_ctrl *id)
     if (has_firmware) {
         id->frmw = (uint8_t)(config->firmware_ops->slot_count << NVME_FRMW_SLOTS_SHIFT);
         id->fwug = 1;
-        if (config->firmware_ops->activate != NULL) {
+        if (config->firmware_ops->activate != NULL &&
+            (config->firmware_ops->can_activate == NULL ||
+             config->firmware_ops->can_activate(config->firmware_ctx))) {
             id->frmw |= NVME_FRMW_WITHOUT_RESET;
             id->mtfa = NVME_MTFA_100MS;
         }

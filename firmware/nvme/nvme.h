@@ -151,6 +151,8 @@ struct nvme_firmware_ops {
     /* Starts the image that commit() has activated now, after this call's turn, and lets the host
      * notice nothing but a pause. UNSUPPORTED: it takes a reset. NULL: it always does. */
     enum status (*activate)(void *ctx);
+    /* What Identify tells of it: false when activate() never can. NULL: it can. */
+    bool (*can_activate)(void *ctx);
     /* The controller is disabled, by CC.EN or any reset, which its host has not been told yet: an
      * image that was received is forgotten, and what a reset activates may be started, when this
      * call has returned. */

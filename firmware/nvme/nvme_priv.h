@@ -261,6 +261,7 @@ struct nvme_ctrl {
     char serial[20], model[40], firmware[8], subnqn[224];
     bool enabled;
     bool is_shut_down;     /* CC.SHN since enable: events are reported no more */
+    bool holds_events;     /* nvme_ctrl_hold_events() */
     bool io_queue_created; /* since enable */
     uint32_t abort_count;  /* under way */
     struct nvme_feature_values features;

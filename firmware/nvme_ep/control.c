@@ -15,10 +15,6 @@
 /* Events and steps of one turn. */
 #define CONTROL_BATCH 16
 
-/* A host that changes its memory map takes a window away and gives it back in pieces (SeaBIOS does,
- * with its NVMe driver at work). Queues that are out of reach rest that long before it is fatal. */
-#define LOST_GRACE_NS (UINT64_C(2) * NS_PER_S)
-
 /* --- states: one function each, returns the next ------------------------------------------- */
 
 static bool is_enabled(const struct nvme_ep *ep)
@@ -83,10 +79,23 @@ static void shutdown_while_disabled(struct nvme_ep *ep)
     }
 }
 
-/* What the ring gave us already is not there for the next image. */
+/* What the ring gave us already is not there for the next image, and what waits in it may have a
+ * deadline that the way there would use up. */
 static bool wants_hand_over(const struct nvme_ep *ep)
 {
-    return ep->handover.done != NULL && ep->early_next == ep->early_count;
+    return ep->handover.done != NULL && ep->early_next == ep->early_count &&
+           !pcie_ep_event_waits(ep->pcie);
+}
+
+/* Nothing of ours touches host memory in this state: it is handed over as it is. */
+static enum nvme_ep_state hand_over_from(struct nvme_ep *ep, enum nvme_ep_state state)
+{
+    if (!wants_hand_over(ep)) {
+        return state;
+    }
+    nvme_ep_hand_over_void_set(ep, false);
+    ep->handover.from = state;
+    return NVME_EP_STATE_HANDED;
 }
 
 static enum nvme_ep_state state_disabled(struct nvme_ep *ep)
@@ -94,15 +103,11 @@ static enum nvme_ep_state state_disabled(struct nvme_ep *ep)
     if (ep->must_reset) {
         return drain(ep);
     }
-    if (wants_hand_over(ep) && !is_enabled(ep)) {
-        ep->handover.was_ready = false;
-        return NVME_EP_STATE_HANDED;
-    }
     if (is_enabled(ep)) {
         return NVME_EP_STATE_ENABLING;
     }
     shutdown_while_disabled(ep);
-    return NVME_EP_STATE_DISABLED;
+    return hand_over_from(ep, NVME_EP_STATE_DISABLED);
 }
 
 /* What CC asks for can be done (3.1.5). */
@@ -132,8 +137,8 @@ static enum nvme_ep_state state_enabling(struct nvme_ep *ep)
     if (must_drain(ep)) {
         return drain(ep);
     }
-    if (!ep->is_serving) {
-        return NVME_EP_STATE_ENABLING;
+    if (!ep->is_serving) { /* the next image finds the enable in the register page */
+        return hand_over_from(ep, NVME_EP_STATE_ENABLING);
     }
     ep->page_bytes = 4096u << FIELD_GET(NVME_CC_MPS, ep->cc);
     for (uint32_t offset = 0; offset < ep->doorbells_used_bytes; offset += sizeof(uint32_t)) {
@@ -168,6 +173,8 @@ static enum nvme_ep_state state_ready(struct nvme_ep *ep)
         return NVME_EP_STATE_QUIESCING;
     }
     if (wants_hand_over(ep) && nvme_ctrl_can_save(ep->ctrl)) {
+        nvme_ep_hand_over_void_set(ep, false);
+        nvme_ctrl_hold_events(ep->ctrl, true);
         nvme_ep_fence_start(ep, NVME_EP_FENCE_HAND_OVER);
         return NVME_EP_STATE_HANDING;
     }
@@ -177,6 +184,7 @@ static enum nvme_ep_state state_ready(struct nvme_ep *ep)
 /* Fetches again. */
 static enum nvme_ep_state resume(struct nvme_ep *ep)
 {
+    nvme_ctrl_hold_events(ep->ctrl, false);
     nvme_ep_fence_start(ep, NVME_EP_FENCE_RESUME);
     return NVME_EP_STATE_READY;
 }
@@ -184,7 +192,7 @@ static enum nvme_ep_state resume(struct nvme_ep *ep)
 /* The HAND_OVER fence has ended, and after it the one for the host's memory. */
 static enum nvme_ep_state state_handing(struct nvme_ep *ep)
 {
-    if (ep->handover.done == NULL || ep->is_fatal) {
+    if (nvme_ep_hand_over_is_void(ep) || ep->is_fatal || pcie_ep_event_waits(ep->pcie)) {
         return resume(ep);
     }
     if (ep->hmb.is_used) { /* not earlier: commands may have needed it to end */
@@ -193,15 +201,15 @@ static enum nvme_ep_state state_handing(struct nvme_ep *ep)
     }
     timer_cancel(&ep->scan_timer);
     timer_cancel(&ep->lost_timer);
-    ep->handover.was_ready = true;
+    ep->handover.from = NVME_EP_STATE_READY;
     return NVME_EP_STATE_HANDED;
 }
 
 /* Only when it was cancelled: control_step() stays out of here. */
 static enum nvme_ep_state state_handed(struct nvme_ep *ep)
 {
-    if (!ep->handover.was_ready) {
-        return NVME_EP_STATE_DISABLED;
+    if (ep->handover.from != NVME_EP_STATE_READY) {
+        return ep->handover.from;
     }
     timer_arm(&ep->scan_timer, sched_now_ns() + NVME_EP_DOORBELL_SCAN_NS);
     return resume(ep);
@@ -258,7 +266,7 @@ static enum nvme_ep_state state_releasing(struct nvme_ep *ep)
 
 static enum nvme_ep_state state_shut_down(struct nvme_ep *ep)
 {
-    return must_drain(ep) ? drain(ep) : NVME_EP_STATE_SHUT_DOWN;
+    return must_drain(ep) ? drain(ep) : hand_over_from(ep, NVME_EP_STATE_SHUT_DOWN);
 }
 
 /* What is left of the admin commands are AERs, which nvme_ctrl_disable() has dropped. */
@@ -312,7 +320,7 @@ static enum nvme_ep_state state_failing(struct nvme_ep *ep)
 
 static enum nvme_ep_state state_fatal(struct nvme_ep *ep)
 {
-    return must_drain(ep) ? drain(ep) : NVME_EP_STATE_FATAL;
+    return must_drain(ep) ? drain(ep) : hand_over_from(ep, NVME_EP_STATE_FATAL);
 }
 
 typedef enum nvme_ep_state state_fn(struct nvme_ep *ep);
@@ -331,17 +339,17 @@ static state_fn *const states[] = {
 #define TO(name) BIT32(NVME_EP_STATE_##name)
 static const uint32_t transitions[] = {
     [NVME_EP_STATE_DISABLED] = TO(ENABLING) | TO(DRAINING) | TO(HANDED),
-    [NVME_EP_STATE_ENABLING] = TO(READY) | TO(FAILING) | TO(DRAINING),
+    [NVME_EP_STATE_ENABLING] = TO(READY) | TO(FAILING) | TO(DRAINING) | TO(HANDED),
     [NVME_EP_STATE_READY] = TO(QUIESCING) | TO(FAILING) | TO(DRAINING) | TO(HANDING),
     [NVME_EP_STATE_QUIESCING] = TO(FLUSHING) | TO(DRAINING),
     [NVME_EP_STATE_FLUSHING] = TO(RELEASING) | TO(FAILING) | TO(DRAINING),
     [NVME_EP_STATE_RELEASING] = TO(SHUT_DOWN) | TO(DRAINING),
-    [NVME_EP_STATE_SHUT_DOWN] = TO(DRAINING),
+    [NVME_EP_STATE_SHUT_DOWN] = TO(DRAINING) | TO(HANDED),
     [NVME_EP_STATE_DRAINING] = TO(DISABLED),
     [NVME_EP_STATE_FAILING] = TO(FATAL),
-    [NVME_EP_STATE_FATAL] = TO(DRAINING),
+    [NVME_EP_STATE_FATAL] = TO(DRAINING) | TO(HANDED),
     [NVME_EP_STATE_HANDING] = TO(HANDED) | TO(READY),
-    [NVME_EP_STATE_HANDED] = TO(READY) | TO(DISABLED),
+    [NVME_EP_STATE_HANDED] = TO(READY) | TO(DISABLED) | TO(ENABLING) | TO(SHUT_DOWN) | TO(FATAL),
     [NVME_EP_STATE_RESUMING] = TO(READY) | TO(DRAINING),
 };
 
@@ -453,37 +461,6 @@ static void event_handle(struct nvme_ep *ep, const struct pcie_ep_event *event)
 
 /* --- the turn ------------------------------------------------------------------------------ */
 
-static bool some_core_is_lost(const struct nvme_ep *ep)
-{
-    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
-        if ((ep->core_mask & BIT32(core)) != 0 &&
-            atomic_load_explicit(&ep->cores[core].is_lost, memory_order_relaxed)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The queues stayed out of reach: no host that means to go on does that. */
-static void lost_for_long(struct timer *timer)
-{
-    struct nvme_ep *ep = CONTAINER_OF(timer, struct nvme_ep, lost_timer);
-
-    if (some_core_is_lost(ep)) {
-        ep->is_fatal = true;
-        nvme_ep_control_wake(ep);
-    }
-}
-
-void nvme_ep_lost_update(struct nvme_ep *ep)
-{
-    if (!some_core_is_lost(ep)) {
-        timer_cancel(&ep->lost_timer);
-    } else if (!timer_is_armed(&ep->lost_timer)) {
-        timer_arm(&ep->lost_timer, sched_now_ns() + LOST_GRACE_NS);
-    }
-}
-
 /* The last core has answered. */
 static void fence_end(struct nvme_ep *ep)
 {
@@ -528,12 +505,17 @@ static bool control_step(struct nvme_ep *ep)
 {
     struct pcie_ep_event event;
 
-    if (ep->state == NVME_EP_STATE_HANDED && ep->handover.done != NULL) {
+    if (ep->state == NVME_EP_STATE_HANDED && !nvme_ep_hand_over_is_void(ep)) {
         return false; /* whatever comes is the next image's */
     }
     if (ep->fence != NVME_EP_FENCE_NONE) {
         if (ep->fence_left != 0) {
-            if (ep->state != NVME_EP_STATE_HANDING) { /* there, events stay for the next image */
+            if (ep->state == NVME_EP_STATE_HANDING) {
+                /* It would wait for commands and another image: no; first it, then another try. */
+                if (pcie_ep_event_waits(ep->pcie)) {
+                    nvme_ep_hand_over_void_set(ep, true);
+                }
+            } else {
                 events_look_ahead(ep);
             }
             return false;
@@ -580,13 +562,13 @@ uint32_t nvme_ep_control_run(struct nvme_ep *ep)
 
 void nvme_ep_control_start(struct nvme_ep *ep)
 {
-    timer_init(&ep->lost_timer, lost_for_long);
+    timer_init(&ep->lost_timer, nvme_ep_lost_for_long);
     if (ep->handover.saved != NULL) {
         nvme_ep_control_wake(ep);
         return;
     }
-    ep->must_reconcile = true;
-    if (nvme_ep_registers_start(ep)) {
+    ep->must_reconcile = ep->state != NVME_EP_STATE_SHUT_DOWN; /* so was it handed over */
+    if (ep->must_reconcile && nvme_ep_registers_start(ep)) {
         /* An earlier firmware served this host; its queues and commands are lost. */
         LOG_WARN("nvme_ep: function %u: the host is enabled, but by another life of ours: CFS",
                  ep->pcie->fn);

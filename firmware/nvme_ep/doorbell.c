@@ -26,7 +26,11 @@ static void doorbell_report(struct msg *msg)
 
     /* DOORBELL-MSG (release): pairs with the acquire in nvme_ep_doorbell_error(). */
     atomic_store_explicit(&core->doorbell_busy, false, memory_order_release);
-    if ((ep->csts & NVME_CSTS_RDY) != 0 && ep->state == NVME_EP_STATE_READY) {
+    /* While it is handed over, too: then the event waits. */
+    bool is_served =
+        ep->state == NVME_EP_STATE_READY || ep->state == NVME_EP_STATE_HANDING ||
+        (ep->state == NVME_EP_STATE_HANDED && ep->handover.from == NVME_EP_STATE_READY);
+    if (is_served) {
         nvme_ctrl_log_error(ep->ctrl, qid, 0xffff, NVME_SC_INVALID_FIELD, NVME_ERROR_LOCATION_NONE,
                             0, 0);
         nvme_ctrl_event(ep->ctrl, NVME_EVENT_ERROR, info, NVME_LOG_ERROR);

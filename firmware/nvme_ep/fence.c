@@ -12,6 +12,10 @@
 #include "base/trace.h"
 #include "nvme_ep/nvme_ep_priv.h"
 
+/* A host that changes its memory map takes a window away and gives it back in pieces (SeaBIOS does,
+ * with its NVMe driver at work). Queues that are out of reach rest that long before it is fatal. */
+#define LOST_GRACE_NS (UINT64_C(2) * NS_PER_S)
+
 /* --- commands under way -------------------------------------------------------------------- */
 
 /* Does this command stand against the core's fence? */
@@ -258,6 +262,39 @@ static void dbbuf_take(struct nvme_ep_core *core)
     }
 }
 
+/* --- out of reach for long: core 0 ------------------------------------------------------------ */
+
+static bool some_core_is_lost(const struct nvme_ep *ep)
+{
+    for (uint32_t core = 0; core < LIMIT_CORES; core++) {
+        if ((ep->core_mask & BIT32(core)) != 0 &&
+            atomic_load_explicit(&ep->cores[core].is_lost, memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The queues stayed out of reach: no host that means to go on does that. */
+void nvme_ep_lost_for_long(struct timer *timer)
+{
+    struct nvme_ep *ep = CONTAINER_OF(timer, struct nvme_ep, lost_timer);
+
+    if (some_core_is_lost(ep)) {
+        ep->is_fatal = true;
+        nvme_ep_control_wake(ep);
+    }
+}
+
+void nvme_ep_lost_update(struct nvme_ep *ep)
+{
+    if (!some_core_is_lost(ep)) {
+        timer_cancel(&ep->lost_timer);
+    } else if (!timer_is_armed(&ep->lost_timer)) {
+        timer_arm(&ep->lost_timer, sched_now_ns() + LOST_GRACE_NS);
+    }
+}
+
 /* --- there and back ------------------------------------------------------------------------ */
 
 static void fence_answer(struct msg *msg)
@@ -315,8 +352,7 @@ static void fence_finish(struct nvme_ep_core *core)
 
 static bool is_given_up(const struct nvme_ep_core *core)
 {
-    return core->fence == NVME_EP_FENCE_HAND_OVER &&
-           atomic_load_explicit(&core->ep->handover.is_cancelled, memory_order_relaxed);
+    return core->fence == NVME_EP_FENCE_HAND_OVER && nvme_ep_hand_over_is_void(core->ep);
 }
 
 void nvme_ep_fence_poll(struct nvme_ep_core *core)

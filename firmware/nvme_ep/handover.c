@@ -20,15 +20,30 @@ void nvme_ep_hand_over(struct nvme_ep *ep, void (*done)(void *ctx), void *ctx)
     ASSERT(done != NULL && ep->handover.done == NULL);
     ep->handover.done = done;
     ep->handover.ctx = ctx;
-    atomic_store_explicit(&ep->handover.is_cancelled, false, memory_order_relaxed);
     nvme_ep_control_wake(ep);
 }
 
 void nvme_ep_hand_over_cancel(struct nvme_ep *ep)
 {
     ep->handover.done = NULL;
-    atomic_store_explicit(&ep->handover.is_cancelled, true, memory_order_relaxed);
+    nvme_ep_hand_over_void_set(ep, true);
     nvme_ep_control_wake(ep);
+}
+
+bool nvme_ep_hand_over_again(struct nvme_ep *ep)
+{
+    if (ep->state != NVME_EP_STATE_HANDED || ep->handover.done == NULL ||
+        nvme_ep_hand_over_is_void(ep) || !pcie_ep_event_waits(ep->pcie)) {
+        return false;
+    }
+    nvme_ep_hand_over_void_set(ep, true);
+    nvme_ep_control_wake(ep);
+    return true;
+}
+
+bool nvme_ep_can_hand_over(const struct nvme_ep *ep)
+{
+    return ep->state != NVME_EP_STATE_READY || (!ep->is_fatal && nvme_ctrl_can_save(ep->ctrl));
 }
 
 static void cq_save(const struct nvme_ep_cq *cq, struct handover_queue *to)
@@ -69,6 +84,15 @@ static void aers_save(const struct nvme_ep *ep, struct handover_function *saved)
     }
 }
 
+/* But for these two, the registers' page says what there is to know: a start. */
+static uint8_t saved_state(enum nvme_ep_state state)
+{
+    if (state == NVME_EP_STATE_READY) {
+        return HANDOVER_READY;
+    }
+    return state == NVME_EP_STATE_SHUT_DOWN ? HANDOVER_SHUT_DOWN : HANDOVER_DISABLED;
+}
+
 void nvme_ep_save(const struct nvme_ep *ep, struct handover_function *saved)
 {
     const struct nvme_ep_dbbuf *dbbuf = &ep->cores[0].dbbuf;
@@ -82,8 +106,8 @@ void nvme_ep_save(const struct nvme_ep *ep, struct handover_function *saved)
                                         .aqa = ep->aqa,
                                         .fn = ep->pcie->fn,
                                         .cntlid = ep->config.ctrl.cntlid,
-                                        .is_ready = ep->handover.was_ready};
-    if (!saved->is_ready) {
+                                        .is_ready = saved_state(ep->handover.from)};
+    if (saved->is_ready != HANDOVER_READY) {
         return;
     }
     saved->has_dbbuf = dbbuf->is_set;
@@ -171,13 +195,19 @@ static bool is_valid(const struct nvme_ep *ep, const struct handover_function *s
         saved->cap != nvme_ep_cap(ep)) {
         return false;
     }
-    if (!saved->is_ready) {
+    if (saved->is_ready == HANDOVER_DISABLED) {
         return true;
     }
     /* CC itself may have been written since: that write waits in the events. */
-    return (saved->cc & NVME_CC_EN) != 0 && FIELD_GET(NVME_CC_MPS, saved->cc) == 0 &&
-           (shm_load32(regs + NVME_REG_CSTS) & NVME_CSTS_RDY) != 0 &&
-           (saved->csts & NVME_CSTS_RDY) != 0 && saved->aer_count <= LIMIT_AERS &&
+    if ((saved->cc & NVME_CC_EN) == 0 || FIELD_GET(NVME_CC_MPS, saved->cc) != 0 ||
+        (shm_load32(regs + NVME_REG_CSTS) & NVME_CSTS_RDY) == 0 ||
+        (saved->csts & NVME_CSTS_RDY) == 0) {
+        return false;
+    }
+    if (saved->is_ready == HANDOVER_SHUT_DOWN) {
+        return FIELD_GET(NVME_CSTS_SHST, saved->csts) == NVME_SHST_COMPLETE;
+    }
+    return saved->is_ready == HANDOVER_READY && saved->aer_count <= LIMIT_AERS &&
            (!saved->has_dbbuf || ep->config.ctrl.doorbell_buffers) &&
            nvme_ctrl_can_restore(ep->ctrl, &saved->ctrl) && queues_are_valid(ep, saved) &&
            pieces_are_valid(ep, saved);
@@ -202,7 +232,8 @@ static void cq_restore(struct nvme_ep *ep, uint32_t qid, const struct handover_q
                               .is_shadowed = q->cq_is_shadowed != 0,
                               .shadow_seen = q->cq_shadow_seen};
     list_init(&cq->held);
-    counter_set(&cq->cqe_count, q->cq_tail); /* reports take the tail from it */
+    /* Reports take tail and phase from it: the first round has the phase 1. */
+    counter_set(&cq->cqe_count, q->cq_phase != 0 ? q->cq_tail : q->cq_size + q->cq_tail);
     nvme_ep_cq_adopt(ep, cq);
 }
 
@@ -257,12 +288,7 @@ static void aers_restore(struct nvme_ep *ep, const struct handover_function *sav
         ASSERT(cmd != NULL); /* NVME_EP_ADMIN_COMMANDS */
         cmd->nvme.blk.cmd =
             (struct nvme_sqe){.opcode = NVME_ADMIN_ASYNC_EVENT, .cid = saved->aer_cids[i]};
-        cmd->nvme.blk.data = (struct mem_ref){.space = MEM_SPACE_NONE};
-        cmd->nvme.cid = saved->aer_cids[i];
-        cmd->nvme.sq_id = 0;
-        cmd->nvme.state = NVME_EP_CMD_ACTIVE;
-        cmd->sq = &ep->sqs[0];
-        cmd->is_mapped = false;
+        nvme_ep_cmd_setup(cmd, &ep->sqs[0], sched_now_ns());
         counter_add(&ep->cores[0].counters.sqes, 1);
         nvme_submit_admin(&cmd->nvme);
     }
@@ -297,10 +323,14 @@ enum status nvme_ep_restore(struct nvme_ep *ep, const struct handover_function *
     if (!is_valid(ep, saved)) {
         return STATUS_BAD_DATA;
     }
-    if (!saved->is_ready) {
+    if (saved->is_ready == HANDOVER_DISABLED) {
         return STATUS_OK; /* as a first start: the registers' page says the same */
     }
     nvme_ep_registers_restore(ep, saved);
+    if (saved->is_ready == HANDOVER_SHUT_DOWN) {
+        ep->state = NVME_EP_STATE_SHUT_DOWN; /* which the host leaves with CC.EN = 0 */
+        return STATUS_OK;
+    }
     queues_restore(ep, saved);
     pieces_restore(ep, saved);
     ep->handover.saved = saved;

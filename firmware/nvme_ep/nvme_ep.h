@@ -157,13 +157,22 @@ const char *nvme_ep_state_name(enum nvme_ep_state state);
  * fetched any more; every command under way ends by itself, none is cancelled, and its completion
  * is posted; the user of the Host Memory Buffer lets go. Then done(ctx) is called, and
  * until nvme_ep_hand_over_cancel() nothing of ours touches host memory or registers; what the host
- * does waits in its queues and events. A function in another state than ready or disabled, or with
- * commands that do not end, does not come so far: whoever asked gives it a time. Core 0, once until
- * cancelled. */
+ * does waits in its queues and events. One that is disabled, shut down or dead is done at once. An
+ * event of the host on the way (a reset, an unmap: these have a deadline) is answered first, and
+ * the way begins anew. A function with commands that do not end, or that never is without an event,
+ * does not come so far: whoever asked gives it a time. Core 0, once until cancelled. */
 void nvme_ep_hand_over(struct nvme_ep *ep, void (*done)(void *ctx), void *ctx);
 
 /* Serves again as before, whether done() was called or not (it will not be). Core 0. */
 void nvme_ep_hand_over_cancel(struct nvme_ep *ep);
+
+/* After done(): true when the host has sent an event since. It serves again, answers it, and comes
+ * to rest again; then done() is called again. For whoever waits for other functions. Core 0. */
+MUST_USE bool nvme_ep_hand_over_again(struct nvme_ep *ep);
+
+/* False: the way to done() does not begin, for the host has set what is not saved (Error Recovery),
+ * or the function fails. Ask before the host is told that it will be handed over. Core 0. */
+MUST_USE bool nvme_ep_can_hand_over(const struct nvme_ep *ep);
 
 /* After done(): all that the next image needs. Core 0. */
 void nvme_ep_save(const struct nvme_ep *ep, struct handover_function *saved);

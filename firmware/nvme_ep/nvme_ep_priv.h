@@ -281,8 +281,10 @@ struct nvme_ep_hmb_state {
 struct nvme_ep_handover {
     void (*done)(void *ctx); /* NULL: nobody asks for it */
     void *ctx;
-    _Atomic(bool) is_cancelled; /* cores end the fence as they are; core 0 writes, relaxed */
-    bool was_ready;             /* before HANDED */
+    /* This round is void: cores end the fence as they are. Only the start of a round clears it.
+     * Core 0 writes, relaxed. */
+    _Atomic(bool) is_cancelled;
+    enum nvme_ep_state from;               /* before HANDED */
     const struct handover_function *saved; /* by another image; NULL: not, or done with */
 };
 
@@ -417,13 +419,15 @@ uint32_t nvme_ep_control_run(struct nvme_ep *ep);
 void nvme_ep_control_start(struct nvme_ep *ep);
 /* Features that cores go by, from the controller. Core 0. */
 void nvme_ep_features_load(struct nvme_ep *ep);
-/* Some core's queues went out of reach, or came back: starts or ends the time it may last. */
-void nvme_ep_lost_update(struct nvme_ep *ep);
 
 /* --- fence.c ------------------------------------------------------------------------------- */
 
 /* Sends the fence to every core; ep->fence_left is 0 when all have answered. Core 0. */
 void nvme_ep_fence_start(struct nvme_ep *ep, enum nvme_ep_fence fence);
+/* Some core's queues went out of reach, or came back: starts or ends the time it may last. Core 0.
+ */
+void nvme_ep_lost_update(struct nvme_ep *ep);
+void nvme_ep_lost_for_long(struct timer *timer);
 /* Looks whether this core's part is done. Owner core. */
 void nvme_ep_fence_poll(struct nvme_ep_core *core);
 /* A queue was taken out: goes on if it was the one out of reach. Owner core. */
@@ -456,6 +460,26 @@ MUST_USE bool nvme_ep_sq_map(struct nvme_ep_core *core, struct nvme_ep_sq *sq);
 MUST_USE bool nvme_ep_cq_map(struct nvme_ep_core *core, struct nvme_ep_cq *cq);
 
 /* --- poll.c: fetching ---------------------------------------------------------------------- */
+
+/* Of a command whose SQE is there. What is constant for the life of a pool's commands was set by
+ * nvme_ep_init(). */
+ALWAYS_INLINE void nvme_ep_cmd_setup(struct nvme_ep_cmd *cmd, struct nvme_ep_sq *sq,
+                                     uint64_t now_ns)
+{
+    struct nvme_cmd *nvme = &cmd->nvme;
+
+    nvme->blk.data.len_bytes = 0;
+    nvme->blk.data.seg_count = 0;
+    nvme->blk.data.space = MEM_SPACE_NONE;
+    nvme->blk.data.reserved = 0;
+    nvme->start_ns = now_ns;
+    nvme->sq_id = sq->id;
+    nvme->cid = nvme->blk.cmd.cid;
+    nvme->blk.trace_id = (uint32_t)sq->id << 16 | nvme->cid;
+    nvme->state = NVME_EP_CMD_ACTIVE;
+    cmd->sq = sq;
+    cmd->is_mapped = false;
+}
 
 uint32_t nvme_ep_poll_control(void *ctx); /* core 0 */
 uint32_t nvme_ep_poll_io(void *ctx);      /* other cores */
@@ -517,6 +541,16 @@ void nvme_ep_hmb_fence_ended(struct nvme_ep *ep, enum nvme_ep_fence fence);
 
 /* The second half of nvme_ep_restore(), when namespaces are attached. */
 void nvme_ep_restore_ctrl(struct nvme_ep *ep);
+
+ALWAYS_INLINE bool nvme_ep_hand_over_is_void(const struct nvme_ep *ep)
+{
+    return atomic_load_explicit(&ep->handover.is_cancelled, memory_order_relaxed);
+}
+
+ALWAYS_INLINE void nvme_ep_hand_over_void_set(struct nvme_ep *ep, bool is_void)
+{
+    atomic_store_explicit(&ep->handover.is_cancelled, is_void, memory_order_relaxed);
+}
 
 /* --- prp.c, sgl.c -------------------------------------------------------------------------- */
 

@@ -29,25 +29,6 @@ static COLD NOINLINE void tail_is_bad(struct nvme_ep_core *core, struct nvme_ep_
     }
 }
 
-/* What is constant for the life of a pool's commands was set by nvme_ep_init(). */
-ALWAYS_INLINE void cmd_setup(struct nvme_ep_cmd *cmd, struct nvme_ep_core *core,
-                             struct nvme_ep_sq *sq)
-{
-    struct nvme_cmd *nvme = &cmd->nvme;
-
-    nvme->blk.data.len_bytes = 0;
-    nvme->blk.data.seg_count = 0;
-    nvme->blk.data.space = MEM_SPACE_NONE;
-    nvme->blk.data.reserved = 0;
-    nvme->start_ns = core->now_ns;
-    nvme->sq_id = sq->id;
-    nvme->cid = nvme->blk.cmd.cid;
-    nvme->blk.trace_id = (uint32_t)sq->id << 16 | nvme->cid;
-    nvme->state = NVME_EP_CMD_ACTIVE;
-    cmd->sq = sq;
-    cmd->is_mapped = false;
-}
-
 /* What is counted once per batch. */
 ALWAYS_INLINE void batch_count(struct nvme_ep_core *core, uint32_t count)
 {
@@ -94,7 +75,7 @@ ALWAYS_INLINE uint32_t sq_fetch_to(struct nvme_ep_core *core, struct nvme_ep_sq 
         if (left > 1) {
             PREFETCH_READ(&sq->base[head]);
         }
-        cmd_setup(cmd, core, sq);
+        nvme_ep_cmd_setup(cmd, sq, core->now_ns);
         TRACE(core->index, IO_FETCH, cmd->nvme.blk.fn, cmd->nvme.blk.trace_id,
               (uint64_t)cmd->nvme.blk.cmd.opcode << 32 | cmd->nvme.blk.cmd.nsid,
               nvme_rw_slba(&cmd->nvme.blk.cmd));

@@ -81,6 +81,11 @@ struct handover_piece {
 };
 ASSERT_SIZE(struct handover_piece, 16);
 
+/* What a function is; but for READY, nothing counts that follows `is_ready`. */
+#define HANDOVER_DISABLED  0u /* or it waits for an enable or a reset that the registers tell */
+#define HANDOVER_READY     1u /* RDY is set, queues are served */
+#define HANDOVER_SHUT_DOWN 2u /* RDY is set, SHST is complete, there are no queues */
+
 struct handover_function {
     uint64_t cap; /* the host has read it: the next image's must be the same */
     uint64_t asq;
@@ -90,7 +95,7 @@ struct handover_function {
     uint32_t aqa;
     uint16_t fn;
     uint16_t cntlid;
-    uint8_t is_ready; /* 1: RDY is set, all below counts; 0: disabled, nothing does */
+    uint8_t is_ready; /* HANDOVER_* */
     uint8_t has_dbbuf;
     uint16_t aer_count;
     uint16_t aer_cids[HANDOVER_AERS];

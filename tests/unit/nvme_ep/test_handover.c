@@ -1,7 +1,6 @@
 /*
- * Another image goes on serving the same host (spec/handover.h): the endpoint is asked to stop,
- * what it saves is copied, its memory is spoiled, and a new one is made that restores it. The host
- * does  * nothing meanwhile but what hosts do: it rings, takes completions, and waits.
+ * Another image goes on serving the same host (spec/handover.h). The host does nothing meanwhile
+ * but what hosts do: it rings, takes completions, and waits.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,53 +11,9 @@
 #include <cmocka.h>
 #include "hal/native/native.h"
 #include "nvme/nvme_priv.h"
-#include "spec/handover.h"
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/images.h"
 
-static struct handover_function saved;
-static uint32_t done_count;
 static struct rig_queue io;
-
-static void on_done(void *ctx)
-{
-    assert_ptr_equal(ctx, &done_count);
-    done_count++;
-}
-
-static void hand_over(void)
-{
-    done_count = 0;
-    nvme_ep_hand_over(rig.ep, on_done, &done_count);
-}
-
-/* The image before is gone; what it had in its memory is noise. */
-static void take_over_unserved(void)
-{
-    nvme_ep_save(rig.ep, &saved);
-    memset((void *)rig.ep, 0x5a, sizeof(struct nvme_ep_memory));
-    memset(rig.masks, 0, sizeof(rig.masks));
-    sched_init(sched_core_count(), SCHED_IDLE_POLL);
-    rig_ep_make();
-    assert_int_equal(nvme_ep_restore(rig.ep, &saved), STATUS_OK);
-    nvme_ep_start(rig.ep);
-    rig_turn(4);
-}
-
-static void serve(void)
-{
-    rig_devices_start();
-    nvme_ep_serve(rig.ep);
-    rig_turn(6);
-}
-
-static void next_image(void)
-{
-    hand_over();
-    rig_turn(6);
-    assert_int_equal(done_count, 1);
-    take_over_unserved();
-    serve();
-}
 
 static void start(const struct rig_config *config)
 {
@@ -100,7 +55,7 @@ static void host_goes_on_in_the_middle_of_its_queues(void **state)
         read_block(&io, i);
     }
     for (uint32_t round = 0; round < 5; round++) {
-        next_image();
+        images_next();
         assert_int_equal(rig_csts(), NVME_CSTS_RDY);
         for (uint32_t i = 0; i < 23; i++) {
             read_block(&io, i + round);
@@ -123,19 +78,19 @@ static void commands_under_way_end_first_and_none_is_cancelled(void **state)
     rig_ring(&io);
     rig_turn(2);
     assert_int_equal(rig.slow.held_count, 1);
-    hand_over();
+    images_hand_over();
     rig_advance_ms(3000); /* longer than any fence waits elsewhere */
-    assert_int_equal(done_count, 0);
+    assert_int_equal(images.done_count, 0);
     assert_int_equal(rig.slow.cancel_count, 0);
     rig_slow_release_all(&rig.slow);
     rig_turn(4);
-    assert_int_equal(done_count, 1);
+    assert_int_equal(images.done_count, 1);
     assert_true(rig_pop(&io, &cqe)); /* the image before has posted it */
     assert_int_equal(rig_status(&cqe), 0);
     assert_int_equal(rig.irq_count[1], 1);
     rig_ring_head(&io);
-    take_over_unserved();
-    serve();
+    images_take_over();
+    images_serve();
     read_block(&io, 1);
 }
 
@@ -159,18 +114,18 @@ static void completions_that_wait_for_room_are_posted_first(void **state)
     }
     rig_ring(&small);
     rig_turn(2);
-    hand_over();
+    images_hand_over();
     rig_advance_ms(100);
-    assert_int_equal(done_count, 0);
+    assert_int_equal(images.done_count, 0);
     while (rig_pop(&small, &cqe)) {
         rig_ring_head(&small);
         rig_turn(4);
         count++;
     }
     assert_int_equal(count, 4);
-    assert_int_equal(done_count, 1);
-    take_over_unserved();
-    serve();
+    assert_int_equal(images.done_count, 1);
+    images_take_over();
+    images_serve();
     assert_int_equal(rig_do(&small, &flush, &cqe), 0);
 }
 
@@ -181,17 +136,17 @@ static void what_the_host_does_between_images_waits(void **state)
     struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 7, 1, data, 0);
     struct nvme_cqe cqe;
 
-    hand_over();
+    images_hand_over();
     rig_turn(6);
-    assert_int_equal(done_count, 1);
+    assert_int_equal(images.done_count, 1);
     rig_push(&io, &sqe);
     rig_ring(&io);
     rig_advance_ms(10);
     assert_false(rig_pop(&io, &cqe));
-    take_over_unserved();
+    images_take_over();
     rig_advance_ms(10);
     assert_false(rig_pop(&io, &cqe)); /* not before its namespaces are there */
-    serve();
+    images_serve();
     assert_true(rig_pop(&io, &cqe));
     assert_int_equal(rig_status(&cqe), 0);
     assert_memory_equal(rig_ptr(data), rig.disk_memory + 7 * 512, 512);
@@ -208,7 +163,7 @@ static void interrupt_that_may_be_lost_is_raised_again(void **state)
     rig_ring(&io);
     rig_turn(2);
     assert_int_equal(rig.irq_count[1], 1);
-    next_image();
+    images_next();
     assert_int_equal(rig.irq_count[1], 2); /* the host has not taken it yet */
     assert_true(rig_pop(&io, &cqe));
     rig_ring_head(&io);
@@ -225,7 +180,7 @@ static void features_are_as_the_host_set_them(void **state)
     assert_int_equal(rig_set_feature(NVME_FEATURE_INTERRUPT_COALESCING, 0x0503), 0);
     assert_int_equal(rig_set_feature(NVME_FEATURE_INTERRUPT_VECTOR, 1u << 16 | 3), 0);
     assert_int_equal(rig_set_feature(NVME_FEATURE_VOLATILE_WRITE_CACHE, 0), 0);
-    next_image();
+    images_next();
     struct nvme_sqe get = {.opcode = NVME_ADMIN_GET_FEATURES,
                            .cdw10 = NVME_FEATURE_INTERRUPT_COALESCING};
     assert_int_equal(rig_admin(&get, &value), 0);
@@ -248,7 +203,7 @@ static void event_request_is_answered_by_the_next_image(void **state)
     uint16_t second = rig_push(&rig_admin_queue, &aer);
     rig_ring(&rig_admin_queue);
     rig_turn(2);
-    next_image();
+    images_next();
     assert_int_equal(rig.ctrl->aer_count, 2);
     assert_false(rig_pop(&rig_admin_queue, &cqe)); /* namespaces are no news */
     nvme_ctrl_event(rig.ctrl, NVME_EVENT_ERROR, NVME_EVENT_ERROR_INVALID_DOORBELL, NVME_LOG_ERROR);
@@ -265,7 +220,7 @@ static void event_that_waits_is_told_by_the_next_image(void **state)
     struct nvme_cqe cqe;
 
     nvme_ctrl_event(rig.ctrl, NVME_EVENT_ERROR, NVME_EVENT_ERROR_INVALID_DOORBELL, NVME_LOG_ERROR);
-    next_image();
+    images_next();
     assert_int_equal(rig_do(&rig_admin_queue, &aer, &cqe), 0);
     assert_int_equal(cqe.dw0 & 0xff07, NVME_EVENT_ERROR_INVALID_DOORBELL << 8 | NVME_EVENT_ERROR);
 }
@@ -286,14 +241,14 @@ static void doorbell_buffers_go_on(void **state)
         read_block(&io, i); /* rings MMIO as before */
         read_block(&later, i);
     }
-    next_image();
+    images_next();
     for (uint32_t i = 0; i < 21; i++) {
         read_block(&io, i);
         read_block(&later, i);
     }
     rig_shadow(&io, shadow, event_idx); /* the driver turns to the shadow only now */
     read_block(&io, 3);
-    next_image();
+    images_next();
     read_block(&io, 4);
     struct nvme_sqe get = {.opcode = NVME_ADMIN_GET_FEATURES, .cdw10 = NVME_FEATURE_QUEUES};
     assert_int_equal(rig_admin(&get, NULL), 0); /* its doorbell is in MMIO, as Linux has it */
@@ -318,12 +273,12 @@ static void host_memory_is_lent_back_and_granted_again(void **state)
     memcpy(rig_ptr(list), &desc, sizeof(desc));
     assert_int_equal(rig_admin(&set, NULL), 0);
     assert_int_equal(rig.hmb.granted_count, 1);
-    hand_over();
+    images_hand_over();
     rig_turn(6);
-    assert_int_equal(done_count, 1);
+    assert_int_equal(images.done_count, 1);
     assert_null(rig.hmb.memory);
-    take_over_unserved();
-    serve();
+    images_take_over();
+    images_serve();
     assert_int_equal(rig.hmb.granted_count, 2);
     assert_int_equal(rig.hmb.memory->len_bytes, 64 << 10);
     assert_int_equal(rig.hmb.memory->pieces[0].host_addr, desc.addr);
@@ -344,11 +299,11 @@ static void cancelled_before_it_is_done_serves_on(void **state)
     rig_push(&io, &sqe);
     rig_ring(&io);
     rig_turn(2);
-    hand_over();
+    images_hand_over();
     rig_advance_ms(100);
     nvme_ep_hand_over_cancel(rig.ep);
     rig_turn(6);
-    assert_int_equal(done_count, 0);
+    assert_int_equal(images.done_count, 0);
     rig_push(&io, &(struct nvme_sqe){.opcode = NVME_IO_FLUSH, .nsid = 1});
     rig_ring(&io);
     rig_turn(2);
@@ -358,24 +313,24 @@ static void cancelled_before_it_is_done_serves_on(void **state)
     rig_turn(2);
     assert_true(rig_pop(&io, &cqe));
     rig_ring_head(&io);
-    next_image(); /* a second time, it works */
+    images_next(); /* a second time, it works */
     read_block(&io, 1);
 }
 
 static void cancelled_after_it_was_done_serves_on(void **state)
 {
     (void)state;
-    hand_over();
+    images_hand_over();
     rig_turn(6);
-    assert_int_equal(done_count, 1);
+    assert_int_equal(images.done_count, 1);
     nvme_ep_hand_over_cancel(rig.ep);
     rig_turn(6);
     read_block(&io, 1);
     rig_disable();
     assert_int_equal(rig_csts(), 0);
-    hand_over();
+    images_hand_over();
     rig_turn(6);
-    assert_int_equal(done_count, 1);
+    assert_int_equal(images.done_count, 1);
     nvme_ep_hand_over_cancel(rig.ep);
     rig_enable();
 }
@@ -384,11 +339,11 @@ static void disabled_function_is_handed_over_and_enabled_later(void **state)
 {
     (void)state;
     rig_disable();
-    hand_over();
+    images_hand_over();
     rig_turn(6);
-    assert_int_equal(done_count, 1);
-    take_over_unserved();
-    serve();
+    assert_int_equal(images.done_count, 1);
+    images_take_over();
+    images_serve();
     rig_enable();
     rig_create_pair(&io, 1, 16);
     read_block(&io, 1);
@@ -397,78 +352,78 @@ static void disabled_function_is_handed_over_and_enabled_later(void **state)
 static void reset_between_images_is_answered_by_the_next_one(void **state)
 {
     (void)state;
-    hand_over();
+    images_hand_over();
     rig_turn(6);
     uint32_t acks = rig.ack_count;
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
     rig_turn(6);
     assert_int_equal(rig.ack_count, acks);
-    take_over_unserved();
+    images_take_over();
     assert_int_equal(rig.ack_count, acks + 1);
     assert_int_equal(rig_csts(), 0);
-    serve();
+    images_serve();
     rig_enable();
 }
 
 static void disable_between_images_is_answered_by_the_next_one(void **state)
 {
     (void)state;
-    hand_over();
+    images_hand_over();
     rig_turn(6);
     rig_write32(NVME_REG_CC, 0);
-    take_over_unserved();
+    images_take_over();
     assert_int_equal(rig_csts(), 0);
-    serve();
+    images_serve();
     rig_enable();
 }
 
 static void what_cannot_be_restored_is_refused(void **state)
 {
     (void)state;
-    hand_over();
+    images_hand_over();
     rig_turn(6);
-    nvme_ep_save(rig.ep, &saved);
-    struct handover_function good = saved;
-#define REFUSED(change)                                                     \
-    do {                                                                    \
-        saved = good;                                                       \
-        change;                                                             \
-        sched_init(sched_core_count(), SCHED_IDLE_POLL);                    \
-        rig_ep_make();                                                      \
-        assert_int_equal(nvme_ep_restore(rig.ep, &saved), STATUS_BAD_DATA); \
-        assert_int_equal(rig.ep->state, NVME_EP_STATE_DISABLED);            \
+    nvme_ep_save(rig.ep, &images.saved);
+    struct handover_function good = images.saved;
+#define REFUSED(change)                                                            \
+    do {                                                                           \
+        images.saved = good;                                                       \
+        change;                                                                    \
+        sched_init(sched_core_count(), SCHED_IDLE_POLL);                           \
+        rig_ep_make();                                                             \
+        assert_int_equal(nvme_ep_restore(rig.ep, &images.saved), STATUS_BAD_DATA); \
+        assert_int_equal(rig.ep->state, NVME_EP_STATE_DISABLED);                   \
     } while (0)
-    REFUSED(saved.cap ^= 1);
-    REFUSED(saved.fn++);
-    REFUSED(saved.cntlid++);
-    REFUSED(saved.cc &= ~NVME_CC_EN);
-    REFUSED(saved.csts = 0);
-    REFUSED(saved.aer_count = LIMIT_AERS + 1);
-    REFUSED(saved.has_dbbuf = 1);
-    REFUSED(saved.ctrl.mdts = LIMIT_MDTS + 1);
-    REFUSED(saved.ctrl.features[NVME_FEATURE_QUEUES] = 0x400040);
-    REFUSED(saved.queues[0].sq_size = 0);
-    REFUSED(saved.queues[0].cq_size = 0);
-    REFUSED(saved.queues[1].sq_size = LIMIT_QUEUE_ENTRIES + 1);
-    REFUSED(saved.queues[1].sq_size = 1);
-    REFUSED(saved.queues[1].sq_head = saved.queues[1].sq_size);
-    REFUSED(saved.queues[1].sq_cq_id = 2);
-    REFUSED(saved.queues[1].sq_cq_id = 0);
-    REFUSED(saved.queues[1].sq_cq_id = 0xffff);
-    REFUSED(saved.queues[1].sq_priority = 4);
-    REFUSED(saved.queues[1].sq_addr++);
-    REFUSED(saved.queues[1].cq_addr++);
-    REFUSED(saved.queues[1].cq_tail = saved.queues[1].cq_size);
-    REFUSED(saved.queues[1].cq_head = saved.queues[1].cq_size);
-    REFUSED(saved.queues[1].cq_vector = LIMIT_VECTORS);
-    REFUSED(saved.piece_count = 1);
-    REFUSED(saved.piece_count = LIMIT_HMB_PIECES + 1);
-    saved = good;
+    REFUSED(images.saved.cap ^= 1);
+    REFUSED(images.saved.fn++);
+    REFUSED(images.saved.cntlid++);
+    REFUSED(images.saved.cc &= ~NVME_CC_EN);
+    REFUSED(images.saved.csts = 0);
+    REFUSED(images.saved.aer_count = LIMIT_AERS + 1);
+    REFUSED(images.saved.has_dbbuf = 1);
+    REFUSED(images.saved.ctrl.mdts = LIMIT_MDTS + 1);
+    REFUSED(images.saved.ctrl.features[NVME_FEATURE_QUEUES] = 0x400040);
+    REFUSED(images.saved.queues[0].sq_size = 0);
+    REFUSED(images.saved.queues[0].cq_size = 0);
+    REFUSED(images.saved.queues[1].sq_size = LIMIT_QUEUE_ENTRIES + 1);
+    REFUSED(images.saved.queues[1].sq_size = 1);
+    REFUSED(images.saved.queues[1].sq_head = images.saved.queues[1].sq_size);
+    REFUSED(images.saved.queues[1].sq_cq_id = 2);
+    REFUSED(images.saved.queues[1].sq_cq_id = 0);
+    REFUSED(images.saved.queues[1].sq_cq_id = 0xffff);
+    REFUSED(images.saved.queues[1].sq_priority = 4);
+    REFUSED(images.saved.queues[1].sq_addr++);
+    REFUSED(images.saved.queues[1].cq_addr++);
+    REFUSED(images.saved.queues[1].cq_tail = images.saved.queues[1].cq_size);
+    REFUSED(images.saved.queues[1].cq_head = images.saved.queues[1].cq_size);
+    REFUSED(images.saved.queues[1].cq_vector = LIMIT_VECTORS);
+    REFUSED(images.saved.piece_count = 1);
+    REFUSED(images.saved.piece_count = LIMIT_HMB_PIECES + 1);
+    images.saved = good;
     sched_init(sched_core_count(), SCHED_IDLE_POLL);
     rig_ep_make();
-    assert_int_equal(nvme_ep_restore(rig.ep, &saved), STATUS_OK);
+    assert_int_equal(nvme_ep_restore(rig.ep, &images.saved), STATUS_OK);
     nvme_ep_start(rig.ep);
-    serve();
+    images_serve();
     read_block(&io, 1);
 }
 
@@ -481,9 +436,9 @@ static void error_recovery_that_was_set_is_not_handed_over(void **state)
                            .cdw11 = 5};
 
     assert_int_equal(rig_admin(&set, NULL), 0);
-    hand_over();
+    images_hand_over();
     rig_advance_ms(100);
-    assert_int_equal(done_count, 0);
+    assert_int_equal(images.done_count, 0);
     read_block(&io, 1); /* it never stopped serving */
     nvme_ep_hand_over_cancel(rig.ep);
 }
