@@ -82,3 +82,9 @@ enum fault args_done(struct call *call, uint32_t min_words, uint32_t max_words)
     }
     return FAULT_NONE;
 }
+
+enum fault args_no_json(struct call *call, const char *what)
+{
+    return call->options->is_json ? fault_say(FAULT_USAGE, "%s prints no object: no --json", what)
+                                  : FAULT_NONE;
+}

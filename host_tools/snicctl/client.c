@@ -8,14 +8,15 @@
 #define ANSWER_WAIT_MS 800u /* the document says 500: emulated boards are slow */
 #define TRIES          5u
 #define BUSY_WAIT_MS   10u
-#define BUSY_MAX_MS    5000u
 #define HUNG_TRIES     3u /* a board that is only slow */
-#define RUN_MAX_MS     60000u
 /* What a sane board has at most; a board that is not shall end. */
 #define LIST_MAX_RECORDS  262144u
 #define LIST_MAX_REQUESTS 4096u
+/* An answer of a hung core may be due to a short stop: asked again before it is believed. */
+#define HELLO_TRIES   3u
+#define HELLO_WAIT_MS 100u
 
-static void pause_ms(uint32_t ms)
+void client_pause_ms(uint32_t ms)
 {
     struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
 
@@ -118,29 +119,94 @@ static enum transport_result exchange(struct client *c, uint8_t *message, uint32
     return result;
 }
 
-static enum fault status_fault(struct client *c, uint16_t status)
+/* Both versions, and what to do. */
+static enum fault version_fault(const struct client *c, const char *what, const char *advice)
 {
-    enum fault fault = status == MGMT_NOT_ALLOWED ? FAULT_PERMISSION
-                       : status == MGMT_OLD_FIRMWARE || status == MGMT_OLD_TOOL ||
-                               status == MGMT_UNKNOWN_OP || status == MGMT_NOT_FOUND
-                           ? FAULT_VERSION
-                           : FAULT_FAILED;
+    return fault_say(
+        FAULT_VERSION,
+        "%s: %s (firmware %.16s speaks messages %u to %u, this tool, " CLIENT_TOOL_VERSION
+        ", %u to %u): %s",
+        c->transport->name, what, c->hello.firmware, c->hello.min_version, c->hello.version,
+        MGMT_MIN_VERSION, MGMT_VERSION, advice);
+}
+
+/* What the firmware says it has, but does not have now. */
+static bool is_known_here(const struct client *c)
+{
+    switch (c->op) {
+    case MGMT_OP_LIST:
+        return client_has_class(c, (enum mgmt_class)c->what);
+    case MGMT_OP_READ:
+    case MGMT_OP_WRITE:
+        return client_has_object(c, (enum mgmt_object)c->what);
+    case MGMT_OP_ACTION:
+        return client_has_action(c, (enum mgmt_action)c->what);
+    default:
+        return false;
+    }
+}
+
+static bool is_about(const struct client *c, enum mgmt_object object, enum mgmt_action action)
+{
+    return c->op == MGMT_OP_ACTION ? c->what == (uint16_t)action
+                                   : (c->op == MGMT_OP_WRITE && c->what == (uint16_t)object);
+}
+
+/* A status that means the same for everything, or that its request explains. */
+static const char *meaning(const struct client *c)
+{
+    bool is_image = is_about(c, MGMT_OBJECT_IMAGE, MGMT_ACTION_COMMIT_IMAGE) ||
+                    is_about(c, MGMT_OBJECT_IMAGE, MGMT_ACTION_CONFIRM);
+    bool is_config = is_about(c, MGMT_OBJECT_CONFIG, MGMT_ACTION_COMMIT_CONFIG);
+
+    switch (c->status) {
+    case MGMT_HUNG:
+        return CLIENT_HUNG_TEXT;
+    case MGMT_NOT_ALLOWED:
+        return CLIENT_TENANT_TEXT;
+    case MGMT_BUSY:
+        return is_image || is_config ? "another update is at work: try again when it has ended"
+                                     : "busy with another request: try again";
+    case MGMT_UNSUPPORTED:
+        return is_image ? "this board has no flash for images, or was started without it"
+               : is_config
+                   ? "this board has no flash for a configuration, or was started without it"
+                   : status_text(c->status);
+    case MGMT_NOT_FOUND:
+        return is_image ? "no image is there: none was sent, or the slot is empty"
+                        : "the firmware has it, but not now";
+    case MGMT_OK:
+    case MGMT_BAD_MESSAGE:
+    case MGMT_UNKNOWN_OP:
+    case MGMT_OUT_OF_RANGE:
+    case MGMT_OLD_FIRMWARE:
+    case MGMT_OLD_TOOL:
+    case MGMT_REFUSED:
+    case MGMT_FAILED:
+        break;
+    }
+    return status_text(c->status);
+}
+
+enum fault client_refusal(const struct client *c)
+{
     const char *reason = client_reason(c);
 
-    if (c->is_quiet) {
-        return fault;
+    if (c->status == MGMT_OLD_FIRMWARE) {
+        return version_fault(c, status_text(c->status),
+                             "update the firmware, or use an older snicctl");
     }
-    if (fault == FAULT_VERSION) {
-        return fault_say(
-            fault,
-            "%s: %s%s%s (firmware %.16s, messages %u to %u; this tool " CLIENT_TOOL_VERSION
-            ", messages %u to %u)",
-            c->transport->name, status_text(status), reason[0] != '\0' ? ": " : "", reason,
-            c->hello.firmware, c->hello.min_version, c->hello.version, MGMT_MIN_VERSION,
-            MGMT_VERSION);
+    if (c->status == MGMT_OLD_TOOL) {
+        return version_fault(c, status_text(c->status), "use a newer snicctl");
     }
-    return fault_say(fault, "%s: %s%s%s", c->transport->name, status_text(status),
-                     reason[0] != '\0' ? ": " : "", reason);
+    if (c->status == MGMT_UNKNOWN_OP || (c->status == MGMT_NOT_FOUND && !is_known_here(c))) {
+        return version_fault(c, status_text(c->status), "update the firmware");
+    }
+    if (c->status == MGMT_REFUSED && reason[0] != '\0') {
+        return fault_say(FAULT_FAILED, "%s: the board refuses it: %s", c->transport->name, reason);
+    }
+    return fault_say(c->status == MGMT_NOT_ALLOWED ? FAULT_PERMISSION : FAULT_FAILED, "%s: %s%s%s",
+                     c->transport->name, meaning(c), reason[0] != '\0' ? ": " : "", reason);
 }
 
 const char *client_reason(const struct client *c)
@@ -158,7 +224,7 @@ enum fault client_ask(struct client *c, enum mgmt_op op, const struct client_par
 {
     uint8_t message[MGMT_BAND_BYTES];
     struct mgmt_head head = {.version = c->version, .op = (uint8_t)op};
-    uint64_t deadline_ms = transport_now_ms() + BUSY_MAX_MS;
+    uint64_t deadline_ms = transport_now_ms() + c->busy_ms;
     uint32_t bytes = 0;
     uint32_t hung_count = 0;
 
@@ -167,7 +233,13 @@ enum fault client_ask(struct client *c, enum mgmt_op op, const struct client_par
         memcpy(message + sizeof(head) + bytes, parts[i].bytes, parts[i].len_bytes);
         bytes += parts[i].len_bytes;
     }
+    c->op = op;
+    c->what = 0;
+    if (op != MGMT_OP_HELLO && bytes >= sizeof(c->what)) {
+        memcpy(&c->what, message + sizeof(head), sizeof(c->what));
+    }
     c->is_silent = false;
+    c->status = MGMT_OK;
     for (;;) {
         enum transport_result result = exchange(c, message, bytes, &head);
         if (result != TRANSPORT_OK) {
@@ -181,13 +253,15 @@ enum fault client_ask(struct client *c, enum mgmt_op op, const struct client_par
         if (!is_again) {
             break;
         }
-        pause_ms(BUSY_WAIT_MS);
+        client_pause_ms(BUSY_WAIT_MS);
     }
-    return c->status == MGMT_OK ? FAULT_NONE : status_fault(c, (uint16_t)c->status);
+    if (c->status == MGMT_OK) {
+        return FAULT_NONE;
+    }
+    return c->is_quiet ? FAULT_FAILED : client_refusal(c);
 }
 
-/* The answer is shorter than it must be, or contradicts itself. */
-static enum fault nonsense(struct client *c, const char *what)
+enum fault client_nonsense(const struct client *c, const char *what)
 {
     return fault_say(FAULT_FAILED, "%s: the firmware's answer makes no sense: %s",
                      c->transport->name, what);
@@ -201,14 +275,11 @@ static enum fault check_versions(struct client *c)
 
     if (h->version < MGMT_MIN_VERSION || h->min_version > MGMT_VERSION) {
         bool is_old = h->version < MGMT_MIN_VERSION;
-        return fault_say(
-            FAULT_VERSION,
-            "%s: firmware %.16s speaks messages %u to %u, this tool (" CLIENT_TOOL_VERSION
-            ") %u to %u: %s",
-            c->transport->name, h->firmware, h->min_version, h->version, MGMT_MIN_VERSION,
-            MGMT_VERSION,
-            is_old ? "update the firmware (by `nvme fw-download`), or use an older tool"
-                   : "a newer snicctl is needed");
+        return version_fault(
+            c, status_text(is_old ? MGMT_OLD_FIRMWARE : MGMT_OLD_TOOL),
+            is_old ? "update the firmware (`nvme fw-download`, `nvme fw-commit`), or use an older "
+                     "snicctl"
+                   : "use a newer snicctl");
     }
     c->version = h->version < MGMT_VERSION ? h->version : MGMT_VERSION;
     return FAULT_NONE;
@@ -231,8 +302,7 @@ static void clean_texts(struct mgmt_hello *h)
     clean(h->reset_cause, sizeof(h->reset_cause));
 }
 
-/* Puts the answer into *hello. */
-static enum fault say_hello(struct client *c, struct mgmt_hello *hello)
+enum fault client_hello(struct client *c, struct mgmt_hello *hello)
 {
     struct mgmt_hello_request request = {
         .version = MGMT_VERSION,
@@ -246,7 +316,7 @@ static enum fault say_hello(struct client *c, struct mgmt_hello *hello)
         return fault;
     }
     if (c->answer_bytes < offsetof(struct mgmt_hello, origin)) {
-        return nonsense(c, "HELLO is too short");
+        return client_nonsense(c, "HELLO is too short");
     }
     memset(hello, 0, sizeof(*hello));
     memcpy(hello, c->answer, c->answer_bytes < sizeof(*hello) ? c->answer_bytes : sizeof(*hello));
@@ -262,8 +332,14 @@ enum fault client_open(struct client *c, struct transport *transport)
     clock_gettime(CLOCK_REALTIME, &now);
     c->transport = transport;
     c->version = MGMT_VERSION;
+    c->busy_ms = CLIENT_BUSY_MS;
+    c->patience_ms = CLIENT_PATIENCE_MS;
     c->tag = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec << 16; /* not those of a tool before */
-    enum fault fault = say_hello(c, &c->hello);
+    enum fault fault = client_hello(c, &c->hello);
+    for (uint32_t i = 1; i < HELLO_TRIES && fault == FAULT_NONE && c->is_hung; i++) {
+        client_pause_ms(HELLO_WAIT_MS);
+        fault = client_hello(c, &c->hello);
+    }
     if (fault == FAULT_NONE) {
         fault = check_versions(c);
     }
@@ -271,7 +347,7 @@ enum fault client_open(struct client *c, struct transport *transport)
         return fault;
     }
     if (c->hello.message_max < 256) {
-        return nonsense(c, "its messages are too small");
+        return client_nonsense(c, "its messages are too small");
     }
     if (c->hello.message_max < transport->message_max) {
         transport->message_max = c->hello.message_max;
@@ -281,12 +357,21 @@ enum fault client_open(struct client *c, struct transport *transport)
 
 enum fault client_refresh(struct client *c)
 {
-    return say_hello(c, &c->hello);
+    return client_hello(c, &c->hello);
 }
+
+/* What a host may see of a board that keeps it to its own function. */
+#define BIT(class) (UINT64_C(1) << MGMT_CLASS_##class)
+#define TENANT_CLASSES                                                                          \
+    (BIT(FUNCTION) | BIT(QUEUE) | BIT(NAMESPACE) | BIT(VOLUME) | BIT(PATH) | BIT(ASSOCIATION) | \
+     BIT(STAT) | BIT(SLOT) | BIT(UPDATE))
 
 bool client_has_class(const struct client *c, enum mgmt_class class)
 {
-    return (c->hello.classes >> class & 1) != 0;
+    bool is_tenant = (c->hello.may & MGMT_MAY_SEE_ALL) == 0;
+    uint64_t classes = c->hello.classes & (is_tenant ? TENANT_CLASSES : UINT64_MAX);
+
+    return (classes >> class & 1) != 0;
 }
 
 bool client_has_object(const struct client *c, enum mgmt_object object)
@@ -305,23 +390,23 @@ static enum fault add_rows(struct client *c, enum mgmt_class class, struct clien
                            struct mgmt_list *list)
 {
     if (c->answer_bytes < sizeof(*list)) {
-        return nonsense(c, "a list without a head");
+        return client_nonsense(c, "a list without a head");
     }
     memcpy(list, c->answer, sizeof(*list));
     uint64_t bytes = (uint64_t)list->count * list->record_bytes;
     if (list->class != class || bytes > c->answer_bytes - sizeof(*list)) {
-        return nonsense(c, "a list that is shorter than it says, or of another class");
+        return client_nonsense(c, "a list that is shorter than it says, or of another class");
     }
     if (list->count == 0) {
         return FAULT_NONE;
     }
     if (list->record_bytes == 0 ||
         (rows->record_bytes != 0 && list->record_bytes != rows->record_bytes)) {
-        return nonsense(c, "records change their length");
+        return client_nonsense(c, "records change their length");
     }
     rows->record_bytes = list->record_bytes;
     if (rows->count + list->count > LIST_MAX_RECORDS) {
-        return nonsense(c, "a list without end");
+        return client_nonsense(c, "a list without end");
     }
     size_t old = (size_t)rows->count * rows->record_bytes;
     uint8_t *bigger = realloc(rows->bytes, old + bytes);
@@ -339,9 +424,10 @@ enum fault client_list(struct client *c, enum mgmt_class class, struct client_ro
     struct mgmt_list_request request = {.class = (uint16_t) class};
     struct client_part part = {&request, sizeof(request)};
     struct mgmt_list list;
+    uint64_t deadline_ms = transport_now_ms() + c->patience_ms;
 
     memset(rows, 0, sizeof(*rows));
-    for (uint32_t i = 0; i < LIST_MAX_REQUESTS; i++) {
+    for (uint32_t i = 0; i < LIST_MAX_REQUESTS && transport_now_ms() < deadline_ms; i++) {
         enum fault fault = client_ask(c, MGMT_OP_LIST, &part, 1);
         if (fault == FAULT_NONE) {
             fault = add_rows(c, class, rows, &list);
@@ -350,185 +436,15 @@ enum fault client_list(struct client *c, enum mgmt_class class, struct client_ro
             return fault;
         }
         if (list.next <= request.first) {
-            return nonsense(c, "a list goes in circles");
+            return client_nonsense(c, "a list goes in circles");
         }
         request.first = list.next;
     }
-    return nonsense(c, "a list without end");
+    return client_nonsense(c, "a list without end");
 }
 
 void client_free(struct client_rows *rows)
 {
     free(rows->bytes);
     memset(rows, 0, sizeof(*rows));
-}
-
-/* --- READ, WRITE ----------------------------------------------------------------------------- */
-
-enum fault client_read(struct client *c, enum mgmt_object object, uint16_t part, uint64_t offset,
-                       struct client_piece *piece)
-{
-    struct mgmt_read_request request = {.object = (uint16_t)object, .part = part, .offset = offset};
-    struct client_part body = {&request, sizeof(request)};
-    struct mgmt_read head;
-
-    enum fault fault = client_ask(c, MGMT_OP_READ, &body, 1);
-    if (fault != FAULT_NONE) {
-        return fault;
-    }
-    if (c->answer_bytes < sizeof(head)) {
-        return nonsense(c, "READ without a head");
-    }
-    memcpy(&head, c->answer, sizeof(head));
-    bool is_good = head.object == object && head.data_bytes <= c->answer_bytes - sizeof(head) &&
-                   head.offset <= UINT64_MAX - head.data_bytes &&
-                   head.end >= head.offset + head.data_bytes &&
-                   (head.data_bytes == 0 || head.offset >= offset);
-    if (!is_good) {
-        return nonsense(c, "READ contradicts itself");
-    }
-    *piece = (struct client_piece){
-        .bytes = c->answer + sizeof(head),
-        .len_bytes = head.data_bytes,
-        .offset = head.offset,
-        .end = head.end,
-        .may_grow = (head.flags & MGMT_READ_GROWS) != 0,
-    };
-    return FAULT_NONE;
-}
-
-enum fault client_read_all(struct client *c, enum mgmt_object object, uint16_t part, size_t max,
-                           uint8_t **bytes, size_t *len_bytes, uint64_t *offset)
-{
-    struct client_piece piece;
-    uint64_t next = 0;
-    uint64_t end = UINT64_MAX;
-    size_t used = 0;
-
-    *bytes = NULL;
-    *len_bytes = 0;
-    for (bool is_first = true; next < end; is_first = false) {
-        enum fault fault = client_read(c, object, part, next, &piece);
-        if (fault != FAULT_NONE) {
-            return fault;
-        }
-        if (is_first) {
-            end = piece.end;
-        }
-        if (piece.len_bytes == 0) {
-            break;
-        }
-        if (used == 0 || piece.offset != next) { /* a ring has overwritten what was read so far */
-            used = 0;
-            if (offset != NULL) {
-                *offset = piece.offset;
-            }
-        }
-        if (used + piece.len_bytes > max) {
-            return nonsense(c, "an object without end");
-        }
-        uint8_t *bigger = realloc(*bytes, used + piece.len_bytes + 1);
-        if (bigger == NULL) {
-            return fault_say(FAULT_FAILED, "out of memory");
-        }
-        memcpy(bigger + used, piece.bytes, piece.len_bytes);
-        *bytes = bigger;
-        used += piece.len_bytes;
-        *len_bytes = used;
-        next = piece.offset + piece.len_bytes;
-    }
-    return FAULT_NONE;
-}
-
-enum fault client_write(struct client *c, enum mgmt_object object, const uint8_t *bytes,
-                        size_t len_bytes, void (*progress)(size_t done, size_t all))
-{
-    struct mgmt_write_request request = {.object = (uint16_t)object};
-    size_t room = c->transport->message_max - sizeof(struct mgmt_head) - sizeof(request);
-
-    for (size_t done = 0; done < len_bytes;) {
-        size_t count = len_bytes - done < room ? len_bytes - done : room;
-        request.data_bytes = (uint32_t)count;
-        request.offset = done;
-        struct client_part parts[] = {{&request, sizeof(request)}, {bytes + done, (uint32_t)count}};
-        enum fault fault = client_ask(c, MGMT_OP_WRITE, parts, 2);
-        if (fault != FAULT_NONE) {
-            return fault;
-        }
-        done += count;
-        if (progress != NULL) {
-            progress(done, len_bytes);
-        }
-    }
-    return FAULT_NONE;
-}
-
-/* --- ACTION ---------------------------------------------------------------------------------- */
-
-/* What is done twice may harm, and an answer that does not come may be due to what was done: the
- * board is asked for its age before a request is sent again. */
-enum fault client_act(struct client *c, enum mgmt_action action, const void *arguments,
-                      uint32_t len_bytes)
-{
-    struct mgmt_action_request request = {.action = (uint16_t)action, .argument_bytes = len_bytes};
-    struct client_part parts[] = {{&request, sizeof(request)}, {arguments, len_bytes}};
-    struct mgmt_hello hello;
-    enum fault fault = FAULT_NONE;
-
-    for (uint32_t i = 0; i < TRIES; i++) {
-        c->is_once = true;
-        fault = client_ask(c, MGMT_OP_ACTION, parts, len_bytes == 0 ? 1 : 2);
-        c->is_once = false;
-        if (!c->is_silent) {
-            return fault;
-        }
-        uint64_t before_ns = c->hello.uptime_ns;
-        fault = say_hello(c, &hello);
-        if (fault != FAULT_NONE) {
-            fault_note("the board did answer before: it may be at work with this request still");
-            return fault;
-        }
-        if (hello.uptime_ns < before_ns) {
-            return fault_say(FAULT_FAILED, "%s: the board has restarted meanwhile, after %s",
-                             c->transport->name, hello.reset_cause);
-        }
-        c->hello.uptime_ns = hello.uptime_ns;
-    }
-    return fault_say(FAULT_NO_DEVICE, "%s: the board answers other requests, but not this one",
-                     c->transport->name);
-}
-
-enum fault client_run(struct client *c, const char *line,
-                      void (*show)(void *ctx, const char *text, size_t len), void *ctx)
-{
-    struct client_piece piece = {.may_grow = true};
-    uint64_t deadline_ms = transport_now_ms() + RUN_MAX_MS;
-    uint64_t next = 0;
-
-    if (strlen(line) >= 128) {
-        return fault_say(FAULT_USAGE, "a command line of the console has at most 127 characters");
-    }
-    enum fault fault = client_act(c, MGMT_ACTION_RUN, line, (uint32_t)strlen(line));
-    while (fault == FAULT_NONE && (piece.may_grow || next < piece.end)) {
-        fault = client_read(c, MGMT_OBJECT_CONSOLE, 0, next, &piece);
-        if (fault != FAULT_NONE) {
-            break;
-        }
-        if (piece.len_bytes > 0) {
-            if (piece.offset > next) {
-                fault_note("%llu bytes of the output are lost",
-                           (unsigned long long)(piece.offset - next));
-            }
-            show(ctx, (const char *)piece.bytes, piece.len_bytes);
-            next = piece.offset + piece.len_bytes;
-        } else if (!piece.may_grow) {
-            break;
-        } else if (transport_now_ms() > deadline_ms) {
-            return fault_say(FAULT_FAILED, "the command has not ended after %u s",
-                             RUN_MAX_MS / 1000);
-        } else {
-            pause_ms(BUSY_WAIT_MS);
-        }
-    }
-    return fault;
 }

@@ -14,6 +14,15 @@
 #include "transport.h"
 
 #define CLIENT_TOOL_VERSION "0.1"
+#define CLIENT_BUSY_MS      5000u
+#define CLIENT_PATIENCE_MS  180000u /* a full trace over a slow line needs some of it */
+
+#define CLIENT_HUNG_TEXT                                                                          \
+    "core 0 hangs; only these commands work: status, functions, queues, reactors, stats, slots, " \
+    "top, log, trace, crash, doctor"
+#define CLIENT_TENANT_TEXT                                                                     \
+    "a host may see only its own function, and change nothing; use --console, or set options " \
+    "{ in-band = \"all\"; } in the board's configuration"
 
 struct client {
     struct transport *transport;
@@ -23,6 +32,10 @@ struct client {
     bool is_quiet;           /* say nothing about refusals: the caller does */
     bool is_once;            /* a request is sent once, not again */
     bool is_silent;          /* the last one had no answer */
+    uint32_t busy_ms;        /* how long BUSY is asked again */
+    uint32_t patience_ms;    /* how long a whole list, or object, may take */
+    uint8_t op;              /* of the last request */
+    uint16_t what;           /* its class, object or action */
     uint32_t tag;
     uint32_t repeat_count;   /* requests that were sent again */
     enum mgmt_status status; /* of the last answer */
@@ -32,6 +45,9 @@ struct client {
 
 /* Says HELLO. The transport stays the caller's. */
 enum fault client_open(struct client *c, struct transport *transport);
+
+/* HELLO, its answer into *hello. */
+enum fault client_hello(struct client *c, struct mgmt_hello *hello);
 
 /* HELLO again: c->hello.uptime_ns, is_hung. */
 enum fault client_refresh(struct client *c);
@@ -49,6 +65,12 @@ struct client_part {
 };
 enum fault client_ask(struct client *c, enum mgmt_op op, const struct client_part *parts,
                       uint32_t part_count);
+
+/* Says why the last request was refused, as is_quiet keeps it from being said. Exit code. */
+enum fault client_refusal(const struct client *c);
+/* The answer is shorter than it must be, or contradicts itself: says what. */
+enum fault client_nonsense(const struct client *c, const char *what);
+void client_pause_ms(uint32_t ms);
 
 /* The text with which a refusal says more; empty: none. Ends by a zero; up to the next request. */
 const char *client_reason(const struct client *c);
@@ -92,7 +114,7 @@ enum fault client_act(struct client *c, enum mgmt_action action, const void *arg
                       uint32_t len_bytes);
 
 /* Runs a command of the console; gives each piece of what it prints to `show`. */
-enum fault client_run(struct client *c, const char *line,
+enum fault client_run(struct client *c, const char *line, uint32_t timeout_ms,
                       void (*show)(void *ctx, const char *text, size_t len), void *ctx);
 
 #endif

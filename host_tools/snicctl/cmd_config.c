@@ -9,6 +9,8 @@
 #include "text.h"
 
 #define TREE_MAX_BYTES (1u << 20)
+/* The erase of a block of NOR flash may take 4 s, and an image may be on its way before. */
+#define COMMIT_MAX_MS 30000u
 
 static enum fault no_dtc(void)
 {
@@ -18,7 +20,8 @@ static enum fault no_dtc(void)
 /* A tree out of source or as it is. The caller frees. */
 static enum fault read_tree(const char *path, uint8_t **tree, size_t *len)
 {
-    const char *const words[] = {"dtc", "-q", "-I", "dts", "-O", "dtb", path, NULL};
+    /* A path that looks like an option is none. */
+    const char *const words[] = {"dtc", "-q", "-I", "dts", "-O", "dtb", "--", path, NULL};
     char *compiled = NULL;
 
     enum fault fault = file_read(path, TREE_MAX_BYTES, tree, len);
@@ -44,7 +47,8 @@ static enum fault read_tree(const char *path, uint8_t **tree, size_t *len)
 
 static enum fault show_source(struct call *call, const uint8_t *tree, size_t len)
 {
-    const char *const words[] = {"dtc", "-q", "-I", "dtb", "-O", "dts", NULL};
+    /* By force: the board uses it, whatever dtc has against it. */
+    const char *const words[] = {"dtc", "-qq", "-f", "-I", "dtb", "-O", "dts", NULL};
     char *source = NULL;
     size_t source_len = 0;
     struct json json;
@@ -76,7 +80,7 @@ static enum fault get(struct call *call, const char *out)
     struct json json;
 
     if (!client_has_object(call->client, MGMT_OBJECT_CONFIG)) {
-        return not_from_here(call, "the configuration");
+        return not_from_here(call, "configuration");
     }
     enum fault fault =
         client_read_all(call->client, MGMT_OBJECT_CONFIG, 0, TREE_MAX_BYTES, &tree, &len, NULL);
@@ -88,6 +92,10 @@ static enum fault get(struct call *call, const char *out)
         fprintf(call->out, "no device tree: the board was started with words alone\n");
     } else if (fault == FAULT_NONE && out != NULL) {
         fault = file_write(out, tree, len);
+        if (fault == FAULT_NONE && strcmp(out, "-") != 0) {
+            text_put(call->out, out, strlen(out), false);
+            fprintf(call->out, ": %zu bytes\n", len);
+        }
     } else if (fault == FAULT_NONE) {
         fault = show_source(call, tree, len);
     }
@@ -103,7 +111,11 @@ static enum fault commit(struct call *call, const uint8_t *tree, size_t len, boo
         .is_check = is_check,
     };
 
-    return client_act(call->client, MGMT_ACTION_COMMIT_CONFIG, &arguments, sizeof(arguments));
+    call->client->busy_ms = COMMIT_MAX_MS;
+    enum fault fault =
+        client_act(call->client, MGMT_ACTION_COMMIT_CONFIG, &arguments, sizeof(arguments));
+    call->client->busy_ms = CLIENT_BUSY_MS;
+    return fault;
 }
 
 static enum fault set(struct call *call, const char *path, bool is_check)
@@ -116,18 +128,22 @@ static enum fault set(struct call *call, const char *path, bool is_check)
     }
     enum fault fault = read_tree(path, &tree, &len);
     if (fault == FAULT_NONE) {
-        fault = client_write(call->client, MGMT_OBJECT_CONFIG, tree, len, NULL);
+        progress_start("sending");
+        fault = client_write(call->client, MGMT_OBJECT_CONFIG, tree, len, progress);
     }
     if (fault == FAULT_NONE) {
         fault = commit(call, tree, len, is_check);
     }
-    if (fault == FAULT_NONE) {
-        fprintf(call->out,
-                is_check ? "%s: the board would take it\n"
-                         : "%s: kept; used from the next start on (`snicctl reset`)\n",
-                path);
-    }
     free(tree);
+    if (fault == FAULT_NONE) {
+        text_put(call->out, path, strlen(path), false);
+        if (is_check) {
+            fprintf(call->out, ": the board would take it\n");
+        } else {
+            fprintf(call->out,
+                    ": in flash, %zu bytes; used from the next start on (`snicctl reset`)\n", len);
+        }
+    }
     return fault;
 }
 
@@ -138,7 +154,8 @@ static enum fault forget(struct call *call)
     }
     enum fault fault = commit(call, NULL, 0, false);
     if (fault == FAULT_NONE) {
-        fprintf(call->out, "the configuration in flash is forgotten, from the next start on\n");
+        fprintf(call->out, "the configuration in flash is forgotten, from the next start on "
+                           "(`snicctl reset`)\n");
     }
     return fault;
 }
@@ -152,14 +169,21 @@ enum fault cmd_config(struct call *call)
         return fault;
     }
     const char *what = call->words[0];
-    if (strcmp(what, "get") == 0 && call->word_count == 1) {
+    bool is_get = strcmp(what, "get") == 0 && call->word_count == 1;
+    if (!is_get || out != NULL) {
+        fault = args_no_json(call, is_get ? "config get -o" : "config check, set and forget");
+    }
+    if (fault != FAULT_NONE) {
+        return fault;
+    }
+    if (is_get) {
         return get(call, out);
     }
-    if (strcmp(what, "forget") == 0 && call->word_count == 1) {
+    if (strcmp(what, "forget") == 0 && call->word_count == 1 && out == NULL) {
         return forget(call);
     }
     bool is_check = strcmp(what, "check") == 0;
-    if ((is_check || strcmp(what, "set") == 0) && call->word_count == 2) {
+    if ((is_check || strcmp(what, "set") == 0) && call->word_count == 2 && out == NULL) {
         return set(call, call->words[1], is_check);
     }
     return fault_say(FAULT_USAGE, "usage: snicctl config %s", call->command->usage);

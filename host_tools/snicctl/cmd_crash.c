@@ -50,7 +50,9 @@ static void take_place(struct place *place, char **lines)
     if (function == NULL || file == NULL || strcmp(function, "??") == 0) {
         return;
     }
-    snprintf(place->text, sizeof(place->text), "%.200s at %.250s", function, file);
+    bool is_placed = strncmp(file, "??", 2) != 0;
+    snprintf(place->text, sizeof(place->text), "%.200s%s%.250s", function, is_placed ? " at " : "",
+             is_placed ? file : "");
 }
 
 static enum fault symbolise(const char *elf, struct place *places, uint32_t count)

@@ -36,6 +36,22 @@ struct doctor {
     uint32_t count;
 };
 
+/* Advice that only the console may follow: a host cannot. */
+static bool needs_console(const char *advice)
+{
+    static const char *const ways[] = {"snicctl log",   "snicctl trace",   "snicctl crash",
+                                       "snicctl run",   "snicctl ping",    "snicctl discover",
+                                       "snicctl reset", "snicctl confirm", "snicctl flash",
+                                       "snicctl qps",   "snicctl reactors"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        if (strstr(advice, ways[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 PRINTF_LIKE(4, 5)
 static void find(struct doctor *d, enum verdict verdict, const char *advice, const char *format,
                  ...)
@@ -49,7 +65,9 @@ static void find(struct doctor *d, enum verdict verdict, const char *advice, con
     d->findings = bigger;
     struct finding *f = &bigger[d->count++];
     f->verdict = verdict;
-    snprintf(f->advice, sizeof(f->advice), "%s", advice);
+    bool is_tenant = (d->call->client->hello.may & MGMT_MAY_SEE_ALL) == 0;
+    snprintf(f->advice, sizeof(f->advice), "%s%s",
+             is_tenant && needs_console(advice) ? "over the board's console: " : "", advice);
     va_start(args, format);
     vsnprintf(f->what, sizeof(f->what), format, args);
     va_end(args);
@@ -78,8 +96,12 @@ static void check_board(struct doctor *d)
              "tool");
     }
     if (d->call->client->is_hung) {
-        find(d, BAD, "`snicctl reactors` and `snicctl trace` show where; `snicctl reset` restarts",
+        find(d, BAD,
+             "`snicctl reactors`, `snicctl trace` and `snicctl log` show where; its watchdog or a "
+             "power cycle restarts it, messages cannot",
              "core 0 hangs: an interrupt handler answers in its place");
+        find(d, NOTE, "when it turns again, or after a restart",
+             "volumes, paths, associations, ports and drives cannot be seen while it hangs");
     }
     if (strstr(h->reset_cause, "panic") != NULL) {
         find(d, WARNING, "`snicctl crash --elf FILE` shows where", "the run before ended by a %s",
@@ -90,7 +112,10 @@ static void check_board(struct doctor *d)
              "the firmware runs on trial");
     }
     if ((h->may & MGMT_MAY_SEE_ALL) == 0) {
-        find(d, NOTE, "--console sees everything", "in band a host sees its own function alone");
+        find(d, NOTE,
+             "--console sees everything; so does a host, when the board's configuration has "
+             "options { in-band = \"all\"; }",
+             "a host sees its own function alone");
     }
     if (d->call->client->repeat_count > 0) {
         find(d, NOTE, "a line without flow control, or another tool at work",
@@ -103,7 +128,8 @@ static void check_functions(struct doctor *d, const struct client_rows *rows)
     struct mgmt_function f;
 
     if (rows->count == 0) {
-        find(d, BAD, "is the link to the host up? See `snicctl log`", "the board has no function");
+        find(d, BAD, "is the link to the host up? See `snicctl log`",
+             "the board has no function, or shows none from here");
     }
     for (uint32_t i = 0; i < rows->count; i++) {
         get(rows, i, &f, sizeof(f));
@@ -158,15 +184,20 @@ static void check_volumes(struct doctor *d, const struct client_rows *rows)
     struct mgmt_volume v;
 
     for (uint32_t i = 0; i < rows->count; i++) {
+        char name[MGMT_NAME_BYTES + 1];
         get(rows, i, &v, sizeof(v));
+        snprintf(name, sizeof(name), "%.*s", TEXT(v.name));
+        if (name[0] == '\0') { /* an old firmware does not tell */
+            snprintf(name, sizeof(name), "%u", v.index);
+        }
         if ((v.flags & MGMT_VOLUME_READY) != 0) {
-            find(d, GOOD, "", "volume %.*s: ready", TEXT(v.name));
-        } else if (strncmp(v.state, "attached", sizeof(v.state)) == 0) {
-            find(d, BAD, "its paths below say why", "volume %.*s: no usable path, %u requests wait",
-                 TEXT(v.name), v.waiting);
+            find(d, GOOD, "", "volume %s: ready", name);
+        } else if (v.state[0] == '\0' || strncmp(v.state, "attached", sizeof(v.state)) == 0) {
+            find(d, BAD, "its paths below say why", "volume %s: no usable path, %u requests wait",
+                 name, v.waiting);
         } else {
-            find(d, NOTE, "`snicctl run volume attach NAME` brings it", "volume %.*s: %.*s",
-                 TEXT(v.name), TEXT(v.state));
+            find(d, NOTE, "`snicctl run volume attach NAME` brings it", "volume %s: %.*s", name,
+                 TEXT(v.state));
         }
     }
 }
@@ -266,6 +297,10 @@ static void check_slots(struct doctor *d, const struct client_rows *rows)
             find(d, WARNING, "flash a good one there", "slot %u: the trial of version %.*s failed",
                  s.slot, TEXT(s.version));
         }
+    }
+    if (rows->count == 0) {
+        find(d, NOTE, "without it images and configurations cannot be updated",
+             "no flash with slots for images, or the board was started without it");
     }
     if (rows->count > 1 && images < 2) {
         find(d, NOTE, "`snicctl flash IMAGE --no-activate` puts one there",

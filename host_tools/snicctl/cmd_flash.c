@@ -1,37 +1,18 @@
 /*
- * Updates: `flash`, `confirm`, `rollback`.
+ * Updates: `flash`, `confirm`, `rollback`, `reset`. Nothing is said to be done before the board's
+ * record has it.
  */
 #include "command.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 #include "image.h"
+#include "slots.h"
 #include "text.h"
 
-#define WAIT_MS      100u
-#define WRITE_MAX_MS 120000u
-#define BAR_COLUMNS  40u
-#define SLOT_ANY     0xffu
-
-/* --- progress: on a terminal a bar, elsewhere nothing ------------------------------------- */
-
-static const char *progress_what;
-
-static void progress(size_t done, size_t all)
-{
-    static const char full[] = "########################################";
-    uint32_t columns = all == 0 ? 0 : (uint32_t)(done * BAR_COLUMNS / all);
-
-    if (isatty(2) == 0) {
-        return;
-    }
-    fprintf(stderr, "\r%-10s [%.*s%*s] %3u %%%s", progress_what, (int)columns, full,
-            (int)(BAR_COLUMNS - columns), "", all == 0 ? 0u : (unsigned)(done * 100 / all),
-            done >= all ? "\n" : "");
-    fflush(stderr);
-}
+#define WAIT_MS       100u
+#define WRITE_MAX_MS  120000u
+#define RECORD_MAX_MS 10000u
 
 /* --- what the board says of its update ---------------------------------------------------- */
 
@@ -51,33 +32,45 @@ static enum fault get_update(struct call *call, struct mgmt_update *update)
     return fault;
 }
 
-static enum fault wait_until_written(struct call *call)
+static void show_progress(const struct mgmt_update *update)
+{
+    if (update->image_bytes > 0) {
+        uint32_t done =
+            update->done_bytes < update->image_bytes ? update->done_bytes : update->image_bytes;
+        progress(update->is_busy == 0 ? update->image_bytes : done, update->image_bytes);
+    }
+}
+
+/* Until the update that was begun has ended; a board that restarts meanwhile has not ended it. */
+static enum fault wait_until_done(struct call *call)
 {
     uint64_t deadline_ms = transport_now_ms() + WRITE_MAX_MS;
+    uint64_t age_ns = call->client->hello.uptime_ns;
     struct mgmt_update update = {.is_busy = 1};
 
-    progress_what = "writing";
+    progress_start("writing");
     while (update.is_busy != 0) {
+        client_pause_ms(WAIT_MS);
         enum fault fault = get_update(call, &update);
         if (fault != FAULT_NONE) {
+            fault_note("the board may be at work still: `snicctl slots` tells how it ended");
             return fault;
         }
-        if (update.image_bytes > 0) {
-            uint32_t done =
-                update.done_bytes < update.image_bytes ? update.done_bytes : update.image_bytes;
-            progress(update.is_busy == 0 ? update.image_bytes : done, update.image_bytes);
-        }
+        show_progress(&update);
         if (update.is_busy != 0 && transport_now_ms() > deadline_ms) {
-            return fault_say(FAULT_FAILED, "the board still writes after %u s: %s",
+            return fault_say(FAULT_FAILED, "the board is still at work after %u s: %s",
                              WRITE_MAX_MS / 1000, update.state);
         }
-        struct timespec pause = {.tv_nsec = (long)WAIT_MS * 1000000};
-        nanosleep(&pause, NULL);
     }
     if (update.fault[0] != '\0') {
-        return fault_say(FAULT_FAILED, "the board refuses the image: it %s", update.fault);
+        return fault_say(FAULT_FAILED, "the board refuses it: %s", update.fault);
     }
-    return FAULT_NONE;
+    enum fault fault = client_refresh(call->client);
+    if (fault == FAULT_NONE && call->client->hello.uptime_ns < age_ns) {
+        fault = fault_say(FAULT_FAILED, "the board has restarted meanwhile, after %s",
+                          call->client->hello.reset_cause);
+    }
+    return fault;
 }
 
 static enum fault commit(struct call *call, uint32_t slot, uint32_t actions)
@@ -99,7 +92,30 @@ static enum fault show_slots(struct call *call)
     return fault;
 }
 
+/* Slots there must be before an image goes over a slow line. */
+static enum fault need_slots(struct call *call, struct slots *slots)
+{
+    enum fault fault = slots_read(call, slots);
+
+    if (fault == FAULT_NONE && slots->count == 0 &&
+        client_has_class(call->client, MGMT_CLASS_SLOT)) {
+        fault = fault_say(FAULT_FAILED,
+                          "%s: this board has no flash for images, or was started without it",
+                          call->client->transport->name);
+    }
+    return fault;
+}
+
 /* --- flash ----------------------------------------------------------------------------------- */
+
+struct flash_choice {
+    const char *path;
+    uint32_t slot;
+    bool is_activated;
+    bool is_check;
+    bool is_forced;
+    bool is_reset;
+};
 
 /* What can be seen from here; the board checks all of it again, and the signature. */
 static enum fault check_here(struct call *call, const char *path, const uint8_t *bytes, size_t len,
@@ -126,54 +142,104 @@ static enum fault check_here(struct call *call, const char *path, const uint8_t 
     return FAULT_NONE;
 }
 
-struct flash_choice {
-    const char *path;
-    uint32_t slot;
-    bool is_activated;
-    bool is_check;
-    bool is_forced;
-};
+static void show_image(struct call *call, const char *path, const struct image *image)
+{
+    text_put(call->out, path, strlen(path), false);
+    fputs(": version ", call->out);
+    text_put(call->out, image->head.version, strlen(image->head.version), false);
+    fputs(" for ", call->out);
+    text_put(call->out, image->head.board, strlen(image->head.board), false);
+    fprintf(call->out, ", security version %u\n", image->head.security_version);
+    fflush(call->out);
+}
+
+static enum fault send_image(struct call *call, const struct flash_choice *choice,
+                             const uint8_t *bytes, size_t len)
+{
+    uint32_t actions = choice->is_check       ? MGMT_COMMIT_CHECK
+                       : choice->is_activated ? MGMT_COMMIT_REPLACE | MGMT_COMMIT_ACTIVATE
+                                              : MGMT_COMMIT_REPLACE;
+
+    progress_start("sending");
+    enum fault fault = client_write(call->client, MGMT_OBJECT_IMAGE, bytes, len, progress);
+    if (fault != FAULT_NONE) {
+        return fault;
+    }
+    call->client->is_quiet = true;
+    fault = commit(call, choice->slot, actions);
+    call->client->is_quiet = false;
+    if (fault != FAULT_NONE && choice->is_check && call->client->status == MGMT_UNSUPPORTED) {
+        return fault_say(FAULT_VERSION,
+                         "firmware %s cannot check an image without writing it: `snicctl flash "
+                         "--no-activate` writes it to the slot that is not in use",
+                         call->client->hello.firmware);
+    }
+    if (fault != FAULT_NONE) {
+        return call->client->status != MGMT_OK ? client_refusal(call->client) : fault;
+    }
+    return wait_until_done(call);
+}
+
+/* The record must have it: a slot that is not in use holds an image, and starts next. */
+static enum fault check_record(struct call *call, const struct flash_choice *choice)
+{
+    struct slots slots;
+    uint32_t wanted = choice->is_activated ? MGMT_SLOT_TRIAL : 0;
+
+    enum fault fault = slots_read(call, &slots);
+    if (fault != FAULT_NONE || !client_has_class(call->client, MGMT_CLASS_SLOT)) {
+        return fault;
+    }
+    const struct mgmt_slot *slot =
+        choice->slot != SLOT_NONE
+            ? slots_at(&slots, choice->slot)
+            : slots_find(&slots, wanted, MGMT_SLOT_RUNNING | MGMT_SLOT_FAILED);
+    if (slot == NULL || slot->image_bytes == 0 || (slot->flags & wanted) != wanted ||
+        (slot->flags & MGMT_SLOT_FAILED) != 0) {
+        return fault_say(FAULT_FAILED,
+                         "the board has ended the update, but its record does not have the image; "
+                         "`snicctl log` may say why");
+    }
+    return FAULT_NONE;
+}
 
 static enum fault flash(struct call *call, const struct flash_choice *choice, const uint8_t *bytes,
                         size_t len)
 {
     struct image image = {0};
-    uint32_t actions = choice->is_check       ? MGMT_COMMIT_CHECK
-                       : choice->is_activated ? MGMT_COMMIT_REPLACE | MGMT_COMMIT_ACTIVATE
-                                              : MGMT_COMMIT_REPLACE;
 
-    enum fault fault = FAULT_NONE;
-    if (!choice->is_forced) {
-        fault = check_here(call, choice->path, bytes, len, &image);
-    }
+    enum fault fault =
+        choice->is_forced ? FAULT_NONE : check_here(call, choice->path, bytes, len, &image);
     if (fault == FAULT_NONE && image.has_head) {
-        fprintf(call->out, "%s: version %s for %s, security version %u\n", choice->path,
-                image.head.version, image.head.board, image.head.security_version);
-    }
-    progress_what = "sending";
-    if (fault == FAULT_NONE) {
-        fault = client_write(call->client, MGMT_OBJECT_IMAGE, bytes, len, progress);
+        show_image(call, choice->path, &image);
     }
     if (fault == FAULT_NONE) {
-        fault = commit(call, choice->slot, actions);
+        fault = send_image(call, choice, bytes, len);
     }
-    if (fault == FAULT_NONE && !choice->is_check) {
-        fault = wait_until_written(call);
+    if (fault == FAULT_NONE && choice->is_check) {
+        fprintf(call->out, "the board would take it\n");
+        return FAULT_NONE;
+    }
+    if (fault == FAULT_NONE) {
+        fault = check_record(call, choice);
+    }
+    if (fault == FAULT_NONE) {
+        fault = show_slots(call);
     }
     if (fault != FAULT_NONE) {
         return fault;
     }
-    if (choice->is_check) {
-        fprintf(call->out, "the board would take it\n");
-        return FAULT_NONE;
-    }
-    fault = show_slots(call);
-    if (fault == FAULT_NONE) {
-        fprintf(call->out, choice->is_activated
-                               ? "written and verified. It starts next, on trial: `snicctl reset`, "
-                                 "then `snicctl confirm`;\nwithout a confirmation the board goes "
-                                 "back by itself\n"
-                               : "written and verified; not activated\n");
+    if (!choice->is_activated) {
+        fprintf(call->out, "written and verified; not activated\n");
+    } else if (choice->is_reset) {
+        fprintf(call->out, "written and verified\n");
+        fault = slots_restart(call, true, SLOTS_RESTART_MS);
+    } else {
+        fprintf(
+            call->out,
+            "written and verified. It starts next, on trial: `snicctl reset`. There it confirms "
+            "itself once it\nserves and its volumes are ready; else the board goes back by "
+            "itself\n");
     }
     return fault;
 }
@@ -184,14 +250,22 @@ enum fault cmd_flash(struct call *call)
         .is_activated = !args_flag(call, "--no-activate"),
         .is_check = args_flag(call, "--check"),
         .is_forced = args_flag(call, "--force"),
-        .slot = (uint32_t)args_number(call, "--slot", 1, SLOT_ANY),
+        .is_reset = args_flag(call, "--reset"),
+        .slot = (uint32_t)args_number(call, "--slot", 1, SLOT_NONE),
     };
+    struct slots slots;
     uint8_t *bytes = NULL;
     size_t len = 0;
 
     enum fault fault = args_done(call, 1, 1);
+    if (fault == FAULT_NONE && choice.is_reset && (choice.is_check || !choice.is_activated)) {
+        fault = fault_say(FAULT_USAGE, "--reset starts the image: not with --check, --no-activate");
+    }
     if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_COMMIT_IMAGE)) {
         fault = not_from_here(call, "updates of its image");
+    }
+    if (fault == FAULT_NONE) {
+        fault = need_slots(call, &slots);
     }
     if (fault == FAULT_NONE) {
         choice.path = call->words[0];
@@ -204,15 +278,54 @@ enum fault cmd_flash(struct call *call)
     return fault;
 }
 
+/* --- confirm --------------------------------------------------------------------------------- */
+
+/* Until the record has the running image as the active one. */
+static enum fault wait_until_confirmed(struct call *call)
+{
+    uint64_t deadline_ms = transport_now_ms() + RECORD_MAX_MS;
+    struct slots slots;
+
+    for (;;) {
+        enum fault fault = slots_read(call, &slots);
+        if (fault != FAULT_NONE) {
+            return fault;
+        }
+        if (slots_find(&slots, MGMT_SLOT_RUNNING | MGMT_SLOT_ACTIVE, MGMT_SLOT_TRIAL) != NULL) {
+            return FAULT_NONE;
+        }
+        if (slots_find(&slots, MGMT_SLOT_RUNNING, 0) == NULL) {
+            return fault_say(
+                FAULT_FAILED,
+                "the running firmware comes from no slot: there is nothing to confirm");
+        }
+        if (transport_now_ms() > deadline_ms) {
+            return fault_say(FAULT_FAILED,
+                             "the board has not confirmed the running image after %u s: was its "
+                             "trial taken back, or does the flash fail? See `snicctl slots` and "
+                             "`snicctl log`",
+                             RECORD_MAX_MS / 1000);
+        }
+        client_pause_ms(WAIT_MS);
+    }
+}
+
 enum fault cmd_confirm(struct call *call)
 {
-    enum fault fault = args_done(call, 0, 0);
+    struct slots slots;
 
+    enum fault fault = args_done(call, 0, 0);
     if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_CONFIRM)) {
-        fault = not_from_here(call, "images on trial");
+        fault = not_from_here(call, "confirmation of its image");
+    }
+    if (fault == FAULT_NONE) {
+        fault = need_slots(call, &slots);
     }
     if (fault == FAULT_NONE) {
         fault = client_act(call->client, MGMT_ACTION_CONFIRM, NULL, 0);
+    }
+    if (fault == FAULT_NONE && slots.count > 0) {
+        fault = wait_until_confirmed(call);
     }
     if (fault == FAULT_NONE) {
         fprintf(call->out, "firmware %s is confirmed: it stays\n", call->client->hello.firmware);
@@ -220,49 +333,85 @@ enum fault cmd_confirm(struct call *call)
     return fault;
 }
 
-/* The slot that has an image and does not run. */
-static enum fault find_other(struct call *call, uint32_t *slot, char *version, size_t room)
-{
-    struct client_rows rows;
-    struct mgmt_slot s;
+/* --- rollback -------------------------------------------------------------------------------- */
 
-    *slot = SLOT_ANY;
-    enum fault fault = list_class(call, MGMT_CLASS_SLOT, &rows);
-    for (uint32_t i = 0; i < rows.count && fault == FAULT_NONE; i++) {
-        memset(&s, 0, sizeof(s));
-        memcpy(&s, rows.bytes + (size_t)i * rows.record_bytes,
-               rows.record_bytes < sizeof(s) ? rows.record_bytes : sizeof(s));
-        if ((s.flags & MGMT_SLOT_RUNNING) == 0 && s.image_bytes > 0) {
-            *slot = s.slot;
-            snprintf(version, room, "%.16s", s.version);
+/* The slot that has an image and does not run. */
+static enum fault find_other(struct call *call, struct mgmt_slot *other)
+{
+    struct slots slots;
+
+    enum fault fault = need_slots(call, &slots);
+    for (uint32_t i = 0; i < slots.count && fault == FAULT_NONE; i++) {
+        if ((slots.slots[i].flags & MGMT_SLOT_RUNNING) == 0 && slots.slots[i].image_bytes > 0) {
+            *other = slots.slots[i];
+            return FAULT_NONE;
         }
     }
-    client_free(&rows);
-    if (fault == FAULT_NONE && *slot == SLOT_ANY) {
-        fault = fault_say(FAULT_FAILED, "there is no other image to go back to");
-    }
-    return fault;
+    return fault != FAULT_NONE
+               ? fault
+               : fault_say(FAULT_FAILED, "there is no other image to go back to: the other slot is "
+                                         "empty; `snicctl slots`");
 }
 
 enum fault cmd_rollback(struct call *call)
 {
-    char version[24] = "";
-    uint32_t slot = SLOT_ANY;
+    bool is_reset = args_flag(call, "--reset");
+    struct mgmt_slot other = {.slot = SLOT_NONE};
+    struct slots slots = {0};
 
     enum fault fault = args_done(call, 0, 0);
     if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_COMMIT_IMAGE)) {
         fault = not_from_here(call, "updates of its image");
     }
     if (fault == FAULT_NONE) {
-        fault = find_other(call, &slot, version, sizeof(version));
+        fault = find_other(call, &other);
+    }
+    if (fault == FAULT_NONE && (other.flags & MGMT_SLOT_FAILED) != 0) {
+        fault_note("slot %u, version %s, has failed its trial before", other.slot, other.version);
     }
     if (fault == FAULT_NONE) {
-        fault = commit(call, slot, MGMT_COMMIT_ACTIVATE);
+        fault = commit(call, other.slot, MGMT_COMMIT_ACTIVATE);
     }
     if (fault == FAULT_NONE) {
-        fprintf(call->out, "slot %u, version ", slot);
-        text_put(call->out, version, strlen(version), false);
-        fprintf(call->out, ", starts next: `snicctl reset`\n");
+        fault = wait_until_done(call);
+    }
+    if (fault == FAULT_NONE) {
+        fault = slots_read(call, &slots);
+    }
+    const struct mgmt_slot *now = slots_at(&slots, other.slot);
+    if (fault == FAULT_NONE &&
+        (now == NULL || (now->flags & (MGMT_SLOT_TRIAL | MGMT_SLOT_ACTIVE)) == 0)) {
+        fault = fault_say(FAULT_FAILED, "the board's record does not say that slot %u starts next",
+                          other.slot);
+    }
+    if (fault == FAULT_NONE) {
+        fprintf(call->out, "slot %u, version ", other.slot);
+        text_put(call->out, other.version, strlen(other.version), false);
+        fprintf(call->out, ", starts next%s%s\n",
+                (now->flags & MGMT_SLOT_TRIAL) != 0 ? ", on trial" : "",
+                is_reset ? "" : ": `snicctl reset`");
+        fault = is_reset ? slots_restart(call, true, SLOTS_RESTART_MS) : FAULT_NONE;
+    }
+    return fault;
+}
+
+/* --- reset ----------------------------------------------------------------------------------- */
+
+enum fault cmd_reset(struct call *call)
+{
+    bool is_waiting = !args_flag(call, "--no-wait");
+    uint64_t timeout_s = args_number(call, "--timeout", 3600, SLOTS_RESTART_MS / 1000);
+    enum fault fault = args_done(call, 0, 0);
+
+    if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_RESET)) {
+        fault = not_from_here(call, "reset");
+    }
+    if (fault != FAULT_NONE || is_waiting) {
+        return fault != FAULT_NONE ? fault : slots_restart(call, false, (uint32_t)timeout_s * 1000);
+    }
+    fault = client_act(call->client, MGMT_ACTION_RESET, NULL, 0);
+    if (fault == FAULT_NONE) {
+        fprintf(call->out, "the board resets\n");
     }
     return fault;
 }

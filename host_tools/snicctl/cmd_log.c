@@ -1,89 +1,139 @@
 /*
- * `log`, and commands of the console: run, ping, discover; reset.
+ * `log`: the text of the log, once or as it grows.
  */
 #include "command.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "text.h"
 
 #define LOG_MAX_BYTES (16u << 20)
 #define FOLLOW_MS     250u
+#define ABSENT_MAX_MS 60000u /* a board that restarts is away for a while */
 
-static void pause_ms(uint32_t ms)
+/* --- as it grows ------------------------------------------------------------------------------ */
+
+struct follow {
+    struct call *call;
+    uint64_t next;      /* offset */
+    uint64_t age_ns;    /* of the board, when it was seen last */
+    uint64_t absent_ms; /* since when it does not answer; 0: it does */
+};
+
+/* Asks for the board's age. True: it is there. */
+static bool is_there(struct follow *f, enum fault *fault)
 {
-    struct timespec time = {.tv_sec = 0, .tv_nsec = (long)ms * 1000000};
+    struct client *c = f->call->client;
 
-    nanosleep(&time, NULL);
+    fault_hold(true);
+    *fault = client_refresh(c);
+    bool is_away = *fault != FAULT_NONE && c->is_silent;
+    if (is_away && f->absent_ms == 0) {
+        f->absent_ms = transport_now_ms();
+        fault_forget();
+        fault_note("%s does not answer: waiting", c->transport->name);
+    } else if (is_away && transport_now_ms() - f->absent_ms < ABSENT_MAX_MS) {
+        fault_forget();
+    }
+    fault_hold(false);
+    if (is_away && transport_now_ms() - f->absent_ms < ABSENT_MAX_MS) {
+        *fault = FAULT_NONE;
+    }
+    if (!is_away) {
+        f->absent_ms = 0;
+    }
+    return *fault == FAULT_NONE && !is_away;
 }
 
-static void json_lines(struct json *json, const char *name, const char *text, size_t len_bytes)
+static void start_anew(struct follow *f)
 {
-    const char *end = text + len_bytes;
+    fprintf(f->call->out, "-- the board restarted, after %s --\n",
+            f->call->client->hello.reset_cause);
+    f->next = 0;
+}
 
-    json_open(json, name, '[');
-    while (text < end) {
-        const char *newline = memchr(text, '\n', (size_t)(end - text));
-        const char *line_end = newline == NULL ? end : newline;
-        size_t len = (size_t)(line_end - text);
-        len -= len > 0 && text[len - 1] == '\r';
-        json_text_len(json, NULL, text, len);
-        text = line_end + 1;
+static enum fault show_new(struct follow *f)
+{
+    struct client_piece piece;
+    bool is_full = true;
+
+    while (is_full) {
+        enum fault fault = client_read(f->call->client, MGMT_OBJECT_LOG, 0, f->next, &piece);
+        if (fault != FAULT_NONE) {
+            return f->call->client->is_silent ? FAULT_NONE : fault;
+        }
+        if (piece.end < f->next) { /* restarted between the two questions: the next look tells */
+            return FAULT_NONE;
+        }
+        if (piece.len_bytes > 0 && piece.offset > f->next) {
+            fault_note("%llu bytes are lost", (unsigned long long)(piece.offset - f->next));
+        }
+        text_put(f->call->out, (const char *)piece.bytes, piece.len_bytes, true);
+        is_full = piece.len_bytes > 0;
+        f->next = is_full ? piece.offset + piece.len_bytes : f->next;
+        fflush(f->call->out);
     }
-    json_close(json, ']');
+    return FAULT_NONE;
 }
 
 /* Shows what is new until the connection is gone or somebody presses ^C. */
 static enum fault follow(struct call *call, uint64_t next)
 {
-    struct client_piece piece;
+    struct follow f = {.call = call, .next = next, .age_ns = call->client->hello.uptime_ns};
+    enum fault fault = FAULT_NONE;
 
-    for (;;) {
-        enum fault fault = client_read(call->client, MGMT_OBJECT_LOG, 0, next, &piece);
-        if (fault != FAULT_NONE) {
-            return fault;
+    while (fault == FAULT_NONE) {
+        if (is_there(&f, &fault)) {
+            if (call->client->hello.uptime_ns < f.age_ns) {
+                start_anew(&f);
+            }
+            f.age_ns = call->client->hello.uptime_ns;
+            fault = show_new(&f);
         }
-        if (piece.len_bytes == 0) {
-            fflush(call->out);
-            pause_ms(FOLLOW_MS);
-            continue;
+        fflush(call->out);
+        if (ferror(call->out) != 0) { /* who read it has gone */
+            return FAULT_NONE;
         }
-        if (piece.offset > next) {
-            fault_note("%llu bytes are lost", (unsigned long long)(piece.offset - next));
-        }
-        text_put(call->out, (const char *)piece.bytes, piece.len_bytes, true);
-        next = piece.offset + piece.len_bytes;
+        client_pause_ms(FOLLOW_MS);
     }
+    return fault;
 }
 
-enum fault cmd_log(struct call *call)
+/* --- the command ------------------------------------------------------------------------------ */
+
+static enum fault set_level(struct call *call, const char *level)
 {
-    bool is_follow = args_flag(call, "--follow") || args_flag(call, "-f");
-    const char *level = args_value(call, "--level");
     static const char *const levels[] = {"error", "warning", "info", "debug"};
+    uint32_t number = 0;
+
+    while (number < ARRAY_SIZE(levels) && strcmp(levels[number], level) != 0) {
+        number++;
+    }
+    if (number == ARRAY_SIZE(levels)) {
+        return fault_say(FAULT_USAGE, "--level %s: error, warning, info or debug", level);
+    }
+    if (!client_has_action(call->client, MGMT_ACTION_LOG_LEVEL)) {
+        return not_from_here(call, "level of the log");
+    }
+    enum fault fault = client_act(call->client, MGMT_ACTION_LOG_LEVEL, &number, sizeof(number));
+    if (fault == FAULT_NONE) {
+        fprintf(call->out, "logged from now on: %s%s\n", level, number == 0 ? "" : " and worse");
+    }
+    return fault;
+}
+
+static enum fault show(struct call *call, bool is_follow)
+{
     uint8_t *bytes = NULL;
     size_t len = 0;
     uint64_t offset = 0;
     struct json json;
 
-    enum fault fault = args_done(call, 0, 0);
-    if (fault == FAULT_NONE && level != NULL) {
-        uint32_t number = 0;
-        while (number < ARRAY_SIZE(levels) && strcmp(levels[number], level) != 0) {
-            number++;
-        }
-        return number < ARRAY_SIZE(levels)
-                   ? client_act(call->client, MGMT_ACTION_LOG_LEVEL, &number, sizeof(number))
-                   : fault_say(FAULT_USAGE, "--level: error, warning, info or debug");
+    if (!client_has_object(call->client, MGMT_OBJECT_LOG)) {
+        return not_from_here(call, "log");
     }
-    if (fault == FAULT_NONE && !client_has_object(call->client, MGMT_OBJECT_LOG)) {
-        fault = not_from_here(call, "the log");
-    }
-    if (fault == FAULT_NONE) {
-        fault =
-            client_read_all(call->client, MGMT_OBJECT_LOG, 0, LOG_MAX_BYTES, &bytes, &len, &offset);
-    }
+    enum fault fault =
+        client_read_all(call->client, MGMT_OBJECT_LOG, 0, LOG_MAX_BYTES, &bytes, &len, &offset);
     if (fault == FAULT_NONE && call->options->is_json) {
         reply_start(call, &json);
         json_uint(&json, "offset", offset);
@@ -98,90 +148,21 @@ enum fault cmd_log(struct call *call)
     return fault;
 }
 
-/* --- commands of the console ------------------------------------------------------------------ */
-
-static void to_file(void *ctx, const char *text, size_t len)
+enum fault cmd_log(struct call *call)
 {
-    fwrite(text, 1, len, ctx);
-}
-
-/* Runs the line and shows what it prints. False: it printed something with `bad` in it. */
-static enum fault run_line(struct call *call, const char *line, const char *bad)
-{
-    char *text = NULL;
-    size_t len = 0;
-    struct json json;
-
-    if (!client_has_action(call->client, MGMT_ACTION_RUN)) {
-        return not_from_here(call, "commands of the console");
-    }
-    FILE *file = open_memstream(&text, &len);
-    enum fault fault = client_run(call->client, line, to_file, file);
-    fclose(file);
-    if (fault == FAULT_NONE && call->options->is_json) {
-        reply_start(call, &json);
-        json_text(&json, "line", line);
-        json_lines(&json, "output", text, len);
-        reply_end(&json);
-    } else if (len > 0) {
-        text_put(call->out, text, len, true);
-    }
-    if (fault == FAULT_NONE && bad != NULL && strstr(text, bad) != NULL) {
-        fault = FAULT_FAILED;
-    }
-    free(text);
-    return fault;
-}
-
-static enum fault run_words(struct call *call, const char *first, const char *bad)
-{
-    char line[256];
-    size_t used = (size_t)snprintf(line, sizeof(line), "%s", first);
-
-    for (uint32_t i = 0; i < call->word_count; i++) {
-        used += (size_t)snprintf(line + used, used < sizeof(line) ? sizeof(line) - used : 0, "%s%s",
-                                 used > 0 ? " " : "", call->words[i]);
-        if (used >= sizeof(line)) {
-            return fault_say(FAULT_USAGE, "the command line is too long");
-        }
-    }
-    return run_line(call, line, bad);
-}
-
-enum fault cmd_run(struct call *call)
-{
-    enum fault fault = args_done(call, 1, 32);
-
-    return fault != FAULT_NONE ? fault : run_words(call, "", "no command '");
-}
-
-enum fault cmd_discover(struct call *call)
-{
-    enum fault fault = args_done(call, 1, 2);
-
-    return fault != FAULT_NONE ? fault : run_words(call, "discover", "discover: ");
-}
-
-enum fault cmd_ping(struct call *call)
-{
-    bool is_rdma = args_flag(call, "--rdma");
-    enum fault fault = args_done(call, 1, is_rdma ? 4 : 1);
-
-    return fault != FAULT_NONE ? fault : run_words(call, is_rdma ? "rping" : "ping", "no answer");
-}
-
-enum fault cmd_reset(struct call *call)
-{
+    bool is_long = args_flag(call, "--follow");
+    bool is_follow = args_flag(call, "-f") || is_long;
+    const char *level = args_value(call, "--level");
     enum fault fault = args_done(call, 0, 0);
 
-    if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_RESET)) {
-        fault = not_from_here(call, "a reset");
+    if (fault == FAULT_NONE && (level != NULL || is_follow)) {
+        fault = args_no_json(call, level != NULL ? "log --level" : "log -f");
     }
-    if (fault == FAULT_NONE) {
-        fault = client_act(call->client, MGMT_ACTION_RESET, NULL, 0);
+    if (fault == FAULT_NONE && level != NULL && is_follow) {
+        fault = fault_say(FAULT_USAGE, "--level sets what is logged, -f shows it: one at a time");
     }
-    if (fault == FAULT_NONE) {
-        fprintf(call->out, "the board resets\n");
+    if (fault != FAULT_NONE) {
+        return fault;
     }
-    return fault;
+    return level != NULL ? set_level(call, level) : show(call, is_follow);
 }

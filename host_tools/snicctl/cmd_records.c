@@ -152,6 +152,10 @@ enum fault cmd_stats(struct call *call)
     struct json json;
 
     enum fault fault = args_done(call, 0, 0);
+    if (fault == FAULT_NONE && is_prometheus) {
+        fault = where != NULL ? fault_say(FAULT_USAGE, "--prometheus shows all numbers: no --where")
+                              : args_no_json(call, "stats --prometheus");
+    }
     if (fault != FAULT_NONE || is_prometheus) {
         return fault != FAULT_NONE ? fault : show_prometheus(call);
     }

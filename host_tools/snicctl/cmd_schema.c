@@ -255,6 +255,8 @@ static void put_top(struct json *json)
     }
     put_type(json, "offset", "integer", false, NULL, "log: bytes before the first line");
     put_type(json, "line", "string", false, NULL, "run: the command");
+    put_type(json, "ok", "boolean", false, NULL,
+             "run, ping, discover: it has done what it was asked");
     for (size_t i = 0; i < ARRAY_SIZE(arrays); i++) {
         put_small_array(json, arrays[i].name, arrays[i].members, arrays[i].help);
     }

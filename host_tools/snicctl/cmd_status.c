@@ -116,6 +116,10 @@ enum fault cmd_status(struct call *call)
         reply_end(&json);
     } else if (fault == FAULT_NONE) {
         reply_hung(call);
+        if (call->client->is_hung) {
+            fprintf(call->out, "Volumes, paths, associations, ports and drives cannot be seen "
+                               "meanwhile\n");
+        }
         text_board(call);
         for (uint32_t i = 0; i < ARRAY_SIZE(parts); i++) {
             if (rows_of(&picture, i)->count > 0) {

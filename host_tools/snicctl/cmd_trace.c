@@ -14,13 +14,12 @@
 #define CORE_MAX_BYTES (16u << 20)
 
 static const struct {
-    const char *name;
+    const char *word;
     uint32_t bit;
-} classes[] = {
-#define CLASS(name, bit) {#name, 1u << (bit)},
-    TRACE_CLASS_LIST(CLASS)
-#undef CLASS
-};
+} classes[] = {{"sched", TRACE_CLASS_SCHED},
+               {"control", TRACE_CLASS_CONTROL},
+               {"io", TRACE_CLASS_IO},
+               {"fault", TRACE_CLASS_FAULT}};
 
 /* "io,control", "all", "none" -> bits. */
 static bool parse_classes(const char *text, uint32_t *bits)
@@ -37,7 +36,7 @@ static bool parse_classes(const char *text, uint32_t *bits)
             is_found = true;
         }
         for (uint32_t i = 0; i < ARRAY_SIZE(classes); i++) {
-            if (strcasecmp(word, classes[i].name) == 0) {
+            if (strcasecmp(word, classes[i].word) == 0) {
                 *bits |= classes[i].bit;
                 is_found = true;
             }
@@ -62,6 +61,20 @@ static enum fault set_classes(struct call *call, uint32_t bits, uint32_t *before
         memcpy(before, call->client->answer, sizeof(*before));
     }
     return fault;
+}
+
+/* "io, fault" */
+static void put_classes(FILE *out, uint32_t bits)
+{
+    bool is_any = false;
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(classes); i++) {
+        if ((bits & classes[i].bit) != 0) {
+            fprintf(out, "%s%s", is_any ? "," : "", classes[i].word);
+            is_any = true;
+        }
+    }
+    fputs(is_any ? "" : "none", out);
 }
 
 /* Records I/Os for so long, then as before. */
@@ -384,8 +397,11 @@ enum fault cmd_trace(struct call *call)
     if (fault == FAULT_NONE) {
         fault = parse_io(io, &choice);
     }
+    if (fault == FAULT_NONE && (enable != NULL || choice.perfetto != NULL)) {
+        fault = args_no_json(call, enable != NULL ? "trace --enable" : "trace --perfetto");
+    }
     if (fault == FAULT_NONE && !client_has_object(call->client, MGMT_OBJECT_TRACE)) {
-        fault = not_from_here(call, "the trace");
+        fault = not_from_here(call, "trace");
     }
     if (fault == FAULT_NONE && enable != NULL) {
         if (!parse_classes(enable, &bits)) {
@@ -393,7 +409,11 @@ enum fault cmd_trace(struct call *call)
         }
         fault = set_classes(call, bits, &before);
         if (fault == FAULT_NONE) {
-            fprintf(call->out, "recorded from now on: 0x%x, before: 0x%x\n", bits, before);
+            fputs("recorded from now on: ", call->out);
+            put_classes(call->out, bits);
+            fputs("; before: ", call->out);
+            put_classes(call->out, before);
+            fputc('\n', call->out);
         }
         return fault;
     }

@@ -40,9 +40,8 @@ enum command_needs {
 
 struct command {
     const char *name;
-    const char *usage;   /* words behind the name */
-    const char *text;    /* one line */
-    const char *options; /* blank-separated, for the completion */
+    const char *usage; /* words behind the name */
+    const char *text;  /* one line */
     enum command_needs needs;
     bool has_json;
     enum fault (*run)(struct call *call);
@@ -62,6 +61,8 @@ const char *args_value(struct call *call, const char *name);
 uint64_t args_number(struct call *call, const char *name, uint64_t max, uint64_t otherwise);
 /* No option may be left, and so many other words. Says what is wrong. */
 enum fault args_done(struct call *call, uint32_t min_words, uint32_t max_words);
+/* `what` prints no object: --json is a fault of usage then. */
+enum fault args_no_json(struct call *call, const char *what);
 
 /* --- what commands share ---- */
 
@@ -71,11 +72,18 @@ void reply_end(struct json *json);
 /* A line about a board that hangs, when it does. For text. */
 void reply_hung(struct call *call);
 
+/* An array of the text's lines. */
+void json_lines(struct json *json, const char *name, const char *text, size_t len_bytes);
+
+/* How far something is: a bar on a terminal's stderr. */
+void progress_start(const char *what);
+void progress(size_t done, size_t all);
+
 /* Lists a class. When it is not to be had from here, says why. */
 enum fault list_class(struct call *call, enum mgmt_class class, struct client_rows *rows);
 /* The same for what may be missing: no records then. */
 enum fault list_if_there(struct call *call, enum mgmt_class class, struct client_rows *rows);
-/* Says why this way in does not have something: `what` is "the log". */
+/* Says why this way in does not have something: `what` is "log", "commands of the console". */
 enum fault not_from_here(struct call *call, const char *what);
 
 /* Reads a file of at most `max` bytes; the caller frees. */
@@ -83,7 +91,8 @@ enum fault file_read(const char *path, size_t max, uint8_t **bytes, size_t *len_
 enum fault file_write(const char *path, const void *bytes, size_t len_bytes);
 
 /* Runs a program with these words (the first is its name, found in PATH; NULL ends) and gives what
- * it prints on stdout; the caller frees *text. Its exit code; 127: there is none. */
+ * it prints on stdout; the caller frees *text. Its exit code; 127: there is none. What it prints on
+ * stderr is shown, escaped, when it fails. */
 int program_run(const char *const words[], const void *input, size_t input_bytes, char **text,
                 size_t *text_len);
 
@@ -105,7 +114,6 @@ enum fault cmd_config(struct call *call);
 enum fault cmd_flash(struct call *call);
 enum fault cmd_confirm(struct call *call);
 enum fault cmd_rollback(struct call *call);
-enum fault cmd_slots(struct call *call);
 enum fault cmd_image(struct call *call);
 enum fault cmd_run(struct call *call);
 enum fault cmd_discover(struct call *call);

@@ -10,9 +10,12 @@ _snicctl_options() {
     crash) echo "--elf" ;;
     trace) echo "--enable --record --ios --io --event --perfetto" ;;
     config) echo "-o" ;;
-    flash) echo "--slot --no-activate --check --force" ;;
+    flash) echo "--slot --no-activate --check --force --reset" ;;
+    rollback) echo "--reset" ;;
+    reset) echo "--no-wait --timeout" ;;
+    run | discover) echo "--timeout" ;;
     image) echo "--key" ;;
-    ping) echo "--rdma" ;;
+    ping) echo "--rdma --timeout" ;;
     fabric) echo "--tree" ;;
     esac
 }

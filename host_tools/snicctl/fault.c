@@ -38,6 +38,11 @@ void fault_hold(bool is_held)
     held[0] = '\0';
 }
 
+void fault_forget(void)
+{
+    held[0] = '\0';
+}
+
 enum fault fault_say(enum fault fault, const char *format, ...)
 {
     va_list args;

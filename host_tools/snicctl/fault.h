@@ -24,6 +24,8 @@ enum fault fault_say(enum fault fault, const char *format, ...) PRINTF_LIKE(2, 3
 /* While held, what is said is kept, the last alone, and comes out at the end: for who owns the
  * screen. */
 void fault_hold(bool is_held);
+/* What is held is not said. */
+void fault_forget(void);
 
 /* Something worth knowing, which is no failure: on stderr. */
 void fault_note(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -33,17 +33,6 @@ uint32_t message_seal(uint8_t *message, uint32_t payload_bytes)
     return (uint32_t)sizeof(head) + payload_bytes;
 }
 
-const char *message_fault_text(enum message_fault fault)
-{
-    static const char *const texts[] = {
-        [MESSAGE_OK] = "whole",
-        [MESSAGE_SHORT] = "shorter than it says",
-        [MESSAGE_BAD_MAGIC] = "no management message",
-        [MESSAGE_BAD_CRC] = "damaged: its checksum is wrong",
-    };
-    return texts[fault];
-}
-
 enum message_fault message_check(const uint8_t *bytes, size_t len_bytes, struct mgmt_head *head)
 {
     if (len_bytes < sizeof(*head)) {

@@ -26,7 +26,6 @@ enum message_fault {
     MESSAGE_BAD_MAGIC, /* none of ours */
     MESSAGE_BAD_CRC,
 };
-const char *message_fault_text(enum message_fault fault);
 
 /* Checks the message at `bytes` and copies its head; what follows it is not looked at. */
 enum message_fault message_check(const uint8_t *bytes, size_t len_bytes, struct mgmt_head *head);

@@ -1,17 +1,12 @@
 /*
- * What commands share: heads of replies, lists, files, other programs.
+ * What commands share: heads of replies, lists, files.
  */
 #include "command.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define SCHEMA_VERSION 1u
 
@@ -49,20 +44,39 @@ void reply_hung(struct call *call)
     }
 }
 
+void json_lines(struct json *json, const char *name, const char *text, size_t len_bytes)
+{
+    const char *end = text + len_bytes;
+
+    json_open(json, name, '[');
+    while (text < end) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        const char *line_end = newline == NULL ? end : newline;
+        size_t len = (size_t)(line_end - text);
+        len -= len > 0 && text[len - 1] == '\r';
+        json_text_len(json, NULL, text, len);
+        text = line_end + 1;
+    }
+    json_close(json, ']');
+}
+
 /* --- lists ----------------------------------------------------------------------------------- */
 
 enum fault not_from_here(struct call *call, const char *what)
 {
     const struct client *c = call->client;
 
-    if ((c->hello.may & MGMT_MAY_SEE_ALL) == 0) {
-        return fault_say(FAULT_PERMISSION,
-                         "%s: a host may not have %s in band: use --console, or give the board "
-                         "options { in-band = \"all\"; }",
-                         c->transport->name, what);
+    if (c->is_hung) {
+        return fault_say(FAULT_FAILED, "%s: %s: " CLIENT_HUNG_TEXT, c->transport->name, what);
     }
-    return fault_say(FAULT_VERSION, "%s: firmware %s on %s does not have %s", c->transport->name,
-                     c->hello.firmware, c->hello.board, what);
+    if ((c->hello.may & MGMT_MAY_SEE_ALL) == 0) {
+        return fault_say(FAULT_PERMISSION, "%s: %s: " CLIENT_TENANT_TEXT, c->transport->name, what);
+    }
+    return fault_say(FAULT_VERSION,
+                     "%s: firmware %s on %s (messages %u to %u) does not know %s, as this tool "
+                     "(" CLIENT_TOOL_VERSION ") does: update the firmware",
+                     c->transport->name, c->hello.firmware, c->hello.board, c->hello.min_version,
+                     c->hello.version, what);
 }
 
 enum fault list_class(struct call *call, enum mgmt_class class, struct client_rows *rows)
@@ -83,7 +97,10 @@ enum fault list_if_there(struct call *call, enum mgmt_class class, struct client
     call->client->is_quiet = true;
     enum fault fault = client_list(call->client, class, rows);
     call->client->is_quiet = false;
-    return call->client->status == MGMT_HUNG ? FAULT_NONE : fault;
+    if (fault == FAULT_NONE || call->client->status == MGMT_OK) { /* else it was not said */
+        return fault;
+    }
+    return call->client->status == MGMT_HUNG ? FAULT_NONE : client_refusal(call->client);
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -141,83 +158,4 @@ enum fault file_write(const char *path, const void *bytes, size_t len_bytes)
     bool is_good = fwrite(bytes, 1, len_bytes, file) == len_bytes;
     is_good = fclose(file) == 0 && is_good;
     return is_good ? FAULT_NONE : file_fault(path);
-}
-
-/* --- programs -------------------------------------------------------------------------------- */
-
-extern char **environ;
-
-/* Feeds and reads at once, so that neither pipe fills up for ever. */
-static void pump(int to, int from, const uint8_t *input, size_t input_bytes, char **text,
-                 size_t *text_len)
-{
-    FILE *out = open_memstream(text, text_len);
-    size_t done = 0;
-
-    for (;;) {
-        char block[4096];
-        if (to >= 0 && done == input_bytes) {
-            close(to);
-            to = -1;
-        }
-        struct pollfd waits[] = {{.fd = from, .events = POLLIN}, {.fd = to, .events = POLLOUT}};
-        if (poll(waits, to >= 0 ? 2 : 1, -1) < 0 && errno != EINTR) {
-            break;
-        }
-        if (to >= 0 && (waits[1].revents & (POLLOUT | POLLERR | POLLHUP)) != 0) {
-            size_t count = input_bytes - done < 4096 ? input_bytes - done : 4096;
-            ssize_t written = write(to, input + done, count);
-            done = written < 0 ? input_bytes : done + (size_t)written;
-        }
-        if ((waits[0].revents & (POLLIN | POLLHUP)) != 0) {
-            ssize_t count = read(from, block, sizeof(block));
-            if (count <= 0) {
-                break;
-            }
-            fwrite(block, 1, (size_t)count, out);
-        }
-    }
-    if (to >= 0) {
-        close(to);
-    }
-    fclose(out);
-}
-
-int program_run(const char *const words[], const void *input, size_t input_bytes, char **text,
-                size_t *text_len)
-{
-    posix_spawn_file_actions_t actions;
-    int to[2];
-    int from[2];
-    pid_t child;
-    int status = 0;
-
-    *text = NULL;
-    *text_len = 0;
-    if (pipe(to) != 0 || pipe(from) != 0) {
-        return 127;
-    }
-    signal(SIGPIPE, SIG_IGN);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, to[0], 0);
-    posix_spawn_file_actions_adddup2(&actions, from[1], 1);
-    for (int i = 0; i < 2; i++) {
-        posix_spawn_file_actions_addclose(&actions, to[i]);
-        posix_spawn_file_actions_addclose(&actions, from[i]);
-    }
-    /* posix_spawn() does not write to the words. */
-    int error =
-        posix_spawnp(&child, words[0], &actions, NULL, (char *const *)(uintptr_t)words, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    close(to[0]);
-    close(from[1]);
-    if (error != 0) {
-        close(to[1]);
-        close(from[0]);
-        return 127;
-    }
-    pump(to[1], from[0], input, input_bytes, text, text_len);
-    close(from[0]);
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }

@@ -39,7 +39,6 @@ struct transport {
     struct message_scan scan;
     uint8_t input[4096]; /* received, not yet looked at */
     uint32_t input_len, input_pos;
-    void (*show)(const char *text, uint32_t len); /* text between the frames; NULL: dropped */
 };
 
 /* Opens what is at `path`, or says why not. The caller closes. */

@@ -74,13 +74,8 @@ static enum transport_result console_send(struct transport *t, const uint8_t *me
 static bool take_frame(struct transport *t)
 {
     while (t->input_pos < t->input_len) {
-        uint8_t byte = t->input[t->input_pos++];
-        bool was_open = t->scan.is_open;
-        if (message_scan_byte(&t->scan, byte)) {
+        if (message_scan_byte(&t->scan, t->input[t->input_pos++])) {
             return true;
-        }
-        if (t->show != NULL && !was_open && !t->scan.is_open) {
-            t->show((const char *)&byte, 1);
         }
     }
     return false;
@@ -179,12 +174,22 @@ static const struct {
     {1000000, B1000000}, {1500000, B1500000}, {3000000, B3000000},
 };
 
+static enum fault line_lock(int fd, const char *path)
+{
+    if (isatty(fd) == 0) {
+        return fault_say(FAULT_NO_DEVICE, "%s: neither a terminal line nor a unix socket", path);
+    }
+    return flock(fd, LOCK_EX | LOCK_NB) == 0
+               ? FAULT_NONE
+               : fault_say(FAULT_NO_DEVICE, "%s: another snicctl uses it", path);
+}
+
 static enum fault line_start(int fd, const char *path, uint32_t baud)
 {
     struct termios line;
 
     if (tcgetattr(fd, &line) != 0) {
-        return fault_say(FAULT_NO_DEVICE, "%s: neither a terminal line nor a unix socket", path);
+        return fault_say(FAULT_NO_DEVICE, "%s: %s", path, strerror(errno));
     }
     cfmakeraw(&line);
     line.c_cflag |= CLOCAL | CREAD;
@@ -198,8 +203,9 @@ static enum fault line_start(int fd, const char *path, uint32_t baud)
     if (!is_known) {
         return fault_say(FAULT_USAGE, "--baud %u: no speed that serial lines have", baud);
     }
-    tcsetattr(fd, TCSANOW, &line);
-    return FAULT_NONE;
+    return tcsetattr(fd, TCSANOW, &line) == 0
+               ? FAULT_NONE
+               : fault_say(FAULT_NO_DEVICE, "%s: %s", path, strerror(errno));
 }
 
 /* The way through /proc keeps the address within its 108 bytes. */
@@ -255,14 +261,16 @@ enum fault transport_open_console(struct transport *t, const char *path, uint32_
         return open_fault(path, false);
     }
     bool is_socket = S_ISSOCK(info.st_mode);
-    int fd = is_socket ? connect_socket(path) : open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    /* A line without carrier would keep open() waiting. */
+    int fd =
+        is_socket ? connect_socket(path) : open(path, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return open_fault(path, is_socket);
     }
     if (!is_socket) {
-        enum fault fault = line_start(fd, path, baud);
-        if (fault == FAULT_NONE && flock(fd, LOCK_EX | LOCK_NB) != 0) {
-            fault = fault_say(FAULT_NO_DEVICE, "%s: another snicctl uses it", path);
+        enum fault fault = line_lock(fd, path);
+        if (fault == FAULT_NONE) { /* only now: it may be another's line */
+            fault = line_start(fd, path, baud);
         }
         if (fault != FAULT_NONE) {
             close(fd);

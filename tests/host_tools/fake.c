@@ -1,36 +1,9 @@
-#include "tests/host_tools/fake.h"
+#include "tests/host_tools/fake_priv.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "host_tools/snicctl/message.h"
-#include "spec/mgmt.h"
-#include "spec/mgmt_record.h"
-
-#define OBJECT_ROOM (1u << 20)
-
-struct fake {
-    int fd;
-    enum fake_mode mode;
-    uint32_t request_count;
-    uint32_t hello_count;
-    bool is_started;
-    bool is_kept; /* a request waits for an empty frame */
-    uint8_t kept[MGMT_FRAME_BYTES];
-    uint32_t kept_len;
-    char console[4096]; /* what the last command has printed */
-    uint32_t console_len;
-    uint8_t written[OBJECT_ROOM];
-    uint32_t written_len;
-    uint8_t config[OBJECT_ROOM]; /* committed */
-    uint32_t config_len;
-    struct mgmt_update update;
-    struct mgmt_slot slots[2];
-    uint32_t trace_classes;
-    uint8_t answer[8192];
-    uint32_t answer_len; /* of the payload */
-    uint16_t status;
-};
 
 static const char *const names[] = {
     [FAKE_GOOD] = "good",
@@ -54,6 +27,12 @@ static const char *const names[] = {
     [FAKE_HOSTILE_READ] = "hostile-read",
     [FAKE_LIVE] = "live",
     [FAKE_SILENT] = "silent",
+    [FAKE_WORN] = "worn",
+    [FAKE_TRIAL] = "trial",
+    [FAKE_TRIAL_FAILS] = "trial-fails",
+    [FAKE_STAYS_AWAY] = "stays-away",
+    [FAKE_RESTARTS] = "restarts",
+    [FAKE_HOSTILE_CRAWL] = "hostile-crawl",
 };
 
 const char *fake_mode_name(enum fake_mode mode)
@@ -61,54 +40,91 @@ const char *fake_mode_name(enum fake_mode mode)
     return mode < FAKE_MODE_COUNT ? names[mode] : NULL;
 }
 
-static void put(struct fake *f, const void *bytes, uint32_t len)
+void fake_put(struct fake *f, const void *bytes, uint32_t len)
 {
     memcpy(f->answer + sizeof(struct mgmt_head) + f->answer_len, bytes, len);
     f->answer_len += len;
 }
 
-static void refuse(struct fake *f, enum mgmt_status status, const char *text)
+void fake_refuse(struct fake *f, enum mgmt_status status, const char *text)
 {
     f->status = (uint16_t)status;
-    put(f, text, (uint32_t)strlen(text));
+    fake_put(f, text, (uint32_t)strlen(text));
 }
 
 /* --- HELLO ----------------------------------------------------------------------------------- */
 
-static void hello(struct fake *f)
+#define CLASS_BIT(class)   (UINT64_C(1) << MGMT_CLASS_##class)
+#define OBJECT_BIT(object) (1u << MGMT_OBJECT_##object)
+
+/* As firmware/mgmt/mgmt.c and firmware/app/mgmt.c have them. */
+#define HANG_SAFE_CLASSES                                                              \
+    (CLASS_BIT(FUNCTION) | CLASS_BIT(QUEUE) | CLASS_BIT(REACTOR) | CLASS_BIT(POLLER) | \
+     CLASS_BIT(STAT) | CLASS_BIT(SLOT))
+#define HANG_SAFE_OBJECTS (OBJECT_BIT(LOG) | OBJECT_BIT(TRACE) | OBJECT_BIT(CRASH))
+#define TENANT_CLASSES                                                                   \
+    (CLASS_BIT(FUNCTION) | CLASS_BIT(QUEUE) | CLASS_BIT(NAMESPACE) | CLASS_BIT(VOLUME) | \
+     CLASS_BIT(PATH) | CLASS_BIT(ASSOCIATION) | CLASS_BIT(STAT) | CLASS_BIT(SLOT) |      \
+     CLASS_BIT(UPDATE))
+#define ALL_CLASSES UINT64_C(0xfffe)
+
+static uint64_t uptime(struct fake *f)
+{
+    if (f->mode == FAKE_LIVE) { /* a second for each look */
+        fake_advance();
+        return UINT64_C(61250000000) + UINT64_C(1000000000) * f->hello_count;
+    }
+    if (f->mode == FAKE_RESTARTS && f->hello_count >= 3) {
+        f->is_restarted = true;
+    }
+    return f->is_restarted ? UINT64_C(1000000) * f->hello_count : UINT64_C(61250000000);
+}
+
+/* What is allowed from here, and now. */
+static void hello_masks(const struct fake *f, struct mgmt_hello *h)
 {
     bool is_tenant = f->mode == FAKE_TENANT;
+    bool is_hung = f->mode == FAKE_HUNG;
+
+    h->may = is_tenant ? 0 : MGMT_MAY_SEE_ALL | MGMT_MAY_CHANGE;
+    h->classes = is_tenant ? TENANT_CLASSES : is_hung ? HANG_SAFE_CLASSES : ALL_CLASSES;
+    h->objects = is_tenant ? 0 : is_hung ? HANG_SAFE_OBJECTS : 0x7e;
+    h->actions = is_tenant || is_hung ? 0 : 0xfe;
+}
+
+static void hello(struct fake *f)
+{
+    uint32_t running = fake_running(f);
     struct mgmt_hello h = {
         .version = MGMT_VERSION,
         .min_version = MGMT_MIN_VERSION,
-        .origin = is_tenant ? 0 : MGMT_ORIGIN_CONSOLE,
+        .origin = f->mode == FAKE_TENANT ? 0 : MGMT_ORIGIN_CONSOLE,
         .message_max = MGMT_FRAME_BYTES,
-        .may = is_tenant ? 0 : MGMT_MAY_SEE_ALL | MGMT_MAY_CHANGE,
         .core_count = 2,
-        .classes = is_tenant ? 0xe076 : 0xfffe,
-        .objects = is_tenant ? 0 : 0x7e,
-        .actions = is_tenant ? 0 : 0xfe,
-        .uptime_ns = 61250000000,
+        .uptime_ns = uptime(f),
         .function_count = 2,
-        .boot_slot = 0,
+        .boot_slot = (uint8_t)running,
+        .is_trial = (f->slots[running].flags & MGMT_SLOT_TRIAL) != 0,
         .board = "fake",
-        .firmware = "0.1",
         .serial = "RACK7",
         .reset_cause = "power-on",
     };
     uint32_t len = sizeof(h);
 
-    if (f->mode == FAKE_LIVE) { /* a second for each look */
-        h.uptime_ns += UINT64_C(1000000000) * f->hello_count++;
-        fake_advance();
+    hello_masks(f, &h);
+    memcpy(h.firmware, f->slots[running].version, sizeof(h.firmware));
+    if (f->is_restarted) {
+        memcpy(h.reset_cause, "warm reset", 11);
     }
+    if (f->trial_looks > 0 && --f->trial_looks == 0) {
+        fake_confirm(f);
+    }
+    f->hello_count++;
     if (f->mode == FAKE_NO_FLASH) {
         h.boot_slot = 0xff;
-        h.classes &= ~(UINT64_C(1) << MGMT_CLASS_SLOT | UINT64_C(1) << MGMT_CLASS_UPDATE);
-        h.actions = 0x1e;
-        h.objects = 0x1e;
     } else if (f->mode == FAKE_OLD) {
         h.classes = 0x3fe; /* no ports, reactors, counters */
+        h.actions = 0x7e;  /* no configuration */
         len = 136;
     } else if (f->mode == FAKE_NEW) {
         h.version = 9;
@@ -123,9 +139,9 @@ static void hello(struct fake *f)
         memset(h.board, 0x1b, sizeof(h.board));
         memcpy(h.firmware, "\"\\\n\t</x>\xff\xc3", 10);
     }
-    put(f, &h, len);
+    fake_put(f, &h, len);
     if (f->mode == FAKE_NEW) {
-        put(f, "more than this tool knows", 25);
+        fake_put(f, "more than this tool knows", 25);
     }
 }
 
@@ -160,8 +176,16 @@ static const void *records_of(struct fake *f, uint32_t class, uint32_t *count, u
     }
     bool is_base = class == MGMT_CLASS_FUNCTION || class == MGMT_CLASS_REACTOR ||
                    class == MGMT_CLASS_POLLER || class == MGMT_CLASS_STAT;
-    if (f->mode == FAKE_EMPTY && !is_base) {
+    bool is_of_flash = class == MGMT_CLASS_SLOT || class == MGMT_CLASS_UPDATE;
+    bool is_hidden = f->mode == FAKE_TENANT && (TENANT_CLASSES >> class & 1) == 0;
+    if ((f->mode == FAKE_EMPTY && !is_base) || (f->mode == FAKE_NO_FLASH && is_of_flash) ||
+        is_hidden) {
         *count = 0;
+    }
+    if (f->mode == FAKE_TENANT && class == MGMT_CLASS_FUNCTION) { /* its own alone */
+        *count = 1;
+    } else if (f->mode == FAKE_TENANT && class == MGMT_CLASS_STAT) {
+        *count = 2;
     }
     return records;
 }
@@ -174,7 +198,7 @@ static void list(struct fake *f, const struct mgmt_list_request *request)
     struct mgmt_list head = {.class = request->class, .next = MGMT_LIST_END};
 
     if (records == NULL) {
-        refuse(f, MGMT_NOT_FOUND, "");
+        fake_refuse(f, MGMT_NOT_FOUND, "");
         return;
     }
     uint32_t extra = f->mode == FAKE_NEW ? 24 : 0;
@@ -201,7 +225,7 @@ static void list(struct fake *f, const struct mgmt_list_request *request)
     if (f->mode == FAKE_HOSTILE_SHORT) {
         head.count += 1000;
     }
-    put(f, &head, sizeof(head));
+    fake_put(f, &head, sizeof(head));
     for (uint32_t i = 0; i < told; i++) {
         uint8_t record[1024] = {0};
         memcpy(record, records + (size_t)(index - told + i) * bytes, bytes);
@@ -214,166 +238,105 @@ static void list(struct fake *f, const struct mgmt_list_request *request)
             r->turn_age_ns = 14500000000;
             memcpy(r->running, "console", 8);
         }
-        put(f, record, shown + extra);
+        fake_put(f, record, shown + extra);
     }
 }
 
-/* --- READ, WRITE, ACTION --------------------------------------------------------------------- */
+/* --- READ ------------------------------------------------------------------------------------ */
+
+/* One byte at a time, for ever. */
+static void crawl(struct fake *f, const struct mgmt_read_request *request)
+{
+    struct mgmt_read head = {.object = request->object,
+                             .flags = MGMT_READ_GROWS,
+                             .data_bytes = 1,
+                             .offset = request->offset,
+                             .end = UINT64_C(1) << 40};
+
+    fake_put(f, &head, sizeof(head));
+    fake_put(f, "x", 1);
+}
+
+static const uint8_t *object_of(const struct fake *f, const struct mgmt_read_request *request,
+                                uint32_t *len)
+{
+    static const char after[] = "[    0.000010] boot: fake, warm reset\n";
+
+    switch (request->object) {
+    case MGMT_OBJECT_CONSOLE:
+        *len = f->console_len;
+        return (const uint8_t *)f->console;
+    case MGMT_OBJECT_CONFIG:
+        *len = f->config_len;
+        return f->config;
+    case MGMT_OBJECT_LOG:
+        if (f->is_restarted) {
+            *len = sizeof(after) - 1;
+            return (const uint8_t *)after;
+        }
+        break;
+    default:
+        break;
+    }
+    return fake_object(request->object, request->part, len);
+}
 
 static void read_object(struct fake *f, const struct mgmt_read_request *request)
 {
     uint32_t len = 0;
-    const uint8_t *bytes = request->object == MGMT_OBJECT_CONSOLE ? (const uint8_t *)f->console
-                           : request->object == MGMT_OBJECT_CONFIG
-                               ? f->config
-                               : fake_object(request->object, request->part, &len);
-    len = request->object == MGMT_OBJECT_CONSOLE  ? f->console_len
-          : request->object == MGMT_OBJECT_CONFIG ? f->config_len
-                                                  : len;
+    const uint8_t *bytes = object_of(f, request, &len);
+
+    if (request->object == MGMT_OBJECT_IMAGE) {
+        fake_refuse(f, MGMT_UNSUPPORTED, "");
+        return;
+    }
     if (bytes == NULL) {
-        refuse(f, MGMT_NOT_FOUND, "");
+        fake_refuse(f, MGMT_NOT_FOUND, "");
+        return;
+    }
+    if (f->mode == FAKE_HOSTILE_CRAWL) {
+        crawl(f, request);
         return;
     }
     if (f->mode == FAKE_EMPTY) {
         len = 0;
     }
-    struct mgmt_read head = {.object = request->object, .offset = request->offset, .end = len};
-    if (request->offset < len) {
-        head.data_bytes =
-            len - (uint32_t)request->offset < 900 ? len - (uint32_t)request->offset : 900;
-    }
+    bool is_ring = request->object == MGMT_OBJECT_LOG || request->object == MGMT_OBJECT_TRACE;
+    struct mgmt_read head = {.object = request->object,
+                             .flags = is_ring ? MGMT_READ_GROWS : 0,
+                             .offset = request->offset < len ? request->offset : len,
+                             .end = len};
+    head.data_bytes = len - (uint32_t)head.offset < 900 ? len - (uint32_t)head.offset : 900;
     uint32_t told = head.data_bytes;
     if (f->mode == FAKE_HOSTILE_READ) {
         head.data_bytes = 0xfffffff0;
     }
-    put(f, &head, sizeof(head));
-    put(f, bytes + (told == 0 ? 0 : request->offset), told);
-}
-
-static void write_object(struct fake *f, const struct mgmt_write_request *request,
-                         const uint8_t *bytes)
-{
-    if (request->offset + request->data_bytes > sizeof(f->written)) {
-        refuse(f, MGMT_OUT_OF_RANGE, "");
-        return;
-    }
-    memcpy(f->written + request->offset, bytes, request->data_bytes);
-    if (request->offset == 0) {
-        f->written_len = 0;
-    }
-    uint32_t end = (uint32_t)request->offset + request->data_bytes;
-    f->written_len = end > f->written_len ? end : f->written_len;
-    f->update.received_bytes = f->written_len;
-}
-
-static void commit_image(struct fake *f, const struct mgmt_commit *commit)
-{
-    uint32_t slot = commit->slot == 0xff ? 1 : commit->slot;
-
-    if (f->mode == FAKE_REFUSES) {
-        snprintf(f->update.fault, sizeof(f->update.fault), "is signed by another key");
-        refuse(f, MGMT_REFUSED, "the image is signed by another key");
-        return;
-    }
-    if (slot > 1) {
-        refuse(f, MGMT_OUT_OF_RANGE, "slot");
-        return;
-    }
-    if ((commit->actions & MGMT_COMMIT_REPLACE) != 0) {
-        f->slots[slot].image_bytes = f->written_len;
-        f->slots[slot].flags = 0;
-        f->update = (struct mgmt_update){.received_bytes = f->written_len,
-                                         .image_bytes = f->written_len,
-                                         .done_bytes = 0,
-                                         .is_busy = 1,
-                                         .state = "writing"};
-    }
-    if ((commit->actions & MGMT_COMMIT_ACTIVATE) != 0) {
-        f->slots[slot].flags |= MGMT_SLOT_TRIAL;
-        f->slots[slot].attempts_left = 3;
-    }
-}
-
-static void say(struct fake *f, const char *text)
-{
-    uint32_t len = (uint32_t)strlen(text);
-
-    memcpy(f->console + f->console_len, text, len);
-    f->console_len += len;
-}
-
-static void run_line(struct fake *f, const char *line)
-{
-    f->console_len = 0;
-    if (strncmp(line, "ping ", 5) == 0) {
-        say(f, "192.0.2.101: answered after 412 us\n");
-    } else if (strncmp(line, "discover ", 9) == 0) {
-        say(f, "nqn.2014-08.org.example:pool-a rdma 192.0.2.101 4420\n");
-    } else if (strcmp(line, "status") == 0) {
-        say(f, "uptime_ms 61250\nfn0.state READY\n");
-    } else {
-        say(f, "no command '");
-        say(f, line);
-        say(f, "'; try help\n");
-    }
-}
-
-static void act(struct fake *f, const struct mgmt_action_request *request, const uint8_t *bytes)
-{
-    char line[256] = "";
-    struct mgmt_commit commit = {0};
-    struct mgmt_commit_config config = {0};
-
-    switch (request->action) {
-    case MGMT_ACTION_RUN:
-        memcpy(line, bytes, request->argument_bytes);
-        run_line(f, line);
-        return;
-    case MGMT_ACTION_TRACE:
-        put(f, &f->trace_classes, sizeof(f->trace_classes));
-        memcpy(&f->trace_classes, bytes, sizeof(f->trace_classes));
-        return;
-    case MGMT_ACTION_COMMIT_IMAGE:
-        memcpy(&commit, bytes, sizeof(commit));
-        commit_image(f, &commit);
-        return;
-    case MGMT_ACTION_COMMIT_CONFIG:
-        memcpy(&config, bytes, sizeof(config));
-        if (f->mode == FAKE_REFUSES) {
-            refuse(f, MGMT_REFUSED,
-                   "/volumes/v0/paths/path@0: subsystem: expected <&LABEL> of a "
-                   "node in /subsystems");
-        } else if (config.tree_bytes > f->written_len ||
-                   config.crc != message_crc(0, f->written, config.tree_bytes)) {
-            refuse(f, MGMT_REFUSED, "the tree is damaged");
-        } else if (config.is_check == 0) {
-            memcpy(f->config, f->written, config.tree_bytes);
-            f->config_len = config.tree_bytes;
-        }
-        return;
-    case MGMT_ACTION_CONFIRM:
-    case MGMT_ACTION_RESET:
-    case MGMT_ACTION_LOG_LEVEL:
-        return;
-    default:
-        refuse(f, MGMT_NOT_FOUND, "");
-    }
+    fake_put(f, &head, sizeof(head));
+    fake_put(f, bytes + head.offset, told);
 }
 
 /* --- messages -------------------------------------------------------------------------------- */
 
-static bool is_allowed(const struct fake *f, const struct mgmt_head *head, const uint8_t *payload)
+/* MGMT_OK: it may be served. */
+static enum mgmt_status guard(const struct fake *f, const struct mgmt_head *head,
+                              const uint8_t *payload)
 {
+    bool is_list = head->op == MGMT_OP_LIST;
     uint16_t first;
 
     memcpy(&first, payload, sizeof(first));
-    if (f->mode != FAKE_HUNG || head->op == MGMT_OP_HELLO) {
-        return true;
+    if (head->op == MGMT_OP_HELLO) {
+        return MGMT_OK;
     }
-    bool is_state =
-        head->op == MGMT_OP_LIST &&
-        (first <= MGMT_CLASS_QUEUE || (first >= MGMT_CLASS_REACTOR && first <= MGMT_CLASS_SLOT));
-    return is_state || (head->op == MGMT_OP_READ && first <= MGMT_OBJECT_CRASH);
+    if (f->mode == FAKE_TENANT && !is_list) {
+        return MGMT_NOT_ALLOWED;
+    }
+    if (f->mode != FAKE_HUNG) {
+        return MGMT_OK;
+    }
+    bool is_safe = is_list ? (HANG_SAFE_CLASSES >> first & 1) != 0
+                           : head->op == MGMT_OP_READ && (HANG_SAFE_OBJECTS >> first & 1) != 0;
+    return is_safe ? MGMT_OK : MGMT_HUNG;
 }
 
 static void send_answer(struct fake *f, struct mgmt_head head)
@@ -413,15 +376,16 @@ static void answer(struct fake *f, const uint8_t *message, uint32_t len)
     f->status = MGMT_OK;
     if (message_check(message, len, &head) != MESSAGE_OK) {
         head.tag = 0;
-        refuse(f, MGMT_BAD_MESSAGE, "");
+        fake_refuse(f, MGMT_BAD_MESSAGE, "");
         send_answer(f, head);
         return;
     }
     memcpy(payload, message + sizeof(head), head.payload_bytes);
+    enum mgmt_status status = guard(f, &head, payload);
     if (f->mode == FAKE_BUSY && f->request_count % 3 == 0) {
-        refuse(f, MGMT_BUSY, "");
-    } else if (!is_allowed(f, &head, payload)) {
-        refuse(f, MGMT_HUNG, "");
+        fake_refuse(f, MGMT_BUSY, "");
+    } else if (status != MGMT_OK) {
+        fake_refuse(f, status, "");
     } else if (head.op == MGMT_OP_HELLO) {
         hello(f);
     } else if (head.op == MGMT_OP_LIST) {
@@ -429,11 +393,11 @@ static void answer(struct fake *f, const uint8_t *message, uint32_t len)
     } else if (head.op == MGMT_OP_READ) {
         read_object(f, (const struct mgmt_read_request *)(const void *)payload);
     } else if (head.op == MGMT_OP_WRITE) {
-        write_object(f, (const struct mgmt_write_request *)(const void *)payload, payload + 16);
+        fake_write(f, (const struct mgmt_write_request *)(const void *)payload, payload + 16);
     } else if (head.op == MGMT_OP_ACTION) {
-        act(f, (const struct mgmt_action_request *)(const void *)payload, payload + 8);
+        fake_act(f, (const struct mgmt_action_request *)(const void *)payload, payload + 8);
     } else {
-        refuse(f, MGMT_UNKNOWN_OP, "");
+        fake_refuse(f, MGMT_UNKNOWN_OP, "");
     }
     send_answer(f, head);
 }
@@ -443,18 +407,15 @@ static void take(struct fake *f, const struct message_scan *scan)
     uint8_t message[MGMT_FRAME_BYTES + 8];
     size_t len = 0;
 
-    if (f->update.is_busy != 0) { /* a piece is written between two questions */
-        f->update.done_bytes += f->update.image_bytes / 4 + 1;
-        if (f->update.done_bytes >= f->update.image_bytes) {
-            f->update.done_bytes = f->update.image_bytes;
-            f->update.is_busy = 0;
-            memcpy(f->update.state, "idle", 5);
-        }
-    }
+    fake_update_step(f);
     if (!message_base64(scan->text, scan->chars, message, sizeof(message), &len)) {
         return;
     }
     f->request_count++;
+    if (f->away > 0) {
+        f->away -= f->mode != FAKE_STAYS_AWAY;
+        return;
+    }
     if (f->mode == FAKE_SILENT || (f->mode == FAKE_LOSSY && f->request_count % 3 == 1)) {
         return;
     }
@@ -484,8 +445,18 @@ void fake_serve(int fd, enum fake_mode mode)
         f.is_started = true;
         memcpy(f.slots, fake_records(MGMT_CLASS_SLOT, &count, &bytes), sizeof(f.slots));
         memcpy(&f.update, fake_records(MGMT_CLASS_UPDATE, &count, &bytes), sizeof(f.update));
+        if (mode == FAKE_TRIAL) {
+            f.slots[0].flags = MGMT_SLOT_RUNNING | MGMT_SLOT_TRIAL;
+            f.slots[1].flags = MGMT_SLOT_ACTIVE;
+        }
     }
+    f.is_restarted = false;
+    f.hello_count = 0;
+    f.away = 0;
     while ((len = read(fd, input, sizeof(input))) > 0) {
+        if (mode == FAKE_RESTARTS && f.hello_count > 8) { /* that is enough */
+            return;
+        }
         for (ssize_t i = 0; i < len; i++) {
             bool was_open = scan.is_open;
             if (message_scan_byte(&scan, input[i])) {

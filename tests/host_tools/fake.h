@@ -20,7 +20,7 @@ enum fake_mode {
     FAKE_BUSY,            /* each third answer is BUSY */
     FAKE_NOISY,           /* text, damaged frames and stale answers between the good ones */
     FAKE_LOSSY,           /* loses each third request */
-    FAKE_NO_FLASH,        /* no slots, no flash actions */
+    FAKE_NO_FLASH,        /* no slots; what needs flash is UNSUPPORTED */
     FAKE_REFUSES,         /* images and configurations */
     FAKE_HOSTILE_SHORT,   /* a list says more than it has */
     FAKE_HOSTILE_CRC,     /* no checksum is right */
@@ -30,6 +30,12 @@ enum fake_mode {
     FAKE_HOSTILE_READ,    /* READ contradicts itself */
     FAKE_LIVE,            /* time and counters grow with each HELLO */
     FAKE_SILENT,
+    FAKE_WORN,          /* flash does not take what is written */
+    FAKE_TRIAL,         /* runs an image on trial, which is never confirmed */
+    FAKE_TRIAL_FAILS,   /* comes back from a reset with the old image */
+    FAKE_STAYS_AWAY,    /* does not come back */
+    FAKE_RESTARTS,      /* after three HELLOs; ends the connection after some more */
+    FAKE_HOSTILE_CRAWL, /* READ gives a byte at a time, without end */
     FAKE_MODE_COUNT,
 };
 

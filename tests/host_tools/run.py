@@ -18,7 +18,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
 import cases
+import live
 import special
+import updates
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DATA = os.path.join(ROOT, 'tests', 'data', 'snicctl')
@@ -132,7 +134,7 @@ def all_tests(bench):
     for name, words, code in cases.ALONE:
         tests.append(('alone-' + name, lambda n=name, w=words, c=code:
                       check_text(bench, 'alone-' + n, bench.run(w), c)))
-    tests += [(name, lambda f=function: f(bench)) for name, function in special.TESTS]
+    tests += [(name, lambda f=function: f(bench)) for module in (special, updates, live) for name, function in module.TESTS]
     return tests
 
 

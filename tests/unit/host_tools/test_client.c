@@ -45,6 +45,13 @@ static void stop(void)
     close(rig.ends[1]);
 }
 
+static void ignore(void *ctx, const char *text, size_t len)
+{
+    (void)ctx;
+    (void)text;
+    (void)len;
+}
+
 static void open_versions_decide(void **state)
 {
     static const struct {
@@ -182,7 +189,7 @@ static void write_then_commit_is_what_was_written(void **state)
     commit.crc = 1;
     assert_int_equal(client_act(&rig.client, MGMT_ACTION_COMMIT_CONFIG, &commit, sizeof(commit)),
                      FAULT_FAILED);
-    assert_string_equal(client_reason(&rig.client), "the tree is damaged");
+    assert_string_equal(client_reason(&rig.client), "the tree is damaged: its CRC is another one");
     commit.crc = message_crc(0, tree, sizeof(tree));
     assert_int_equal(client_act(&rig.client, MGMT_ACTION_COMMIT_CONFIG, &commit, sizeof(commit)),
                      FAULT_NONE);
@@ -191,6 +198,90 @@ static void write_then_commit_is_what_was_written(void **state)
     assert_int_equal(len, sizeof(tree));
     assert_memory_equal(bytes, tree, len);
     free(bytes);
+    stop();
+}
+
+/* A board that always gives a little and never ends: each loop has its time. */
+static void crawling_board_ends_by_patience(void **state)
+{
+    struct client_rows rows;
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    (void)state;
+    assert_int_equal(start(FAKE_HOSTILE_CRAWL), FAULT_NONE);
+    rig.client.patience_ms = 200;
+    uint64_t start_ms = transport_now_ms();
+    assert_int_equal(client_read_all(&rig.client, MGMT_OBJECT_LOG, 0, SIZE_MAX, &bytes, &len, NULL),
+                     FAULT_FAILED);
+    free(bytes);
+    assert_int_equal(client_run(&rig.client, "status", 200, ignore, NULL), FAULT_FAILED);
+    assert_true(transport_now_ms() - start_ms < 5000);
+    stop();
+    assert_int_equal(start(FAKE_HOSTILE_ENDLESS), FAULT_NONE);
+    rig.client.patience_ms = 20;
+    assert_int_equal(client_list(&rig.client, MGMT_CLASS_QUEUE, &rows), FAULT_FAILED);
+    assert_true(rows.count < 10000);
+    client_free(&rows);
+    stop();
+}
+
+/* What each status means, by the command that it answers. */
+static void refusals_are_told_apart(void **state)
+{
+    static const struct {
+        enum fake_mode mode;
+        enum mgmt_action action;
+        enum mgmt_status status;
+        enum fault fault;
+    } cases[] = {
+        {FAKE_HUNG, MGMT_ACTION_RESET, MGMT_HUNG, FAULT_FAILED},
+        {FAKE_TENANT, MGMT_ACTION_RESET, MGMT_NOT_ALLOWED, FAULT_PERMISSION},
+        {FAKE_NO_FLASH, MGMT_ACTION_CONFIRM, MGMT_UNSUPPORTED, FAULT_FAILED},
+        {FAKE_GOOD, (enum mgmt_action)30, MGMT_NOT_FOUND, FAULT_VERSION},    /* not in HELLO */
+        {FAKE_GOOD, MGMT_ACTION_COMMIT_IMAGE, MGMT_NOT_FOUND, FAULT_FAILED}, /* nothing was sent */
+    };
+    struct mgmt_commit commit = {.slot = 1, .actions = MGMT_COMMIT_REPLACE};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_int_equal(start(cases[i].mode), FAULT_NONE);
+        assert_int_equal(client_act(&rig.client, cases[i].action, &commit, sizeof(commit)),
+                         cases[i].fault);
+        assert_int_equal(rig.client.status, cases[i].status);
+        stop();
+    }
+}
+
+/* As firmware/mgmt/mgmt.c answers HELLO. */
+static void hello_tells_what_is_to_be_had(void **state)
+{
+    (void)state;
+    assert_int_equal(start(FAKE_HUNG), FAULT_NONE);
+    assert_true(client_has_class(&rig.client, MGMT_CLASS_REACTOR));
+    assert_false(client_has_class(&rig.client, MGMT_CLASS_VOLUME));
+    assert_true(client_has_object(&rig.client, MGMT_OBJECT_CRASH));
+    assert_false(client_has_object(&rig.client, MGMT_OBJECT_CONFIG));
+    assert_false(client_has_action(&rig.client, MGMT_ACTION_RESET));
+    stop();
+    assert_int_equal(start(FAKE_TENANT), FAULT_NONE);
+    assert_true(client_has_class(&rig.client, MGMT_CLASS_ASSOCIATION));
+    rig.client.hello.classes = UINT64_MAX; /* a firmware that tells more than it shows */
+    assert_false(client_has_class(&rig.client, MGMT_CLASS_PORT));
+    assert_false(client_has_object(&rig.client, MGMT_OBJECT_LOG));
+    stop();
+}
+
+/* After a restart the log is shorter than what was read. */
+static void read_shorter_than_before_is_said(void **state)
+{
+    struct client_piece piece;
+
+    (void)state;
+    assert_int_equal(start(FAKE_GOOD), FAULT_NONE);
+    assert_int_equal(client_read(&rig.client, MGMT_OBJECT_LOG, 0, 1u << 20, &piece), FAULT_NONE);
+    assert_int_equal(piece.len_bytes, 0);
+    assert_true(piece.end < 1u << 20);
     stop();
 }
 
@@ -205,6 +296,10 @@ int main(void)
         cmocka_unit_test(fields_beyond_an_old_record_have_no_value),
         cmocka_unit_test(read_pieces_make_the_whole),
         cmocka_unit_test(write_then_commit_is_what_was_written),
+        cmocka_unit_test(crawling_board_ends_by_patience),
+        cmocka_unit_test(refusals_are_told_apart),
+        cmocka_unit_test(hello_tells_what_is_to_be_had),
+        cmocka_unit_test(read_shorter_than_before_is_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
