@@ -126,16 +126,16 @@ static void rests(void *ctx)
     handover.left--;
 }
 
-/* A turn later: what asked for it has been answered. */
 static void begin(struct timer *timer)
 {
     timer_init(timer, look);
+    handover.start_ns = sched_now_ns();
     handover.left = app.function_count;
-    handover.deadline_ns = sched_now_ns() + APP_HAND_OVER_MS * NS_PER_MS;
+    handover.deadline_ns = handover.start_ns + APP_HAND_OVER_MS * NS_PER_MS;
     for (uint32_t i = 0; i < app.function_count; i++) {
         nvme_ep_hand_over(app.functions[i].ep, rests, NULL);
     }
-    timer_arm(timer, sched_now_ns());
+    timer_arm(timer, handover.start_ns);
 }
 
 bool app_can_hand_over(void *ctx)
@@ -149,7 +149,7 @@ bool app_is_handing_over(void)
     return handover.step != IDLE;
 }
 
-enum status app_hand_over(void)
+enum status app_hand_over(uint64_t delay_ns)
 {
     if (handover.step != IDLE) {
         return STATUS_AGAIN;
@@ -165,9 +165,8 @@ enum status app_hand_over(void)
         }
     }
     handover.step = RESTING;
-    handover.start_ns = sched_now_ns();
     timer_init(&handover.timer, begin);
-    timer_arm(&handover.timer, handover.start_ns);
+    timer_arm(&handover.timer, sched_now_ns() + delay_ns);
     return STATUS_OK;
 }
 

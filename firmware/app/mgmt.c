@@ -54,6 +54,7 @@ static const struct mgmt_action_table actions[] = {
     {MGMT_ACTION_COMMIT_IMAGE, mgmt_image_commit},
     {MGMT_ACTION_CONFIRM, mgmt_image_confirm},
     {MGMT_ACTION_COMMIT_CONFIG, app_mgmt_commit_config},
+    {MGMT_ACTION_HAND_OVER, app_mgmt_hand_over},
 };
 /* clang-format on */
 

@@ -2,12 +2,14 @@
  * Objects of management messages: the log's text, trace, crash record, what a console command
  * printed, the configuration; and the actions.
  */
+#include "app/handover.h"
 #include "app/mgmt_priv.h"
 
 #include <libfdt.h>
 #include <stdatomic.h>
 #include <string.h>
 #include "app/console_priv.h"
+#include "app/handover.h"
 #include "app/update.h"
 #include "base/log.h"
 #include "base/trace.h"
@@ -153,6 +155,25 @@ enum mgmt_status app_mgmt_reset(const struct mgmt_from *from, const uint8_t *arg
     LOG_LIMITED(WARN, "app: reset, as a management message asks");
     app_restart(RESET_DELAY_NS);
     return MGMT_OK;
+}
+
+enum mgmt_status app_mgmt_hand_over(const struct mgmt_from *from, const uint8_t *arguments,
+                                    uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
+{
+    static const char why[] =
+        "its hosts cannot be kept: RAM disks, a function that has failed or was "
+        "shut down, or no flash";
+
+    (void)from;
+    (void)arguments;
+    (void)len_bytes;
+    *answer_bytes = 0;
+    enum status status = app_hand_over(RESET_DELAY_NS);
+    if (status == STATUS_UNSUPPORTED) {
+        *answer_bytes = sizeof(why) - 1;
+        memcpy(answer, why, sizeof(why) - 1);
+    }
+    return status == STATUS_OK ? MGMT_OK : status == STATUS_AGAIN ? MGMT_BUSY : MGMT_REFUSED;
 }
 
 /* The one argument of 32 bits. */

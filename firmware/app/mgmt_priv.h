@@ -67,6 +67,8 @@ enum mgmt_status app_mgmt_run(const struct mgmt_from *from, const uint8_t *argum
                               uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
 enum mgmt_status app_mgmt_reset(const struct mgmt_from *from, const uint8_t *arguments,
                                 uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
+enum mgmt_status app_mgmt_hand_over(const struct mgmt_from *from, const uint8_t *arguments,
+                                    uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
 enum mgmt_status app_mgmt_trace(const struct mgmt_from *from, const uint8_t *arguments,
                                 uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes);
 enum mgmt_status app_mgmt_log_level(const struct mgmt_from *from, const uint8_t *arguments,

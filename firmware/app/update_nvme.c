@@ -190,7 +190,7 @@ static void disabled(void *ctx)
 static enum status activate(void *ctx)
 {
     (void)ctx;
-    return app_hand_over();
+    return app_hand_over(0);
 }
 
 const struct nvme_firmware_ops *app_update_nvme_ops(void)

@@ -218,6 +218,10 @@ enum mgmt_action {
     MGMT_ACTION_COMMIT_CONFIG = 7, /* struct mgmt_commit_config: into flash, used from the next
                                       start on. BUSY until it is there: repeat. REFUSED: a text,
                                       node and property named */
+    MGMT_ACTION_HAND_OVER = 8,     /* restarts, 100 ms after the answer, with the image that is
+                                      next, which goes on serving the hosts
+                                      (docs/spec/handover.md). REFUSED, with a text: hosts cannot
+                                      be kept */
 };
 
 struct mgmt_action_request {

@@ -1,6 +1,6 @@
 /*
- * Updates: `flash`, `confirm`, `rollback`, `reset`. Nothing is said to be done before the board's
- * record has it.
+ * Updates: `flash`, `activate`, `confirm`, `rollback`, `reset`. Nothing is said to be done before
+ * the board's record has it.
  */
 #include "command.h"
 
@@ -233,13 +233,14 @@ static enum fault flash(struct call *call, const struct flash_choice *choice, co
         fprintf(call->out, "written and verified; not activated\n");
     } else if (choice->is_reset) {
         fprintf(call->out, "written and verified\n");
-        fault = slots_restart(call, true, SLOTS_RESTART_MS);
+        fault = slots_restart(call, MGMT_ACTION_RESET, true, SLOTS_RESTART_MS);
     } else {
         fprintf(
             call->out,
-            "written and verified. It starts next, on trial: `snicctl reset`. There it confirms "
-            "itself once it\nserves and its volumes are ready; else the board goes back by "
-            "itself\n");
+            "written and verified. It starts next, on trial: `snicctl activate` keeps its hosts, "
+            "`snicctl reset`\ndoes not. There it confirms itself once it serves and its volumes "
+            "are "
+            "ready; else the board\ngoes back by itself\n");
     }
     return fault;
 }
@@ -389,10 +390,35 @@ enum fault cmd_rollback(struct call *call)
         text_put(call->out, other.version, strlen(other.version), false);
         fprintf(call->out, ", starts next%s%s\n",
                 (now->flags & MGMT_SLOT_TRIAL) != 0 ? ", on trial" : "",
-                is_reset ? "" : ": `snicctl reset`");
-        fault = is_reset ? slots_restart(call, true, SLOTS_RESTART_MS) : FAULT_NONE;
+                is_reset ? "" : ": `snicctl activate`, or `snicctl reset`");
+        fault =
+            is_reset ? slots_restart(call, MGMT_ACTION_RESET, true, SLOTS_RESTART_MS) : FAULT_NONE;
     }
     return fault;
+}
+
+/* --- activate -------------------------------------------------------------------------------- */
+
+enum fault cmd_activate(struct call *call)
+{
+    uint64_t timeout_s = args_number(call, "--timeout", 3600, SLOTS_RESTART_MS / 1000);
+    struct slots slots = {0};
+
+    enum fault fault = args_done(call, 0, 0);
+    if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_HAND_OVER)) {
+        fault = not_from_here(call, "restarts that keep its hosts");
+    }
+    if (fault == FAULT_NONE) {
+        fault = need_slots(call, &slots);
+    }
+    if (fault == FAULT_NONE && slots_find(&slots, MGMT_SLOT_TRIAL, MGMT_SLOT_RUNNING) == NULL) {
+        fault = fault_say(FAULT_FAILED,
+                          "no image waits for its start: `snicctl flash IMAGE` brings one, "
+                          "`snicctl rollback` takes the other one");
+    }
+    return fault != FAULT_NONE
+               ? fault
+               : slots_restart(call, MGMT_ACTION_HAND_OVER, true, (uint32_t)timeout_s * 1000);
 }
 
 /* --- reset ----------------------------------------------------------------------------------- */
@@ -407,7 +433,9 @@ enum fault cmd_reset(struct call *call)
         fault = not_from_here(call, "reset");
     }
     if (fault != FAULT_NONE || is_waiting) {
-        return fault != FAULT_NONE ? fault : slots_restart(call, false, (uint32_t)timeout_s * 1000);
+        return fault != FAULT_NONE
+                   ? fault
+                   : slots_restart(call, MGMT_ACTION_RESET, false, (uint32_t)timeout_s * 1000);
     }
     fault = client_act(call->client, MGMT_ACTION_RESET, NULL, 0);
     if (fault == FAULT_NONE) {

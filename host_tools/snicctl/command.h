@@ -112,6 +112,7 @@ enum fault cmd_trace(struct call *call);
 enum fault cmd_top(struct call *call);
 enum fault cmd_config(struct call *call);
 enum fault cmd_flash(struct call *call);
+enum fault cmd_activate(struct call *call);
 enum fault cmd_confirm(struct call *call);
 enum fault cmd_rollback(struct call *call);
 enum fault cmd_image(struct call *call);

@@ -13,7 +13,7 @@ _snicctl_options() {
     flash) echo "--slot --no-activate --check --force --reset" ;;
     rollback) echo "--reset" ;;
     reset) echo "--no-wait --timeout" ;;
-    run | discover) echo "--timeout" ;;
+    run | discover | activate) echo "--timeout" ;;
     image) echo "--key" ;;
     ping) echo "--rdma --timeout" ;;
     fabric) echo "--tree" ;;
@@ -30,7 +30,7 @@ _snicctl_words() {
 
 _snicctl_commands() {
     echo "status functions queues namespaces volumes paths associations connections qps ports" \
-        "drives reactors slots stats top log crash trace config flash confirm rollback image run" \
+        "drives reactors slots stats top log crash trace config flash activate confirm rollback image run" \
         "discover ping reset doctor fabric schema version help"
 }
 

@@ -131,7 +131,22 @@ static enum fault await_confirmation(struct call *call, const struct mgmt_slot *
                      CONFIRM_MAX_MS / 1000);
 }
 
-enum fault slots_restart(struct call *call, bool is_confirmed, uint32_t timeout_ms)
+/* No answer, or another uptime than that of a restart. */
+static enum fault tell_no_restart(struct call *call, uint16_t action, uint32_t timeout_ms)
+{
+    if (action == MGMT_ACTION_HAND_OVER && look(call)) {
+        return fault_say(FAULT_FAILED,
+                         "the board serves on with the old image: its functions have not come to "
+                         "rest, a command may wait for a path; `snicctl activate` tries again, "
+                         "`snicctl reset` does not ask the hosts");
+    }
+    return fault_say(FAULT_NO_DEVICE,
+                     "the board has not come back after %u s: its console and `snicctl status` say "
+                     "more",
+                     timeout_ms / 1000);
+}
+
+enum fault slots_restart(struct call *call, uint16_t action, bool is_confirmed, uint32_t timeout_ms)
 {
     struct client *c = call->client;
     struct slots slots;
@@ -140,18 +155,17 @@ enum fault slots_restart(struct call *call, bool is_confirmed, uint32_t timeout_
     enum fault fault = slots_read(call, &slots);
     const struct mgmt_slot *due = slots_find(&slots, MGMT_SLOT_TRIAL, MGMT_SLOT_RUNNING);
     if (fault == FAULT_NONE) {
-        fault = client_act(c, MGMT_ACTION_RESET, NULL, 0);
+        fault = client_act(c, action, NULL, 0);
     }
     if (fault != FAULT_NONE) {
         return fault;
     }
-    fprintf(call->out, "the board resets\n");
+    fputs(action == MGMT_ACTION_RESET ? "the board resets\n"
+                                      : "the board restarts, its hosts wait\n",
+          call->out);
     fflush(call->out);
     if (!await_restart(call, c->hello.uptime_ns, timeout_ms, &took_ms)) {
-        return fault_say(FAULT_NO_DEVICE,
-                         "the board has not come back after %u s: its console and `snicctl status` "
-                         "say more",
-                         timeout_ms / 1000);
+        return tell_no_restart(call, action, timeout_ms);
     }
     fprintf(call->out, "back after %.1f s: firmware %s, after %s%s\n", (double)took_ms / 1000,
             c->hello.firmware, c->hello.reset_cause,

@@ -21,9 +21,11 @@ enum fault slots_read(struct call *call, struct slots *slots);
 const struct mgmt_slot *slots_find(const struct slots *slots, uint32_t flags, uint32_t without);
 const struct mgmt_slot *slots_at(const struct slots *slots, uint32_t slot);
 
-/* Resets the board, waits until it is back and says with what. FAULT_NO_DEVICE:
- * it does not come back; FAULT_FAILED: not with the slot that was to start. `is_confirmed`: waits
- * until what runs on trial is confirmed, too. */
-enum fault slots_restart(struct call *call, bool is_confirmed, uint32_t timeout_ms);
+/* Has the board restart, by MGMT_ACTION_RESET or MGMT_ACTION_HAND_OVER, waits until it is back and
+ * says with what. FAULT_NO_DEVICE: it does not come back; FAULT_FAILED: not with the slot that was
+ * to start, or it has not restarted at all. `is_confirmed`: waits until what runs on trial is
+ * confirmed, too. */
+enum fault slots_restart(struct call *call, uint16_t action, bool is_confirmed,
+                         uint32_t timeout_ms);
 
 #endif

@@ -41,6 +41,7 @@ CASES += [
     ('good-run-hang', 'good', ['run', 'hang'], OK),
     ('good-confirm', 'good', ['confirm'], OK),
     ('good-reset', 'good', ['reset', '--no-wait'], OK),
+    ('good-activate-nothing', 'good', ['activate'], FAILED),
     ('good-log-level', 'good', ['log', '--level', 'debug'], OK),
     ('good-version', 'good', ['version'], OK),
     ('good-bad-option', 'good', ['queues', '--nonsense'], USAGE),
@@ -80,7 +81,7 @@ CASES += [
     ('hung-doctor', 'hung', ['doctor'], FAILED),
     *[(f'hung-{words[0]}', 'hung', words, FAILED) for words in (
         ['ping', '192.0.2.101'], ['discover', '192.0.2.101'], ['run', 'status'], ['config', 'get'],
-        ['flash', '/dev/null'], ['confirm'], ['rollback'], ['reset'], ['ports'], ['qps'])],
+        ['flash', '/dev/null'], ['confirm'], ['rollback'], ['activate'], ['reset'], ['ports'], ['qps'])],
     ('hung-trace-enable', 'hung', ['trace', '--enable', 'io'], FAILED),
     ('hung-log-level', 'hung', ['log', '--level', 'debug'], FAILED),
     ('tenant-status', 'tenant', ['status'], OK),

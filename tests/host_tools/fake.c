@@ -89,7 +89,7 @@ static void hello_masks(const struct fake *f, struct mgmt_hello *h)
     h->may = is_tenant ? 0 : MGMT_MAY_SEE_ALL | MGMT_MAY_CHANGE;
     h->classes = is_tenant ? TENANT_CLASSES : is_hung ? HANG_SAFE_CLASSES : ALL_CLASSES;
     h->objects = is_tenant ? 0 : is_hung ? HANG_SAFE_OBJECTS : 0x7e;
-    h->actions = is_tenant || is_hung ? 0 : 0xfe;
+    h->actions = is_tenant || is_hung ? 0 : 0x1fe;
 }
 
 static void hello(struct fake *f)

@@ -257,6 +257,7 @@ void fake_act(struct fake *f, const struct mgmt_action_request *request, const u
             fake_confirm(f);
         }
         return;
+    case MGMT_ACTION_HAND_OVER:
     case MGMT_ACTION_RESET:
         reset(f);
         return;

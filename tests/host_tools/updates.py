@@ -156,6 +156,19 @@ def flash_reset_waits_for_the_confirmation(bench):
     bench.end_boards()
 
 
+def activate_starts_what_waits(bench):
+    bench.end_boards()
+    fit, _ = signed_image(bench)
+    succeed(bench.ask('good', ['flash', fit]))
+    out = succeed(bench.ask('good', ['activate']))
+    assert 'its hosts wait' in out and 'firmware 0.2' in out and 'confirmed: it stays' in out, out
+    fail(bench.ask('good', ['activate']), 1, 'no image waits')
+    bench.end_boards()
+    succeed(bench.ask('trial-fails', ['flash', fit]))
+    fail(bench.ask('trial-fails', ['activate']), 1, 'back with the old image, slot 0')
+    bench.end_boards()
+
+
 def failed_trial_is_a_failure(bench):
     bench.end_boards()
     fit, _ = signed_image(bench)
@@ -192,5 +205,6 @@ def confirmation_is_waited_for(bench):
 TESTS = [(f.__name__, f) for f in (
     config_comes_back_as_it_went, config_refused_says_why, image_shows_who_signed,
     image_is_signed_again, flash_writes_and_activates, flash_refuses_what_cannot_be,
-    flash_reset_waits_for_the_confirmation, failed_trial_is_a_failure, board_that_stays_away_is_said,
+    flash_reset_waits_for_the_confirmation, activate_starts_what_waits, failed_trial_is_a_failure,
+    board_that_stays_away_is_said,
     flash_that_forgets_is_found_out, confirmation_is_waited_for)]
