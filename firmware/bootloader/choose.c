@@ -87,6 +87,10 @@ struct choice choose_slot(struct store *store, choose_load_fn *load, void *ctx)
         if (try_slot(slot, record.min_security_version, load, ctx, &image) == IMAGE_OK) {
             return (struct choice){slot, is_trial, is_trial ? record.attempts_left : 0};
         }
+        if (!store_is_readable(store)) {
+            LOG_ERROR("bootloader: the flash cannot be read: no image is rejected");
+            break;
+        }
         boot_state_reject(&record, slot);
         (void)write_record(store, &record);
     }

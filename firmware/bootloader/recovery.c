@@ -131,6 +131,8 @@ void recovery_run(const struct bootloader *bootloader, struct store *store)
     bootloader->interrupts();
     for (;;) {
         uint64_t now_ns = clock_now_ns();
+        /* take() has it all; but what an interrupt has left behind waits for somebody who looks. */
+        (void)console_read();
         if (now_ns >= say_ns) {
             say_ns = now_ns + SAY_NS;
             LOG_WARN("bootloader: recovery: %s",
