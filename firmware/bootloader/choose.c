@@ -6,8 +6,6 @@
 /* A trial, what was active, a trial of the other one after that was rejected, and NONE. */
 #define ROUNDS_MAX 6u
 
-static const char slot_names[BOOT_SLOT_COUNT] = {'A', 'B'};
-
 /* False: the flash did not take it; the record before still counts. The flash's own limits end the
  * wait. */
 static bool write_record(struct store *store, const struct boot_record *record)
@@ -31,7 +29,8 @@ static enum image_fault try_slot(uint8_t slot, uint32_t min_security_version, ch
     enum image_fault fault = load(ctx, slot, min_security_version, image);
 
     if (fault != IMAGE_OK) {
-        LOG_ERROR("bootloader: the image in slot %c %s", slot_names[slot], image_fault_text(fault));
+        LOG_ERROR("bootloader: the image in slot %s %s", boot_slot_name(slot),
+                  image_fault_text(fault));
     }
     return fault;
 }
