@@ -225,7 +225,8 @@ void machine_flash(struct cfi_flash flashes[MACHINE_FLASH_BANKS])
     machine_need(dt_u32(&machine_dt, node, "bank-width", &width));
     for (uint32_t i = 0;
          i < MACHINE_FLASH_BANKS && dt_reg(&machine_dt, node, i, &range) == STATUS_OK; i++) {
-        enum status status = cfi_flash_probe(&flashes[i], map_flash(node, &range), width);
+        enum status status =
+            cfi_flash_probe(&flashes[i], map_flash(node, &range), range.len_bytes, width);
         if (status == STATUS_OK) {
             LOG_INFO("board: flash %u: %llu MiB in blocks of %u KiB", (unsigned)i,
                      (unsigned long long)(flashes[i].base.len_bytes >> 20),

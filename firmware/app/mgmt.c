@@ -10,31 +10,35 @@
 #include "mgmt/mgmt_images.h"
 
 #define HANG_SAFE true
+#define FOR_HOSTS false
+#define BOARDS    true
 
 /* clang-format off */
 static const struct mgmt_class_table classes[] = {
-#define CLASS(name, type, hang_safe, count, fill, prepare) \
-    {MGMT_CLASS_##name, sizeof(struct type), hang_safe, count, fill, prepare}
-#define ROW(name, type, hang_safe) \
-    CLASS(name, mgmt_##type, hang_safe, app_mgmt_##type##_count, app_mgmt_##type, NULL)
+#define CLASS(name, type, hang_safe, boards, count, fill, prepare, owners) \
+    {MGMT_CLASS_##name, sizeof(struct type), hang_safe, boards, count, fill, prepare, owners}
+#define ROW(name, type, hang_safe, boards) \
+    CLASS(name, mgmt_##type, hang_safe, boards, app_mgmt_##type##_count, app_mgmt_##type, NULL, \
+          NULL)
 #define GATHERED(name, type) \
-    CLASS(name, mgmt_##type, false, app_mgmt_##type##_count, app_mgmt_##type, \
-          app_mgmt_fabric_prepare)
-    ROW(FUNCTION, function, HANG_SAFE),
-    ROW(QUEUE, queue, HANG_SAFE),
-    ROW(DRIVE, drive, false),
-    ROW(NAMESPACE, namespace, false),
-    ROW(VOLUME, volume, false),
-    ROW(PATH, path, false),
-    ROW(ASSOCIATION, association, false),
+    CLASS(name, mgmt_##type, false, BOARDS, app_mgmt_##type##_count, app_mgmt_##type, \
+          app_mgmt_fabric_prepare, NULL)
+    ROW(FUNCTION, function, HANG_SAFE, FOR_HOSTS),
+    ROW(QUEUE, queue, HANG_SAFE, FOR_HOSTS),
+    ROW(DRIVE, drive, false, BOARDS),
+    ROW(NAMESPACE, namespace, false, FOR_HOSTS),
+    ROW(VOLUME, volume, false, FOR_HOSTS),
+    ROW(PATH, path, false, FOR_HOSTS),
+    ROW(ASSOCIATION, association, false, FOR_HOSTS),
     GATHERED(CONNECTION, connection),
     GATHERED(QP, qp),
     GATHERED(PORT, port),
-    ROW(REACTOR, reactor, HANG_SAFE),
-    ROW(POLLER, poller, HANG_SAFE),
-    ROW(STAT, stat, HANG_SAFE),
-    CLASS(SLOT, mgmt_slot, HANG_SAFE, mgmt_slot_count, mgmt_slot_fill, NULL),
-    CLASS(UPDATE, mgmt_update, false, mgmt_update_count, mgmt_update_fill, NULL),
+    ROW(REACTOR, reactor, HANG_SAFE, BOARDS),
+    ROW(POLLER, poller, HANG_SAFE, BOARDS),
+    CLASS(STAT, mgmt_stat, HANG_SAFE, FOR_HOSTS, app_mgmt_stat_count, app_mgmt_stat, NULL,
+          app_mgmt_stat_owners),
+    CLASS(SLOT, mgmt_slot, false, FOR_HOSTS, mgmt_slot_count, mgmt_slot_fill, NULL, NULL),
+    CLASS(UPDATE, mgmt_update, false, FOR_HOSTS, mgmt_update_count, mgmt_update_fill, NULL, NULL),
 };
 
 static const struct mgmt_object_table objects[] = {
@@ -118,6 +122,13 @@ static void vendor_log(uint16_t fn, void *page)
     } request;
     uint32_t used = 0;
 
+    /* Behind HELLO and all functions is room for a message of counters. */
+    _Static_assert(sizeof(struct mgmt_head) + sizeof(struct mgmt_hello) + sizeof(struct mgmt_head) +
+                           sizeof(struct mgmt_list) +
+                           LIMIT_FUNCTIONS * sizeof(struct mgmt_function) + 2 * 8 +
+                           MGMT_FRAME_BYTES <=
+                       NVME_VENDOR_BYTES,
+                   "each gets the least room that a message may have");
     for (uint32_t i = 0; i < ARRAY_SIZE(listed); i++) {
         request.list = (struct mgmt_list_request){.class = listed[i]};
         uint32_t len_bytes = mgmt_seal(&request, i == 0 ? MGMT_OP_HELLO : MGMT_OP_LIST, 0,

@@ -52,6 +52,8 @@ uint32_t app_mgmt_poller_count(void);
 uint32_t app_mgmt_poller(uint32_t index, void *record);
 uint32_t app_mgmt_stat_count(void);
 uint32_t app_mgmt_stat(uint32_t index, void *record);
+/* Without reading the counters. */
+uint32_t app_mgmt_stat_owners(uint32_t index);
 
 /* --- mgmt_objects.c -------------------------------------------------------------------------- */
 

@@ -99,13 +99,18 @@ struct stat_group {
     bool is_single; /* the group has no index */
 };
 
+static uint32_t function_owner(uint32_t index)
+{
+    return MGMT_OWNER_FN(app.functions[index].pcie->fn);
+}
+
 static uint32_t function_stats(uint32_t index, uint64_t *values)
 {
     struct nvme_ep_stats s = nvme_ep_stats(app.functions[index].ep, NVME_EP_ALL_CORES);
 
     _Static_assert(sizeof(s) == 21 * sizeof(uint64_t), "as FUNCTION_NAMES has them");
     memcpy(values, &s, sizeof(s));
-    return MGMT_OWNER_FN(app.functions[index].pcie->fn);
+    return function_owner(index);
 }
 
 /* As struct nvme_ep_stats has them. */
@@ -312,15 +317,36 @@ static uint32_t put_stat(struct mgmt_stat *out, const struct stat_group *group, 
     return owners;
 }
 
-uint32_t app_mgmt_stat(uint32_t index, void *record)
+/* Its group, and *index becomes the number in that; NULL: a group has shrunk meanwhile, which none
+ * does. */
+static const struct stat_group *find_group(uint32_t *index)
 {
     for (uint32_t i = 0; i < ARRAY_SIZE(groups); i++) {
-        uint32_t names = names_count(groups[i].names);
-        uint32_t all = groups[i].count() * names;
-        if (index < all) {
-            return put_stat(record, &groups[i], index / names, index % names);
+        uint32_t all = groups[i].count() * names_count(groups[i].names);
+        if (*index < all) {
+            return &groups[i];
         }
-        index -= all;
+        *index -= all;
     }
-    return 0; /* a group has shrunk meanwhile: there is none that does */
+    return NULL;
+}
+
+uint32_t app_mgmt_stat(uint32_t index, void *record)
+{
+    const struct stat_group *group = find_group(&index);
+
+    if (group == NULL) {
+        return 0;
+    }
+    uint32_t names = names_count(group->names);
+    return put_stat(record, group, index / names, index % names);
+}
+
+uint32_t app_mgmt_stat_owners(uint32_t index)
+{
+    const struct stat_group *group = find_group(&index);
+
+    return group == NULL                  ? 0
+           : group->get == function_stats ? function_owner(index / names_count(group->names))
+                                          : MGMT_OWNER_BOARD;
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
+#include "update/boot_state.h"
 
 #define CONFIRM_LOOK_NS (100 * NS_PER_MS)
 #define CONFIRM_NS      (30 * NS_PER_S)
@@ -49,12 +50,6 @@ bool app_update_is_writing(void)
     return app_mgmt_config_is_busy() || (images.update != NULL && update_is_busy(images.update));
 }
 
-static const char *slot_name(uint8_t slot)
-{
-    static const char *const names[BOOT_SLOT_COUNT] = {"A", "B"};
-    return slot < BOOT_SLOT_COUNT ? names[slot] : "none";
-}
-
 /* --- start ------------------------------------------------------------------------------------ */
 
 static const struct boot_handoff *handoff(void)
@@ -68,8 +63,9 @@ void app_update_open(const struct board *board)
     memset(&images, 0, sizeof(images));
     images.board = board;
     if (handoff() != NULL) {
-        LOG_INFO("app: the bootloader started slot %s%s, after %u us", slot_name(handoff()->slot),
-                 handoff()->is_trial != 0 ? " on trial" : "", (unsigned)handoff()->start_us);
+        LOG_INFO("app: the bootloader started slot %s%s, after %u us",
+                 boot_slot_name(handoff()->slot), handoff()->is_trial != 0 ? " on trial" : "",
+                 (unsigned)handoff()->start_us);
     }
     if (board->flash == NULL) {
         return;
@@ -262,12 +258,12 @@ void console_update(void)
                 image_fault_text(report.last_fault));
     console_say(
         "running: %s%s, active: %s, trial: %s with %u attempts, least security version %u\n",
-        slot_name(report.running), report.is_trial ? " (on trial)" : "", slot_name(report.active),
-        slot_name(report.trial), (unsigned)report.record.attempts_left,
-        (unsigned)report.record.min_security_version);
+        boot_slot_name(report.running), report.is_trial ? " (on trial)" : "",
+        boot_slot_name(report.active), boot_slot_name(report.trial),
+        (unsigned)report.record.attempts_left, (unsigned)report.record.min_security_version);
     for (uint8_t slot = 0; slot < BOOT_SLOT_COUNT; slot++) {
         const struct boot_record_slot *entry = &report.record.slots[slot];
-        console_say("slot %s: ", slot_name(slot));
+        console_say("slot %s: ", boot_slot_name(slot));
         if (entry->image_bytes == 0) {
             console_say("%s\n", entry->failed != 0 ? "rejected" : "empty");
         } else {

@@ -13,6 +13,7 @@
 #include "hal/clock.h"
 #include "hal/console.h"
 #include "hal/cpu.h"
+#include "update/boot_state.h"
 
 static struct {
     struct bootloader board;
@@ -43,8 +44,8 @@ static enum image_fault load(void *ctx, uint8_t slot, uint32_t min_security_vers
     if (fault == IMAGE_OK) {
         image->head = info.head;
         image->fit_bytes = fit_bytes;
-        LOG_INFO("bootloader: slot %c: version %s, %u KiB, is good", 'A' + slot, info.head.version,
-                 (unsigned)(fit_bytes >> 10));
+        LOG_INFO("bootloader: slot %s: version %s, %u KiB, is good", boot_slot_name(slot),
+                 info.head.version, (unsigned)(fit_bytes >> 10));
     }
     return fault;
 }
@@ -101,7 +102,7 @@ static struct store *try_flash(void)
         return &loader.store;
     }
     if (choice.is_trial) {
-        LOG_INFO("bootloader: slot %c is on trial, %u attempts more", 'A' + choice.slot,
+        LOG_INFO("bootloader: slot %s is on trial, %u attempts more", boot_slot_name(choice.slot),
                  (unsigned)choice.attempts_left);
     }
     const struct boot_handoff handoff = {

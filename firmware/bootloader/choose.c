@@ -6,8 +6,6 @@
 /* A trial, what was active, a trial of the other one after that was rejected, and NONE. */
 #define ROUNDS_MAX 6u
 
-static const char slot_names[BOOT_SLOT_COUNT] = {'A', 'B'};
-
 /* False: the flash did not take it; the record before still counts. The flash's own limits end the
  * wait. */
 static bool write_record(struct store *store, const struct boot_record *record)
@@ -31,7 +29,8 @@ static enum image_fault try_slot(uint8_t slot, uint32_t min_security_version, ch
     enum image_fault fault = load(ctx, slot, min_security_version, image);
 
     if (fault != IMAGE_OK) {
-        LOG_ERROR("bootloader: the image in slot %c %s", slot_names[slot], image_fault_text(fault));
+        LOG_ERROR("bootloader: the image in slot %s %s", boot_slot_name(slot),
+                  image_fault_text(fault));
     }
     return fault;
 }
@@ -86,6 +85,10 @@ struct choice choose_slot(struct store *store, choose_load_fn *load, void *ctx)
         }
         if (try_slot(slot, record.min_security_version, load, ctx, &image) == IMAGE_OK) {
             return (struct choice){slot, is_trial, is_trial ? record.attempts_left : 0};
+        }
+        if (!store_is_readable(store)) {
+            LOG_ERROR("bootloader: the flash cannot be read: no image is rejected");
+            break;
         }
         boot_state_reject(&record, slot);
         (void)write_record(store, &record);

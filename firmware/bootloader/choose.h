@@ -7,7 +7,8 @@
  *   - No record at all (a new flash): slot A, else B, which becomes the active one.
  *   - Nothing that verifies: BOOT_SLOT_NONE, and the record keeps why.
  *
- * Flash that fails to take a record costs the trial, never the start of what was active.
+ * Flash that fails to take a record costs the trial, never the start of what was active. Flash that
+ * cannot be read costs the start, and no image: nothing is rejected then.
  */
 #ifndef BOOTLOADER_CHOOSE_H
 #define BOOTLOADER_CHOOSE_H

@@ -56,9 +56,10 @@ static enum mgmt_status reset(const struct mgmt_from *from, const uint8_t *argum
 }
 
 static const struct mgmt_class_table classes[] = {
-    {MGMT_CLASS_SLOT, sizeof(struct mgmt_slot), true, mgmt_slot_count, mgmt_slot_fill, NULL},
-    {MGMT_CLASS_UPDATE, sizeof(struct mgmt_update), true, mgmt_update_count, mgmt_update_fill,
+    {MGMT_CLASS_SLOT, sizeof(struct mgmt_slot), false, false, mgmt_slot_count, mgmt_slot_fill, NULL,
      NULL},
+    {MGMT_CLASS_UPDATE, sizeof(struct mgmt_update), false, false, mgmt_update_count,
+     mgmt_update_fill, NULL, NULL},
 };
 static const struct mgmt_object_table objects[] = {
     {MGMT_OBJECT_IMAGE, false, NULL, mgmt_image_write},
@@ -131,6 +132,8 @@ void recovery_run(const struct bootloader *bootloader, struct store *store)
     bootloader->interrupts();
     for (;;) {
         uint64_t now_ns = clock_now_ns();
+        /* take() has it all; but what an interrupt has left behind waits for somebody who looks. */
+        (void)console_read();
         if (now_ns >= say_ns) {
             say_ns = now_ns + SAY_NS;
             LOG_WARN("bootloader: recovery: %s",

@@ -22,17 +22,6 @@ struct serving {
     uint32_t used;
 };
 
-const char *mgmt_status_text(enum mgmt_status status)
-{
-    static const char *const texts[] = {
-#define STATUS_TEXT(name, value, text) [value] = text,
-        MGMT_STATUS_LIST(STATUS_TEXT)
-#undef STATUS_TEXT
-    };
-
-    return (uint32_t)status < ARRAY_SIZE(texts) ? texts[status] : "unknown status";
-}
-
 /* The fixed part of a request; false: it is shorter. */
 static bool take(const struct serving *s, void *fixed, uint32_t len_bytes)
 {
@@ -63,7 +52,13 @@ ASSERT_OFFSET(struct mgmt_action_table, id, 0);
 
 /* --- HELLO ----------------------------------------------------------------------------------- */
 
-static bool sees_class(const struct mgmt_from *from, const struct mgmt_class_table *class)
+/* Whether there is any record for them. */
+static bool is_for(const struct mgmt_from *from, const struct mgmt_class_table *class)
+{
+    return from->may_see_all || !class->is_boards;
+}
+
+static bool may_list(const struct mgmt_from *from, const struct mgmt_class_table *class)
 {
     return class->is_hang_safe || !from->is_hung;
 }
@@ -80,8 +75,9 @@ static enum mgmt_status hello(struct serving *s)
     out->may =
         (s->from->may_see_all ? MGMT_MAY_SEE_ALL : 0) | (s->from->may_change ? MGMT_MAY_CHANGE : 0);
     for (uint32_t i = 0; i < s->tables->class_count; i++) {
-        if (sees_class(s->from, &s->tables->classes[i])) {
-            out->classes |= UINT64_C(1) << s->tables->classes[i].id;
+        const struct mgmt_class_table *class = &s->tables->classes[i];
+        if (is_for(s->from, class) && may_list(s->from, class)) {
+            out->classes |= UINT64_C(1) << class->id;
         }
     }
     for (uint32_t i = 0; s->from->may_change && i < s->tables->object_count; i++) {
@@ -110,7 +106,7 @@ static void list_records(struct serving *s, const struct mgmt_class_table *class
                          uint32_t max)
 {
     struct mgmt_list *list = (struct mgmt_list *)(void *)s->answer;
-    uint32_t count = class->count();
+    uint32_t count = is_for(s->from, class) ? class->count() : 0;
     uint32_t fit = (s->room - (uint32_t)sizeof(*list)) / class->record_bytes;
     uint32_t index = first;
 
@@ -120,6 +116,9 @@ static void list_records(struct serving *s, const struct mgmt_class_table *class
     for (uint32_t looked = 0; index < count && looked < MGMT_SCAN_MAX && list->count < fit;
          looked++, index++) {
         uint8_t *record = s->answer + sizeof(*list) + (size_t)list->count * class->record_bytes;
+        if (class->owners != NULL && !may_see(s->from, class->owners(index))) {
+            continue;
+        }
         memset(record, 0, class->record_bytes);
         if (may_see(s->from, class->fill(index, record))) {
             list->count++;
@@ -144,10 +143,10 @@ static enum mgmt_status list(struct serving *s)
     if (class == NULL) {
         return MGMT_NOT_FOUND;
     }
-    if (!sees_class(s->from, class)) {
+    if (!may_list(s->from, class)) {
         return MGMT_HUNG;
     }
-    if (request.first == 0 && class->prepare != NULL) {
+    if (request.first == 0 && class->prepare != NULL && is_for(s->from, class)) {
         enum mgmt_status status = class->prepare();
         if (status != MGMT_OK) {
             return status;

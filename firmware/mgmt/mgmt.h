@@ -39,12 +39,16 @@ struct mgmt_class_table {
     /* fill() and count() read single words that nobody frees, take no lock and write nothing but
      * the record: any moment, core 0 in whatever state, other cores running. */
     bool is_hang_safe;
+    /* All records are the board's: who may not see all is told of none, and nothing is asked. */
+    bool is_boards;
     /* Indices that may have a record: 0..count - 1. */
     uint32_t (*count)(void);
     /* Fills the zeroed record; returns its owners. */
     uint32_t (*fill)(uint32_t index, void *record);
     /* NULL, or called before index 0: OK; BUSY: ask again. */
     enum mgmt_status (*prepare)(void);
+    /* NULL, or the owners of a record whose filling is dear: asked first. */
+    uint32_t (*owners)(uint32_t index);
 };
 
 struct mgmt_object_table {
@@ -89,8 +93,5 @@ uint32_t mgmt_serve(const struct mgmt_tables *tables, const struct mgmt_from *fr
 /* For who makes requests himself (the log page): head and CRC around `payload_bytes` that lie
  * behind the head. Returns the length. */
 uint32_t mgmt_seal(void *message, uint8_t op, uint32_t tag, uint32_t payload_bytes);
-
-/* A short English text; "unknown status". */
-const char *mgmt_status_text(enum mgmt_status status);
 
 #endif

@@ -41,6 +41,12 @@ static void start_trial(struct boot_record *record, uint8_t slot)
     record->slots[slot].failed = 0;
 }
 
+const char *boot_slot_name(uint8_t slot)
+{
+    return slot == 0 ? "A" : slot == 1 ? "B" : "none";
+}
+_Static_assert(BOOT_SLOT_COUNT == 2, "each has a name");
+
 void boot_state_init(struct boot_record *record)
 {
     memset(record, 0, sizeof(*record));

@@ -13,6 +13,9 @@
 #include "base/status.h"
 #include "spec/boot.h"
 
+/* "A", "B"; others: "none". */
+const char *boot_slot_name(uint8_t slot);
+
 /* A record without images, sequence 0. */
 void boot_state_init(struct boot_record *record);
 

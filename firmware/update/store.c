@@ -181,6 +181,14 @@ enum status store_read_config(struct store *store, void *tree, uint32_t max_byte
     return STATUS_OK;
 }
 
+bool store_is_readable(const struct store *store)
+{
+    struct boot_record record;
+
+    read_flash(store, record_offset(store, store->newest_record), &record, sizeof(record));
+    return memcmp(&record, &store->record, sizeof(record)) == 0;
+}
+
 /* --- an operation ---------------------------------------------------------------------------- */
 
 static void start(struct store *store, enum store_kind kind, uint64_t base, const void *data,

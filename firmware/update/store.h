@@ -45,6 +45,10 @@ void store_read_slot(struct store *store, uint8_t slot, uint32_t offset, void *o
 MUST_USE enum status store_read_config(struct store *store, void *tree, uint32_t max_bytes,
                                        uint32_t *out_bytes);
 
+/* The record that counts still reads as it did; else the flash cannot be read now, and what was
+ * read of it says nothing. There is a record, and no operation under way. */
+bool store_is_readable(const struct store *store);
+
 /* Start an operation. AGAIN: one is under way. The record is copied and sealed; data stays until
  * the end. A slot's image is erased for, programmed and read back; the caller has put the record
  * into boot_state_begin_write() before, and into boot_state_end_write() after. NO_SPACE: too long.

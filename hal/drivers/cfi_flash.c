@@ -100,7 +100,7 @@ static void read_limits(struct cfi_flash *flash)
                        (query_u16(flash, primary + PRIMARY_FEATURES) & FEATURE_LOCKS) != 0;
 }
 
-static enum status read_geometry(struct cfi_flash *flash)
+static enum status read_geometry(struct cfi_flash *flash, uint64_t mapped_bytes)
 {
     if (query(flash, CFI_Q) != 'Q' || query(flash, CFI_Q + 1) != 'R' ||
         query(flash, CFI_Q + 2) != 'Y') {
@@ -114,6 +114,9 @@ static enum status read_geometry(struct cfi_flash *flash)
     }
     flash->command_set = (uint16_t)query_u16(flash, CFI_COMMAND_SET);
     flash->base.len_bytes = BIT64(size_log2) * flash->chip_count;
+    if (flash->base.len_bytes > mapped_bytes) {
+        return STATUS_BAD_DATA;
+    }
     flash->base.block_bytes = block_bytes * flash->chip_count;
     uint32_t buffer_log2 = query_u16(flash, CFI_BUFFER);
     if ((flash->command_set != SET_INTEL_EXTENDED && flash->command_set != SET_INTEL_STANDARD) ||
@@ -146,12 +149,15 @@ static bool is_ready(const struct cfi_flash *flash)
     return (both & second & STATUS_READY) != 0;
 }
 
-/* Each change between content and status costs QEMU a new memory map: only when needed. */
+/* Each change between content and status costs QEMU a new memory map: only when needed. A chip that
+ * has outlasted its time and still works shows its status whatever it is told, so it is told again
+ * before the next look. */
 static void show_array(struct cfi_flash *flash)
 {
     if (!flash->in_array) {
+        command(flash, 0, CMD_STATUS);
+        flash->in_array = is_ready(flash);
         command(flash, 0, CMD_READ_ARRAY);
-        flash->in_array = true;
     }
 }
 
@@ -280,14 +286,15 @@ static enum status cfi_poll(struct flash *base)
 static const struct flash_ops ops = {
     .read = cfi_read, .erase = cfi_erase, .program = cfi_program, .poll = cfi_poll};
 
-enum status cfi_flash_probe(struct cfi_flash *flash, uintptr_t base, uint32_t bank_width)
+enum status cfi_flash_probe(struct cfi_flash *flash, uintptr_t base, uint64_t mapped_bytes,
+                            uint32_t bank_width)
 {
     if (bank_width != 2 && bank_width != 4) {
         return STATUS_INVALID;
     }
     *flash = (struct cfi_flash){.regs.base = base, .chip_count = (uint8_t)(bank_width / 2)};
     command(flash, (uint64_t)CFI_QUERY_ADDR * bank_width, CMD_QUERY);
-    enum status status = read_geometry(flash);
+    enum status status = read_geometry(flash, mapped_bytes);
     if (flash->base.program_bytes != 0) {
         command(flash, 0, CMD_CLEAR_STATUS); /* from here on only our own errors set bits */
     }

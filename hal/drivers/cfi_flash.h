@@ -24,15 +24,17 @@ struct cfi_flash {
     uint64_t erase_limit_ns;
     uint64_t program_limit_ns;
     /* The operation that is under way. */
-    bool in_array; /* reads give the content; else the status */
+    bool in_array; /* reads give the content; else the status, or it is not known */
     bool is_busy;
     uint64_t deadline_ns;
     enum status failed; /* before it began; OK: it did begin */
 };
 
-/* Asks the bank of `bank_width` bytes (2 or 4, made of 16-bit chips) at `base`, mapped as device.
- * INVALID: bank_width. NOT_FOUND: it does not answer. BAD_DATA: its geometry makes no sense.
- * UNSUPPORTED: all is known, but it cannot be erased and programmed here (base.ops is NULL). */
-MUST_USE enum status cfi_flash_probe(struct cfi_flash *flash, uintptr_t base, uint32_t bank_width);
+/* Asks the bank of `bank_width` bytes (2 or 4, made of 16-bit chips) at `base`, where
+ * `mapped_bytes` are mapped as device. INVALID: bank_width. NOT_FOUND: it does not answer.
+ * BAD_DATA: its geometry makes no sense, or says more than is mapped. UNSUPPORTED: all is known,
+ * but it cannot be erased and programmed here (base.ops is NULL). */
+MUST_USE enum status cfi_flash_probe(struct cfi_flash *flash, uintptr_t base, uint64_t mapped_bytes,
+                                     uint32_t bank_width);
 
 #endif

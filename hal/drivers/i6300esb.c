@@ -2,9 +2,6 @@
 
 #include "base/bits.h"
 
-#define VENDOR_ID 0x8086u
-#define DEVICE_ID 0x25abu
-
 /* Configuration space, 16 and 8 bits wide: only so wide accesses are understood */
 #define CFG_CONFIG         0x60u
 #define CONFIG_NO_INT      0x3u
@@ -76,7 +73,7 @@ enum status i6300esb_find(struct i6300esb *watchdog)
     const struct pcie_rc_device *device = pcie_rc_device(0);
 
     for (uint32_t i = 1; device != NULL; i++) {
-        if (device->vendor_id == VENDOR_ID && device->device_id == DEVICE_ID) {
+        if (device->vendor_id == I6300ESB_VENDOR && device->device_id == I6300ESB_DEVICE) {
             break;
         }
         device = pcie_rc_device(i);

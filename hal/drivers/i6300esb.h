@@ -14,6 +14,9 @@
 #include "hal/pcie_rc.h"
 #include "hal/watchdog.h"
 
+#define I6300ESB_VENDOR 0x8086u
+#define I6300ESB_DEVICE 0x25abu
+
 struct i6300esb {
     struct watchdog base;
     const struct pcie_rc_device *device;

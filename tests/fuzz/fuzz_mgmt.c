@@ -33,6 +33,11 @@ static uint32_t fill(uint32_t index, void *record)
     return index % 7 == 0 ? 0 : MGMT_OWNER_FN(index % 5);
 }
 
+static uint32_t owners(uint32_t index)
+{
+    return index % 7 == 0 ? 0 : MGMT_OWNER_FN(index % 5);
+}
+
 static enum mgmt_status read_some(uint16_t part, struct mgmt_read *out, uint8_t *data)
 {
     memset(data, (int)part, out->data_bytes);
@@ -67,8 +72,9 @@ static void hello(struct mgmt_hello *out)
 }
 
 static const struct mgmt_class_table classes[] = {
-    {MGMT_CLASS_QUEUE, 64, true, count, fill, NULL},
-    {MGMT_CLASS_QP, 1000, false, count, fill, NULL},
+    {MGMT_CLASS_QUEUE, 64, true, false, count, fill, NULL, NULL},
+    {MGMT_CLASS_STAT, 64, true, false, count, fill, NULL, owners},
+    {MGMT_CLASS_QP, 1000, false, true, count, fill, NULL, NULL},
 };
 static const struct mgmt_object_table objects[] = {
     {MGMT_OBJECT_LOG, true, read_some, NULL},

@@ -88,6 +88,10 @@ static void flash_read(struct flash *flash, uint64_t offset, void *out, uint32_t
 
     ASSERT(range_fits(offset, len_bytes, flash->len_bytes));
     ASSERT(model->left_polls == 0);
+    if (model->is_unreadable) {
+        memset(out, 0x80, len_bytes);
+        return;
+    }
     memcpy(out, model->bytes + offset, len_bytes);
 }
 

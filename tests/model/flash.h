@@ -21,6 +21,7 @@ struct model_flash {
     uint32_t fail_count; /* and as many behind it, less one */
     uint32_t busy_polls; /* of each operation */
     bool is_off;
+    bool is_unreadable; /* reads give its status: a chip that is busy for longer than it may */
     /* the operation under way */
     uint32_t left_polls;
     bool has_failed;

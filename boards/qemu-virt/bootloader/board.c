@@ -17,9 +17,6 @@
 #define MEMORY_BANKS 4u
 #define PAGE         4096u
 
-#define WATCHDOG_VENDOR 0x8086u
-#define WATCHDOG_DEVICE 0x25abu
-
 extern char _start[], __image_end[], __warm_start[], __warm_end[];
 
 static struct cfi_flash flashes[MACHINE_FLASH_BANKS];
@@ -36,7 +33,7 @@ static enum status map_watchdog(uint64_t base, uint64_t len_bytes, uint16_t vend
                                 uint16_t device_id, uint32_t bar)
 {
     (void)bar;
-    if (vendor_id != WATCHDOG_VENDOR || device_id != WATCHDOG_DEVICE) {
+    if (vendor_id != I6300ESB_VENDOR || device_id != I6300ESB_DEVICE) {
         return STATUS_OK;
     }
     return arch_map(base, len_bytes, ARCH_MAP_DEVICE);

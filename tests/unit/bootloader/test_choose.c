@@ -16,6 +16,7 @@ static struct {
     struct model_flash flash;
     struct store store;
     bool is_good[BOOT_SLOT_COUNT]; /* what loading finds */
+    bool is_read_lost;             /* from the next load on */
     uint32_t load_count[BOOT_SLOT_COUNT];
     uint32_t written_at_load; /* flash operations before the last load */
     uint32_t least;           /* that the last load was told */
@@ -29,7 +30,10 @@ static enum image_fault load(void *ctx, uint8_t slot, uint32_t min_security_vers
     rig.load_count[slot]++;
     rig.written_at_load = rig.flash.operations;
     rig.least = min_security_version;
-    if (!rig.is_good[slot]) {
+    if (rig.is_read_lost) {
+        rig.flash.is_unreadable = true;
+    }
+    if (!rig.is_good[slot] || rig.flash.is_unreadable) {
         return IMAGE_BAD_HASH;
     }
     image->fit_bytes = 1000;
@@ -215,6 +219,24 @@ static void choose_two_bad_ones_end_in_none_for_ever(void **state)
     assert_int_equal(choose().slot, BOOT_SLOT_NONE);
 }
 
+static void choose_flash_that_cannot_be_read_rejects_nothing(void **state)
+{
+    (void)state;
+    for (uint8_t trial = 0; trial < 2; trial++) {
+        teardown(NULL);
+        setup(NULL);
+        have_record(0, trial == 0 ? BOOT_SLOT_NONE : 1);
+        rig.is_read_lost = true;
+        assert_int_equal(choose().slot, BOOT_SLOT_NONE);
+        assert_int_equal(rig.flash.operations, trial == 0 ? 0 : 2); /* an attempt is counted */
+        rig.is_read_lost = false;
+        rig.flash.is_unreadable = false;
+        assert_int_equal(choose().slot, trial);
+        assert_int_equal(rig.store.record.slots[0].failed, 0);
+        assert_int_equal(rig.store.record.slots[1].failed, 0);
+    }
+}
+
 static void choose_power_cut_at_each_operation_never_loses_both(void **state)
 {
     (void)state;
@@ -251,6 +273,7 @@ int main(void)
         TEST(choose_bad_trial_is_rejected_at_once),
         TEST(choose_bad_active_is_followed_by_a_trial_of_the_other),
         TEST(choose_two_bad_ones_end_in_none_for_ever),
+        TEST(choose_flash_that_cannot_be_read_rejects_nothing),
         TEST(choose_power_cut_at_each_operation_never_loses_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,7 @@ static struct {
     bool wants_confirm;
     uint8_t status[2];
     uint32_t busy_reads; /* status reads that say busy, still to come */
+    bool is_stuck;       /* at work for longer than it should: it takes no command */
     uint64_t unlocked_block;
     uint32_t unlock_count;
     uint32_t array_count; /* commands 0xff */
@@ -104,6 +105,9 @@ uint64_t mmio_mock_read(uintptr_t address, unsigned bits)
     if (fake.mode == 0x98) {
         uint8_t byte = fake.answers ? answer((uint32_t)address / (2 * fake.chips)) : 0;
         return both(byte, (uint8_t)(byte + (fake.chips_differ ? 1 : 0)));
+    }
+    if (fake.is_stuck) {
+        return both(0, 0);
     }
     if (fake.busy_reads > 0) {
         fake.busy_reads--;
@@ -206,6 +210,9 @@ static void first_half(uint8_t value)
 void mmio_mock_write(uintptr_t address, unsigned bits, uint64_t value)
 {
     assert_int_equal(bits, fake.chips * 16);
+    if (fake.is_stuck) {
+        return;
+    }
     if (fake.pending == 0xe8) {
         buffer_write(address, bits, value);
         return;
@@ -248,7 +255,7 @@ static struct cfi_flash cfi;
 /* The bank as app would have it. */
 static struct flash *open_bank(void)
 {
-    assert_int_equal(cfi_flash_probe(&cfi, 0, fake.chips * 2), STATUS_OK);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, fake.chips * 2), STATUS_OK);
     return &cfi.base;
 }
 
@@ -292,7 +299,7 @@ static void cfi_probe_nobody_there_is_not_found(void **state)
 {
     (void)state;
     fake.answers = false;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 4), STATUS_NOT_FOUND);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, 4), STATUS_NOT_FOUND);
     assert_int_equal(fake.mode, 0xff);
     assert_null(cfi.base.ops);
 }
@@ -301,33 +308,41 @@ static void cfi_probe_chips_that_disagree_are_not_found(void **state)
 {
     (void)state;
     fake.chips_differ = true;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 4), STATUS_NOT_FOUND);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, 4), STATUS_NOT_FOUND);
 }
 
 static void cfi_probe_impossible_geometry_is_bad_data(void **state)
 {
     (void)state;
     fake.size_log2 = 64;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 4), STATUS_BAD_DATA);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, UINT64_MAX, 4), STATUS_BAD_DATA);
     fake.size_log2 = 25;
     fake.block_256 = 0;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 4), STATUS_BAD_DATA);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, UINT64_MAX, 4), STATUS_BAD_DATA);
     fake.block_256 = 3;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 4), STATUS_BAD_DATA);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, UINT64_MAX, 4), STATUS_BAD_DATA);
+}
+
+static void cfi_probe_larger_than_what_is_mapped_is_bad_data(void **state)
+{
+    (void)state;
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES - 1, 4), STATUS_BAD_DATA);
+    assert_null(cfi.base.ops);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, 4), STATUS_OK);
 }
 
 static void cfi_probe_odd_width_is_invalid(void **state)
 {
     (void)state;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 1), STATUS_INVALID);
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 8), STATUS_INVALID);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, 1), STATUS_INVALID);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, 8), STATUS_INVALID);
 }
 
 static void cfi_probe_other_command_set_is_read_only(void **state)
 {
     (void)state;
     fake.command_set = 2;
-    assert_int_equal(cfi_flash_probe(&cfi, 0, 4), STATUS_UNSUPPORTED);
+    assert_int_equal(cfi_flash_probe(&cfi, 0, BANK_BYTES, 4), STATUS_UNSUPPORTED);
     assert_int_equal(cfi.base.len_bytes, BANK_BYTES);
     assert_null(cfi.base.ops);
 }
@@ -449,6 +464,30 @@ static void cfi_chip_that_stays_busy_times_out_with_io(void **state)
     flash->ops->read(flash, 0, &word, 4); /* can be read again */
 }
 
+/* What it answers meanwhile is its status; once it is done it can be read. */
+static void cfi_chip_that_is_done_after_its_time_can_be_read_then(void **state)
+{
+    (void)state;
+    struct flash *flash = open_bank();
+    uint32_t word = 0x11223344;
+    uint32_t back = 0;
+    fake.step_ns = NS_PER_MS;
+    memset(fake.memory, 0xff, 8);
+    flash->ops->program(flash, 0, &word, 4);
+    fake.is_stuck = true;
+    assert_int_equal(finish(flash), STATUS_IO);
+    flash->ops->read(flash, 0, &back, 4);
+    assert_int_not_equal(back, word);
+    fake.is_stuck = false;
+    flash->ops->read(flash, 0, &back, 4);
+    assert_int_equal(back, word);
+    uint32_t before = fake.array_count;
+    flash->ops->read(flash, 0, &back, 4);
+    assert_int_equal(fake.array_count, before);
+    flash->ops->erase(flash, 0);
+    assert_int_equal(finish(flash), STATUS_OK);
+}
+
 static void cfi_chip_ready_but_looked_at_late_is_ok(void **state)
 {
     (void)state;
@@ -509,6 +548,7 @@ int main(void)
         cmocka_unit_test_setup(cfi_probe_nobody_there_is_not_found, setup),
         cmocka_unit_test_setup(cfi_probe_chips_that_disagree_are_not_found, setup),
         cmocka_unit_test_setup(cfi_probe_impossible_geometry_is_bad_data, setup),
+        cmocka_unit_test_setup(cfi_probe_larger_than_what_is_mapped_is_bad_data, setup),
         cmocka_unit_test_setup(cfi_probe_odd_width_is_invalid, setup),
         cmocka_unit_test_setup(cfi_probe_other_command_set_is_read_only, setup),
         cmocka_unit_test_setup(cfi_read_any_alignment_gives_the_bytes, setup),
@@ -518,6 +558,7 @@ int main(void)
         cmocka_unit_test_setup(cfi_poll_says_again_until_the_slower_chip_is_ready, setup),
         cmocka_unit_test_setup(cfi_error_in_either_chip_is_told_once_and_cleared, setup),
         cmocka_unit_test_setup(cfi_chip_that_stays_busy_times_out_with_io, setup),
+        cmocka_unit_test_setup(cfi_chip_that_is_done_after_its_time_can_be_read_then, setup),
         cmocka_unit_test_setup(cfi_chip_ready_but_looked_at_late_is_ok, setup),
         cmocka_unit_test_setup(cfi_buffer_that_comes_late_is_waited_for_and_never_is_io, setup),
         cmocka_unit_test_setup(cfi_locked_blocks_are_unlocked_first, setup),

@@ -21,6 +21,17 @@ static uint32_t function_fill(uint32_t index, void *record)
     return index % 4 == 3 ? 0 : MGMT_OWNER_FN(index % 3);
 }
 
+static uint32_t function_owners(uint32_t index)
+{
+    return index % 4 == 3 ? 0 : MGMT_OWNER_FN(index % 3);
+}
+
+static uint32_t stat_fill(uint32_t index, void *record)
+{
+    rig.fill_count++;
+    return function_fill(index, record);
+}
+
 static uint32_t one(void)
 {
     return 1;
@@ -83,9 +94,12 @@ static void hello(struct mgmt_hello *out)
 }
 
 static const struct mgmt_class_table classes[] = {
-    {MGMT_CLASS_FUNCTION, sizeof(struct rig_record), true, function_count, function_fill, NULL},
-    {MGMT_CLASS_SLOT, sizeof(struct rig_record), true, one, public_fill, NULL},
-    {MGMT_CLASS_POLLER, sizeof(struct rig_record), false, one, board_fill, prepare},
+    {MGMT_CLASS_FUNCTION, sizeof(struct rig_record), true, false, function_count, function_fill,
+     NULL, NULL},
+    {MGMT_CLASS_SLOT, sizeof(struct rig_record), true, false, one, public_fill, NULL, NULL},
+    {MGMT_CLASS_POLLER, sizeof(struct rig_record), false, true, one, board_fill, prepare, NULL},
+    {MGMT_CLASS_STAT, sizeof(struct rig_record), false, false, function_count, stat_fill, NULL,
+     function_owners},
 };
 
 static const struct mgmt_object_table objects[] = {

@@ -13,7 +13,8 @@
 #define RIG_RECORDS 700u
 
 /* Record of the rig's classes: FUNCTION (owned by function index % 3, each fourth index a hole),
- * SLOT (public), POLLER (the board's, not hang safe, prepared). */
+ * SLOT (public), POLLER (the board's, not hang safe, prepared), STAT (as FUNCTION, but its owners
+ * are asked first; not hang safe). */
 struct rig_record {
     uint64_t index;
     uint64_t zero;
@@ -23,6 +24,7 @@ struct rig {
     struct mgmt_from from;
     enum mgmt_status prepared; /* what prepare() says */
     uint32_t prepare_count;
+    uint32_t fill_count; /* records of STAT that were filled */
     uint8_t written[64]; /* by WRITE of CONFIG */
     uint64_t written_at;
     uint32_t written_bytes;

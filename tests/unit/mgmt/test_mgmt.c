@@ -50,8 +50,8 @@ static void serve_hello_tells_what_is_there_and_allowed(void **state)
     assert_int_equal(hello->origin, MGMT_ORIGIN_CONSOLE);
     assert_int_equal(hello->message_max, MGMT_FRAME_BYTES);
     assert_int_equal(hello->may, MGMT_MAY_SEE_ALL | MGMT_MAY_CHANGE);
-    assert_int_equal(hello->classes,
-                     1u << MGMT_CLASS_FUNCTION | 1u << MGMT_CLASS_SLOT | 1u << MGMT_CLASS_POLLER);
+    assert_int_equal(hello->classes, 1u << MGMT_CLASS_FUNCTION | 1u << MGMT_CLASS_SLOT |
+                                         1u << MGMT_CLASS_POLLER | 1u << MGMT_CLASS_STAT);
     assert_int_equal(hello->objects,
                      1u << MGMT_OBJECT_LOG | 1u << MGMT_OBJECT_CONFIG | 1u << MGMT_OBJECT_IMAGE);
     assert_int_equal(hello->actions, 1u << MGMT_ACTION_RESET);
@@ -62,6 +62,8 @@ static void serve_hello_tells_what_is_there_and_allowed(void **state)
     assert_int_equal(hello->origin, 2);
     assert_int_equal(hello->may, 0);
     assert_int_equal(hello->objects | hello->actions, 0);
+    assert_int_equal(hello->classes, 1u << MGMT_CLASS_FUNCTION | 1u << MGMT_CLASS_SLOT |
+                                         1u << MGMT_CLASS_STAT); /* POLLER is the board's */
 }
 
 static void serve_damaged_message_is_refused_and_does_nothing(void **state)
@@ -216,6 +218,22 @@ static void list_host_sees_its_own_and_public_records_alone(void **state)
     assert_int_equal(count_all(MGMT_CLASS_FUNCTION), 0);
 }
 
+static void list_host_costs_nothing_for_what_it_may_not_see(void **state)
+{
+    (void)state;
+    rig_host(1);
+    rig.prepared = MGMT_BUSY;
+    assert_int_equal(list(MGMT_CLASS_POLLER, 0, 0), MGMT_OK);
+    assert_int_equal(listed()->next, MGMT_LIST_END);
+    assert_int_equal(rig.prepare_count, 0);
+    uint32_t seen = count_all(MGMT_CLASS_STAT);
+    assert_int_equal(rig.fill_count, seen);
+    assert_true(seen > 0);
+    rig_console();
+    assert_int_equal(list(MGMT_CLASS_POLLER, 0, 0), MGMT_OK);
+    assert_int_equal(rig.prepare_count, 1);
+}
+
 /* What did not get out must not get out. */
 static void list_foreign_records_leave_no_trace(void **state)
 {
@@ -337,14 +355,6 @@ static void hung_answers_what_is_safe_alone(void **state)
     assert_int_equal(rig.action_bytes, UINT32_MAX);
 }
 
-static void status_texts_are_there(void **state)
-{
-    (void)state;
-    assert_string_equal(mgmt_status_text(MGMT_OK), "done");
-    assert_non_null(strstr(mgmt_status_text(MGMT_HUNG), "hangs"));
-    assert_string_equal(mgmt_status_text((enum mgmt_status)99), "unknown status");
-}
-
 static void seal_makes_a_request_that_is_taken(void **state)
 {
     (void)state;
@@ -368,13 +378,13 @@ int main(void)
         cmocka_unit_test_setup(list_index_beyond_the_end_is_the_end, console),
         cmocka_unit_test_setup(list_unprepared_is_busy, console),
         cmocka_unit_test_setup(list_host_sees_its_own_and_public_records_alone, console),
+        cmocka_unit_test_setup(list_host_costs_nothing_for_what_it_may_not_see, console),
         cmocka_unit_test_setup(list_foreign_records_leave_no_trace, console),
         cmocka_unit_test_setup(read_gives_what_fits, console),
         cmocka_unit_test_setup(write_hands_over_what_was_sent, console),
         cmocka_unit_test_setup(action_refusal_carries_its_text, console),
         cmocka_unit_test_setup(change_host_is_not_allowed_to, console),
         cmocka_unit_test_setup(hung_answers_what_is_safe_alone, console),
-        cmocka_unit_test_setup(status_texts_are_there, console),
         cmocka_unit_test_setup(seal_makes_a_request_that_is_taken, console),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
