@@ -69,8 +69,9 @@ struct vol {
 
 /* What a core has for all volumes. */
 struct vol_home {
-    CACHE_ALIGNED struct list waiting; /* parts of volumes in which something waits */
-    struct list hungry;                /* split requests of which a part is not yet sent */
+    CACHE_ALIGNED struct list waiting;   /* parts of volumes in which something waits */
+    struct list hungry[LIMIT_FUNCTIONS]; /* split requests of which a part is not yet sent */
+    uint32_t hungry_next;                /* the function whose turn it is */
     struct pool children;
     uint32_t child_counts[LIMIT_FUNCTIONS]; /* in use, by function */
     struct timer look;

@@ -2,9 +2,10 @@
  * Requests that are longer than what a path takes become several, one range of blocks each. A part
  * is a request of the volume like any other: it waits, goes again, chooses its path by itself.
  *
- * Parts come out of a pool of the core; a request whose next part finds none waits in a list until
- * another part ends. What has failed sends no more parts. Only commands that go by LBA and length
- * can be split; atomicity beyond a part is lost, so vol_path.c announces no more than that.
+ * Parts come out of a pool of the core; a request whose next part finds none waits in a list of its
+ * function until another part ends; functions take turns. What has failed sends no more parts. Only
+ * commands that go by LBA and length can be split; atomicity beyond a part is lost, so vol_path.c
+ * announces no more than that.
  */
 #include "base/assert.h"
 #include "vol/vol_priv.h"
@@ -28,9 +29,9 @@ struct child {
     struct mem_seg segs[LIMIT_SEGS + 1];
 };
 
-static uint32_t *children_of(struct vol_home *home, const struct blk_req *req)
+static uint32_t function_of(const struct blk_req *req)
 {
-    return &home->child_counts[req->fn % LIMIT_FUNCTIONS];
+    return req->fn % LIMIT_FUNCTIONS;
 }
 
 static struct split *split_of(struct blk_req *parent)
@@ -158,7 +159,7 @@ static void split_feed(struct vol_home *home, struct blk_req *parent)
         lba_count /= 2;
     }
     split->lba_next += lba_count;
-    ++*children_of(home, parent);
+    home->child_counts[function_of(parent)]++;
     list_push_back(&split->children, &child->link);
     if (split->lba_next == split->lba_count) {
         list_remove(&parent->link); /* who fed it holds it no more: the child does */
@@ -169,15 +170,16 @@ static void split_feed(struct vol_home *home, struct blk_req *parent)
     vol_start(vol, &child->req);
 }
 
-/* The oldest whose function may have another part: requests of one function, whose path is gone,
- * must not hold up those of others. */
+/* The oldest of the next function that may have another part: requests of one function, whose path
+ * is gone, must not hold up those of others. */
 static struct blk_req *find_hungry(struct vol_home *home)
 {
-    LIST_FOR_EACH(node, next, &home->hungry)
-    {
-        struct blk_req *req = LIST_ENTRY(node, struct blk_req, link);
-        if (*children_of(home, req) < VOL_PARTS_OF_FUNCTION) {
-            return req;
+    for (uint32_t i = 0; i < LIMIT_FUNCTIONS; i++) {
+        uint32_t fn = (home->hungry_next + i) % LIMIT_FUNCTIONS;
+        struct list *list = &home->hungry[fn];
+        if (!list_is_empty(list) && home->child_counts[fn] < VOL_PARTS_OF_FUNCTION) {
+            home->hungry_next = fn + 1;
+            return LIST_ENTRY(list->next, struct blk_req, link);
         }
     }
     return NULL;
@@ -212,7 +214,7 @@ static void child_done(struct blk_req *req)
     }
     list_remove(&child->link);
     pool_put(&home->children, child);
-    --*children_of(home, parent);
+    home->child_counts[function_of(parent)]--;
     if (split->status != 0 && !list_is_empty(&parent->link)) {
         list_remove(&parent->link);
         split_put(vol, parent); /* for its place in the list; this part still holds it */
@@ -230,7 +232,7 @@ void vol_split(struct vol *vol, struct blk_req *req)
     vol_outer(req)->path = &vol->paths[0]; /* names the volume */
     *split = (struct split){.lba_count = nvme_rw_lba_count(&req->cmd), .held = 1};
     list_init(&split->children);
-    list_push_back(&vol_home(req->owner_core)->hungry, &req->link);
+    list_push_back(&vol_home(req->owner_core)->hungry[function_of(req)], &req->link);
     feed(vol_home(req->owner_core));
 }
 
@@ -278,7 +280,9 @@ uint64_t vol_split_memory_bytes(void)
 
 void vol_split_init(struct vol_home *home, void *memory)
 {
-    list_init(&home->hungry);
+    for (uint32_t fn = 0; fn < LIMIT_FUNCTIONS; fn++) {
+        list_init(&home->hungry[fn]);
+    }
     pool_init(&home->children, "volume parts", memory,
               (uint32_t)align_up(sizeof(struct child), CACHE_LINE_BYTES), LIMIT_VOLUME_CHILDREN);
 }

@@ -260,7 +260,9 @@ int rig_teardown(void **state)
         struct vol_home *home = vol_home(core);
         assert_true(pool_is_full(&home->children));
         assert_true(list_is_empty(&home->waiting));
-        assert_true(list_is_empty(&home->hungry));
+        for (uint32_t fn = 0; fn < LIMIT_FUNCTIONS; fn++) {
+            assert_true(list_is_empty(&home->hungry[fn]));
+        }
     }
     if (rig.vol != NULL) {
         assert_int_equal(rig_info().waiting, 0);

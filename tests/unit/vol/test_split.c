@@ -149,6 +149,33 @@ static void parts_of_one_function_leave_some_to_others(void **state)
     assert_true(rig_is_done(a) && rig_is_done(b));
 }
 
+/* Both have more to send than there is room for: what is freed is shared, whoever came first. */
+static void functions_take_turns_with_parts_that_end(void **state)
+{
+    (void)state;
+    uint32_t count = 0;
+
+    limit_paths(4096);
+    rig_make(1);
+    struct blk_req *a = rig_submit(NVME_IO_READ, 0, 512);
+    struct blk_req *b = rig_prepare(0, NVME_IO_READ, 0, 512);
+    b->fn = 1;
+    rig_send(b);
+    assert_int_equal(rig.models[0].held_count, LIMIT_VOLUME_CHILDREN);
+    for (uint32_t i = 0; i < 24; i++) {
+        rig_finish(0);
+    }
+    LIST_FOR_EACH(node, next, &rig.models[0].held)
+    {
+        count += LIST_ENTRY(node, struct blk_req, link)->fn == 1;
+    }
+    assert_int_equal(count, LIMIT_VOLUME_CHILDREN - VOL_PARTS_OF_FUNCTION + 12);
+    while (rig_held(0) != NULL) {
+        rig_finish(0);
+    }
+    assert_true(rig_is_done(a) && rig_is_done(b));
+}
+
 static void failed_request_sends_no_more_parts(void **state)
 {
     (void)state;
@@ -303,6 +330,7 @@ int main(void)
         TEST(first_failure_wins_and_all_parts_are_waited_for),
         TEST(pool_that_is_empty_delays_parts),
         TEST(parts_of_one_function_leave_some_to_others),
+        TEST(functions_take_turns_with_parts_that_end),
         TEST(failed_request_sends_no_more_parts),
         TEST(cancel_reaches_all_parts),
         TEST(cancel_of_parts_that_wait_ends_at_once),
