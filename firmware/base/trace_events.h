@@ -3,6 +3,14 @@
  *
  * X(number, NAME, CLASS, id, a, b): what the record's id and its two arguments mean, "-" for
  * unused.
+ *
+ * One I/O has the same fn and sqid_cid (the host's SQ << 16 | CID) from IO_FETCH to IO_POST:
+ *  IO_SUBMIT: parsed, mapped, given to the volume or drive. VOL_WAIT: the volume lets it wait.
+ *  FABRIC_SEND, FABRIC_DONE: capsule posted; response there, key invalid. Association: CNTLID << 32
+ *  | QID << 16 | CID on the wire. DRIVE_SEND, DRIVE_DONE: likewise, with the drive's index.
+ *  A request in parts, or sent again, has several of these; id 0: no host command is behind it.
+ *  IO_DONE: ended. IO_POST: entry written, perhaps later (CQ full); the next IRQ_RAISE of its
+ *  vector tells the host.
  */
 #ifndef BASE_TRACE_EVENTS_H
 #define BASE_TRACE_EVENTS_H
@@ -25,7 +33,13 @@
     X(15, DRIVE_STATE, CONTROL, "drive", "from", "to")              \
     X(16, DRIVE_ERROR, FAULT, "drive", "cid", "status")             \
     X(17, CM_STATE, CONTROL, "comm_id", "from", "to")               \
-    X(18, NVMF_CTRL, CONTROL, "cntlid", "from", "to")
+    X(18, NVMF_CTRL, CONTROL, "cntlid", "from", "to")               \
+    X(19, VOL_WAIT, IO, "sqid_cid", "is_quiet", "tries")            \
+    X(20, FABRIC_SEND, IO, "sqid_cid", "association", "len_bytes")  \
+    X(21, FABRIC_DONE, IO, "sqid_cid", "association", "status")     \
+    X(22, DRIVE_SEND, IO, "sqid_cid", "drive", "len_bytes")         \
+    X(23, DRIVE_DONE, IO, "sqid_cid", "drive", "status")            \
+    X(24, IO_POST, IO, "sqid_cid", "cqid", "vector")
 
 /* Classes are switched on and off at run time. */
 #define TRACE_CLASS_LIST(X) \

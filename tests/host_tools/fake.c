@@ -269,6 +269,9 @@ static const uint8_t *object_of(const struct fake *f, const struct mgmt_read_req
     case MGMT_OBJECT_CONFIG:
         *len = f->config_len;
         return f->config;
+    case MGMT_OBJECT_TRACE:
+        return f->mode == FAKE_OLD ? fake_old_trace(request->part, len)
+                                   : fake_trace(request->part, len);
     case MGMT_OBJECT_LOG:
         if (f->is_restarted) {
             *len = sizeof(after) - 1;

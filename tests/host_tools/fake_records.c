@@ -4,7 +4,6 @@
 #include "tests/host_tools/fake.h"
 
 #include <string.h>
-#include "base/trace.h"
 #include "spec/mgmt.h"
 #include "spec/mgmt_record.h"
 
@@ -327,20 +326,6 @@ static const char log_text[] = "[    0.000012] boot: qemu-virt, power-on\n"
                                "[    3.201000] \033[31mnvmf: second: no answer\033[0m\n"
                                "[   12.000500] app: warning: \"quoted\" and back\\slash\n";
 
-#define IO_ID 0x0001000au /* SQ 1, CID 10 */
-static const struct trace_record trace[] = {
-    {1000000, TRACE_CTRL_STATE, 0, 1, 1, 2},
-    {2000000, TRACE_IO_FETCH, 0, IO_ID, 0x0000000100000002, 4096},
-    {2004000, TRACE_IO_SUBMIT, 0, IO_ID, 4096, 1},
-    {2005000, TRACE_IO_FETCH, 0, 0x0001000b, 0x0000000100000001, 8192},
-    {2180500, TRACE_IO_DONE, 0, IO_ID, 0, 180500},
-    {2181000, TRACE_IRQ_RAISE, 0, 1, 0, 0},
-    {3000000, TRACE_IO_FETCH, 0, IO_ID, 0x0000000100000002, 12288},
-    {3020000, TRACE_BAD_ADDRESS, 0, IO_ID, 0xdeadb000, 4096},
-    {3030000, TRACE_IO_DONE, 0, IO_ID, 0x4002, 30000},
-    {4000000, 999, 7, 1, 2, 3},
-};
-
 /* As firmware/boot/crash_record.h has it, version 1, with the checksum that belongs to it. */
 static struct {
     uint32_t magic, version, size_bytes, crc;
@@ -384,8 +369,7 @@ const void *fake_object(uint32_t object, uint32_t part, uint32_t *len_bytes)
         *len_bytes = sizeof(log_text) - 1;
         return log_text;
     case MGMT_OBJECT_TRACE:
-        *len_bytes = part == 0 ? sizeof(trace) : 0;
-        return trace;
+        return fake_trace(part, len_bytes);
     case MGMT_OBJECT_CRASH:
         return crash_object(len_bytes);
     default:
