@@ -118,6 +118,7 @@ CASES += [
     ('hostile-text-paths', 'hostile-text', ['paths'], OK),
     ('hostile-text-stats', 'hostile-text', ['stats'], OK),
     ('hostile-text-prometheus', 'hostile-text', ['stats', '--prometheus'], OK),
+    ('hostile-text-crash', 'hostile-text', ['crash'], OK),
     ('hostile-text-doctor', 'hostile-text', ['doctor'], OK),
     ('silent', 'silent', ['status'], NO_DEVICE),
 ]
