@@ -255,10 +255,10 @@ $(B)/test_images/images.c: tests/model/make_images.py boards/keys/make_key.py $(
 
 # What the programs of one module need beside the library.
 unit_more_host_tools := $(filter-out %/main.c %/target.c %/share.c %/args.c %/commands.c %/image_make.c \
-                          %/slots.c %/program.c \
+                          %/slots.c %/program.c %/trace_view.c \
                           host_tools/snicctl/cmd_%,$(SNICCTL_SRCS)) \
                         tests/host_tools/fake.c tests/host_tools/fake_act.c \
-                        tests/host_tools/fake_records.c
+                        tests/host_tools/fake_records.c tests/host_tools/fake_trace.c
 
 define unit_rules
 $(B)/$(1)/libsnic.a: $$(call objects,$(1),$(UNIT_LIB_SRCS))

@@ -7,6 +7,10 @@
 
 extern struct crash_record __warm_start[];
 
+_Static_assert(sizeof(struct crash_regs) == sizeof(struct arch_regs), "the same registers");
+ASSERT_OFFSET(struct crash_regs, pc, offsetof(struct arch_regs, pc));
+ASSERT_OFFSET(struct crash_regs, far, offsetof(struct arch_regs, far));
+
 static struct crash_record previous;
 static enum crash_start start_kind;
 
@@ -76,7 +80,7 @@ uint32_t crash_record_write(const char *text, const struct arch_regs *regs, uint
     record.panicked = 1;
     record.core = core;
     record.time_ns = time_ns;
-    record.regs = *regs;
+    memcpy(&record.regs, regs, sizeof(record.regs));
     record.frame_count = arch_backtrace(regs, record.frames, CRASH_RECORD_FRAMES);
     snprintf(record.text, sizeof(record.text), "%s", text);
     store(&record);

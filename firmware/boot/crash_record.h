@@ -9,36 +9,14 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/compiler.h"
 #include "hal/arch.h"
-
-#define CRASH_RECORD_MAGIC      0x43494e53u /* "SNIC" */
-#define CRASH_RECORD_VERSION    1u
-#define CRASH_RECORD_TEXT_BYTES 160
-#define CRASH_RECORD_FRAMES     16
+#include "spec/crash.h"
 
 /* Why the board starts. */
 enum crash_start {
     CRASH_START_POWER_ON, /* the record's memory held nothing of ours */
     CRASH_START_WARM,     /* reset without a panic */
     CRASH_START_PANIC,    /* reset after a panic: there is a crash to read */
-};
-
-struct crash_record {
-    uint32_t magic;
-    uint32_t version;
-    uint32_t size_bytes;
-    uint32_t crc;               /* CRC-32 of all that follows */
-    uint32_t start_count;       /* starts since power-on, this one included */
-    uint32_t panic_count;       /* panics since power-on */
-    uint32_t early_panic_count; /* in a row, each soon after its start: a boot loop */
-    uint32_t panicked;          /* the fields below are of the run before this start */
-    uint32_t core;
-    uint32_t frame_count;
-    uint64_t time_ns; /* of the panic, since its start */
-    struct arch_regs regs;
-    uint64_t frames[CRASH_RECORD_FRAMES];
-    char text[CRASH_RECORD_TEXT_BYTES];
 };
 
 /* Takes over what the run before left, makes the memory ready for this run. Core 0, first. */

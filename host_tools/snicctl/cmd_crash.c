@@ -6,31 +6,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "spec/crash.h"
 #include "text.h"
-
-#define CRASH_MAGIC   0x43494e53u /* "SNIC" */
-#define CRASH_VERSION 1u
-#define CRASH_FRAMES  16
-
-/* As firmware/boot/crash_record.h has it: little endian. */
-struct crash {
-    uint32_t magic;
-    uint32_t version;
-    uint32_t size_bytes;
-    uint32_t crc; /* of all that follows */
-    uint32_t start_count;
-    uint32_t panic_count;
-    uint32_t early_panic_count;
-    uint32_t panicked;
-    uint32_t core;
-    uint32_t frame_count;
-    uint64_t time_ns;
-    uint64_t x[31];
-    uint64_t sp, pc, pstate, esr, far;
-    uint64_t frames[CRASH_FRAMES];
-    char text[160];
-};
-ASSERT_SIZE(struct crash, 624);
 
 /* Programs that turn addresses into "function" and "file:line"; the first that is there. */
 static const char *const symbolizers[] = {"aarch64-linux-gnu-addr2line", "llvm-addr2line",
@@ -57,8 +34,8 @@ static void take_place(struct place *place, char **lines)
 
 static enum fault symbolise(const char *elf, struct place *places, uint32_t count)
 {
-    char addresses[CRASH_FRAMES + 2][24];
-    const char *words[CRASH_FRAMES + 8] = {NULL, "-f", "-e", elf};
+    char addresses[CRASH_RECORD_FRAMES + 2][24];
+    const char *words[CRASH_RECORD_FRAMES + 8] = {NULL, "-f", "-e", elf};
     char *text = NULL;
     size_t len = 0;
     int code = 127;
@@ -86,7 +63,7 @@ static enum fault symbolise(const char *elf, struct place *places, uint32_t coun
     return FAULT_NONE;
 }
 
-static void show(struct call *call, const struct crash *crash, const struct place *places,
+static void show(struct call *call, const struct crash_record *crash, const struct place *places,
                  uint32_t count, bool has_elf)
 {
     char time[32];
@@ -97,9 +74,9 @@ static void show(struct call *call, const struct crash *crash, const struct plac
     fprintf(call->out, "\ncore       %u, %s after its start\n", crash->core, time);
     fprintf(call->out, "starts     %u since power-on, %u panics\n", crash->start_count,
             crash->panic_count);
-    if (crash->esr != 0) {
-        fprintf(call->out, "exception  ESR 0x%" PRIx64 ", address 0x%" PRIx64 "\n", crash->esr,
-                crash->far);
+    if (crash->regs.esr != 0) {
+        fprintf(call->out, "exception  ESR 0x%" PRIx64 ", address 0x%" PRIx64 "\n", crash->regs.esr,
+                crash->regs.far);
     }
     fputs("\n", call->out);
     for (uint32_t i = 0; i < count; i++) {
@@ -109,17 +86,19 @@ static void show(struct call *call, const struct crash *crash, const struct plac
     }
     fputs("\n", call->out);
     for (uint32_t i = 0; i < 31; i++) {
-        fprintf(call->out, "x%-2u 0x%016" PRIx64 "%s", i, crash->x[i], i % 3 == 2 ? "\n" : "  ");
+        fprintf(call->out, "x%-2u 0x%016" PRIx64 "%s", i, crash->regs.x[i],
+                i % 3 == 2 ? "\n" : "  ");
     }
-    fprintf(call->out, "sp  0x%016" PRIx64 "  pstate 0x%" PRIx64 "\n", crash->sp, crash->pstate);
+    fprintf(call->out, "sp  0x%016" PRIx64 "  pstate 0x%" PRIx64 "\n", crash->regs.sp,
+            crash->regs.pstate);
     if (!has_elf) {
         fprintf(call->out,
                 "\n--elf FILE, the ELF of the firmware that died, names the functions\n");
     }
 }
 
-static void show_json(struct call *call, const struct crash *crash, const struct place *places,
-                      uint32_t count)
+static void show_json(struct call *call, const struct crash_record *crash,
+                      const struct place *places, uint32_t count)
 {
     struct json json;
 
@@ -135,13 +114,13 @@ static void show_json(struct call *call, const struct crash *crash, const struct
     json_uint(&json, "time_ns", crash->time_ns);
     json_uint(&json, "start_count", crash->start_count);
     json_uint(&json, "panic_count", crash->panic_count);
-    json_hex(&json, "esr", crash->esr, 1);
-    json_hex(&json, "far", crash->far, 1);
-    json_hex(&json, "sp", crash->sp, 1);
-    json_hex(&json, "pstate", crash->pstate, 1);
+    json_hex(&json, "esr", crash->regs.esr, 1);
+    json_hex(&json, "far", crash->regs.far, 1);
+    json_hex(&json, "sp", crash->regs.sp, 1);
+    json_hex(&json, "pstate", crash->regs.pstate, 1);
     json_open_flat(&json, "x", '[');
     for (uint32_t i = 0; i < 31; i++) {
-        json_hex(&json, NULL, crash->x[i], 1);
+        json_hex(&json, NULL, crash->regs.x[i], 1);
     }
     json_close(&json, ']');
     json_open(&json, "frames", '[');
@@ -161,15 +140,15 @@ static void show_json(struct call *call, const struct crash *crash, const struct
 }
 
 /* Checks what was read; false: it is none, which was said. */
-static enum fault take_record(const uint8_t *bytes, size_t len, struct crash *crash)
+static enum fault take_record(const uint8_t *bytes, size_t len, struct crash_record *crash)
 {
     if (len < sizeof(*crash)) {
         return fault_say(FAULT_VERSION, "the crash record has %zu bytes: this tool knows %zu", len,
                          sizeof(*crash));
     }
     memcpy(crash, bytes, sizeof(*crash));
-    if (crash->magic != CRASH_MAGIC || crash->version != CRASH_VERSION || crash->size_bytes > len ||
-        crash->size_bytes < sizeof(*crash)) {
+    if (crash->magic != CRASH_RECORD_MAGIC || crash->version != CRASH_RECORD_VERSION ||
+        crash->size_bytes > len || crash->size_bytes < sizeof(*crash)) {
         return fault_say(FAULT_VERSION,
                          "a crash record of version %u, which this tool does not know",
                          crash->version);
@@ -183,8 +162,8 @@ static enum fault take_record(const uint8_t *bytes, size_t len, struct crash *cr
 enum fault cmd_crash(struct call *call)
 {
     const char *elf = args_value(call, "--elf");
-    struct place *places = calloc(CRASH_FRAMES + 1, sizeof(*places));
-    struct crash crash = {0};
+    struct place *places = calloc(CRASH_RECORD_FRAMES + 1, sizeof(*places));
+    struct crash_record crash = {0};
     uint8_t *bytes = NULL;
     size_t len = 0;
     uint32_t count = 1;
@@ -200,9 +179,9 @@ enum fault cmd_crash(struct call *call)
         fault = take_record(bytes, len, &crash);
     }
     if (fault == FAULT_NONE && len > 0) {
-        places[0].addr = crash.pc;
-        for (uint32_t i = 0; i < crash.frame_count && i < CRASH_FRAMES; i++) {
-            if (i > 0 || crash.frames[i] != crash.pc) {
+        places[0].addr = crash.regs.pc;
+        for (uint32_t i = 0; i < crash.frame_count && i < CRASH_RECORD_FRAMES; i++) {
+            if (i > 0 || crash.frames[i] != crash.regs.pc) {
                 places[count++].addr = crash.frames[i];
             }
         }

@@ -203,8 +203,11 @@ static const struct {
     {"output", "", "lines that the command has printed"},
     {"trace", "time_ns core fn event name id a b", "records by time; base/trace_events.h"},
     {"ios",
-     "fn core sqid cid opcode nsid slba fetch_ns submit_ns done_ns irq_ns duration_ns done status",
-     "commands of I/O queues; times that were not seen are null"},
+     "fn core sqid cid opcode nsid slba fetch_ns submit_ns send_ns back_ns done_ns post_ns irq_ns "
+     "duration_ns done status requests waits faults drive",
+     "commands of I/O queues: when each was fetched, submitted, first sent to a target or drive, "
+     "last "
+     "answered, done, posted, signalled; times that were not seen are null"},
     {"findings", "verdict what advice", "verdict: ok, note, warning, failed"},
     {"gids", "device port netdev up mtu index type address", "RDMA ports of this machine"},
     {"addresses", "node address kind reached why", "addresses of the configuration"},
@@ -213,7 +216,7 @@ static const struct {
 static void put_small_array(struct json *json, const char *name, const char *members,
                             const char *help)
 {
-    char copy[256];
+    char copy[320];
     char *rest = copy;
 
     snprintf(copy, sizeof(copy), "%s", members);

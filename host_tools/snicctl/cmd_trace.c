@@ -4,12 +4,10 @@
 #include "command.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "text.h"
-#include "trace.h"
+#include "trace_view.h"
 
 #define CORE_MAX_BYTES (16u << 20)
 
@@ -114,210 +112,6 @@ static enum fault read_all(struct call *call, struct trace_set *set)
 
 /* --- shown ----------------------------------------------------------------------------------- */
 
-struct choice {
-    const char *event; /* NULL: any */
-    bool has_io;       /* records of this command alone */
-    uint32_t io_id;
-    bool is_ios; /* the table of I/Os */
-    const char *perfetto;
-};
-
-static bool is_chosen(const struct choice *choice, const struct trace_record *record)
-{
-    const char *name = trace_event_name(record->event);
-
-    if (choice->event != NULL && (name == NULL || strcasecmp(name, choice->event) != 0)) {
-        return false;
-    }
-    bool is_of_command = record->event == TRACE_IO_FETCH || record->event == TRACE_IO_SUBMIT ||
-                         record->event == TRACE_IO_DONE || record->event == TRACE_BAD_ADDRESS ||
-                         record->event == TRACE_BAD_COMMAND;
-    return !choice->has_io || (is_of_command && record->id == choice->io_id);
-}
-
-static void show_records(struct call *call, const struct trace_set *set,
-                         const struct choice *choice)
-{
-    uint64_t last_ns = 0;
-    char arguments[160];
-
-    for (uint32_t i = 0; i < set->count; i++) {
-        const struct trace_record *r = &set->entries[i].record;
-        const char *name = trace_event_name(r->event);
-        if (!is_chosen(choice, r)) {
-            continue;
-        }
-        trace_arguments(r, arguments, sizeof(arguments));
-        fprintf(call->out, "%14.6f  ", (double)r->time_ns / 1e9);
-        if (last_ns == 0) {
-            fprintf(call->out, "%12s", "");
-        } else {
-            fprintf(call->out, "%+12.3f", (double)(r->time_ns - last_ns) / 1e3);
-        }
-        fprintf(call->out, " us  core %u fn %u  ", set->entries[i].core, r->fn);
-        if (name != NULL) {
-            fprintf(call->out, "%-14s %s\n", name, arguments);
-        } else {
-            fprintf(call->out, "event %-8u %s\n", r->event, arguments);
-        }
-        last_ns = r->time_ns;
-    }
-}
-
-static void add_span(struct table *table, uint64_t from_ns, uint64_t to_ns)
-{
-    char text[32];
-
-    if (from_ns == 0 || to_ns < from_ns || to_ns == 0) {
-        table_add(table, NULL, true);
-        return;
-    }
-    text_ns(text, sizeof(text), to_ns - from_ns);
-    table_add(table, text, true);
-}
-
-static void add_number(struct table *table, const char *format, uint64_t value)
-{
-    char text[48];
-
-    snprintf(text, sizeof(text), format, value);
-    table_add(table, text, true);
-}
-
-/* Without records of IO_SUBMIT its stages are not known: no columns then. */
-static void add_io(struct table *table, const struct trace_io *io, bool has_stages)
-{
-    char text[48];
-    const char *opcode = io->is_fetched ? trace_opcode_name(io->opcode) : NULL;
-
-    snprintf(text, sizeof(text), "%.6f",
-             (double)(io->is_fetched ? io->fetch_ns : io->done_ns) / 1e9);
-    table_add(table, text, true);
-    add_number(table, "%" PRIu64, io->fn);
-    add_number(table, "%" PRIu64, io->core);
-    snprintf(text, sizeof(text), "%u.%u", io->sqid, io->cid);
-    table_add(table, text, false);
-    snprintf(text, sizeof(text), "opcode 0x%02x", io->opcode);
-    table_add(table, !io->is_fetched ? "?" : opcode != NULL ? opcode : text, false);
-    add_number(table, "%" PRIu64, io->nsid);
-    add_number(table, "%" PRIu64, io->slba);
-    if (has_stages) {
-        add_span(table, io->fetch_ns, io->submit_ns);
-        add_span(table, io->submit_ns, io->done_ns);
-    }
-    add_span(table, io->fetch_ns, io->done_ns);
-    add_span(table, io->done_ns, io->irq_ns);
-    if (io->is_done) {
-        text_ns(text, sizeof(text), io->duration_ns);
-        table_add(table, text, true);
-        add_number(table, io->status == 0 ? "ok" : "0x%04" PRIx64, io->status);
-    } else {
-        table_add(table, "under way", true);
-        table_add(table, NULL, true);
-    }
-}
-
-static void show_ios(struct call *call, const struct trace_ios *ios, const struct choice *choice)
-{
-    static const struct {
-        const char *title;
-        bool is_text;
-        bool is_stage;
-    } columns[] = {
-        {"fetched at", false, false}, {"fn", false, false},     {"core", false, false},
-        {"sq.cid", true, false},      {"command", true, false}, {"nsid", false, false},
-        {"slba", false, false},       {"decode", false, true},  {"backend", false, true},
-        {"to done", false, false},    {"to irq", false, false}, {"latency", false, false},
-        {"status", false, false},
-    };
-    struct table table;
-    bool has_stages = false;
-
-    for (uint32_t i = 0; i < ios->count; i++) {
-        has_stages = has_stages || ios->ios[i].submit_ns != 0;
-    }
-    table_start(&table, ARRAY_SIZE(columns) - (has_stages ? 0 : 2));
-    for (uint32_t i = 0; i < ARRAY_SIZE(columns); i++) {
-        if (has_stages || !columns[i].is_stage) {
-            table_add(&table, columns[i].title, !columns[i].is_text);
-        }
-    }
-    for (uint32_t i = 0; i < ios->count; i++) {
-        const struct trace_io *io = &ios->ios[i];
-        if (!choice->has_io || ((uint32_t)io->sqid << 16 | io->cid) == choice->io_id) {
-            add_io(&table, io, has_stages);
-        }
-    }
-    table_print(&table, call->out);
-}
-
-static void json_ns(struct json *json, const char *name, uint64_t ns)
-{
-    if (ns == 0) {
-        json_null(json, name);
-    } else {
-        json_uint(json, name, ns);
-    }
-}
-
-static void json_ios(struct json *json, const struct trace_ios *ios)
-{
-    json_open(json, "ios", '[');
-    for (uint32_t i = 0; i < ios->count; i++) {
-        const struct trace_io *io = &ios->ios[i];
-        json_open_flat(json, NULL, '{');
-        json_uint(json, "fn", io->fn);
-        json_uint(json, "core", io->core);
-        json_uint(json, "sqid", io->sqid);
-        json_uint(json, "cid", io->cid);
-        json_uint(json, "opcode", io->opcode);
-        json_uint(json, "nsid", io->nsid);
-        json_uint(json, "slba", io->slba);
-        json_ns(json, "fetch_ns", io->fetch_ns);
-        json_ns(json, "submit_ns", io->submit_ns);
-        json_ns(json, "done_ns", io->done_ns);
-        json_ns(json, "irq_ns", io->irq_ns);
-        json_ns(json, "duration_ns", io->duration_ns);
-        json_bool(json, "done", io->is_done);
-        json_uint(json, "status", io->status);
-        json_close(json, '}');
-    }
-    json_close(json, ']');
-}
-
-static void show_json(struct call *call, const struct trace_set *set, const struct trace_ios *ios,
-                      const struct choice *choice)
-{
-    struct json json;
-
-    reply_start(call, &json);
-    json_open(&json, "trace", '[');
-    for (uint32_t i = 0; i < set->count; i++) {
-        const struct trace_record *r = &set->entries[i].record;
-        const char *name = trace_event_name(r->event);
-        if (!is_chosen(choice, r)) {
-            continue;
-        }
-        json_open_flat(&json, NULL, '{');
-        json_uint(&json, "time_ns", r->time_ns);
-        json_uint(&json, "core", set->entries[i].core);
-        json_uint(&json, "fn", r->fn);
-        json_uint(&json, "event", r->event);
-        if (name != NULL) {
-            json_text(&json, "name", name);
-        } else {
-            json_null(&json, "name");
-        }
-        json_uint(&json, "id", r->id);
-        json_uint(&json, "a", r->a);
-        json_uint(&json, "b", r->b);
-        json_close(&json, '}');
-    }
-    json_close(&json, ']');
-    json_ios(&json, ios);
-    reply_end(&json);
-}
-
 static enum fault write_perfetto(struct call *call, const struct trace_set *set,
                                  const struct trace_ios *ios, const char *path)
 {
@@ -337,7 +131,7 @@ static enum fault write_perfetto(struct call *call, const struct trace_set *set,
 
 /* --- the command ----------------------------------------------------------------------------- */
 
-static enum fault parse_io(const char *text, struct choice *choice)
+static enum fault parse_io(const char *text, struct trace_choice *choice)
 {
     unsigned sqid;
     unsigned cid;
@@ -355,7 +149,7 @@ static enum fault parse_io(const char *text, struct choice *choice)
     return FAULT_NONE;
 }
 
-static enum fault show(struct call *call, const struct choice *choice)
+static enum fault show(struct call *call, const struct trace_choice *choice)
 {
     struct trace_set set = {0};
     struct trace_ios ios = {0};
@@ -367,13 +161,13 @@ static enum fault show(struct call *call, const struct choice *choice)
     if (fault == FAULT_NONE && choice->perfetto != NULL) {
         fault = write_perfetto(call, &set, &ios, choice->perfetto);
     } else if (fault == FAULT_NONE && call->options->is_json) {
-        show_json(call, &set, &ios, choice);
+        trace_show_json(call, &set, &ios, choice);
     } else if (fault == FAULT_NONE && choice->is_ios) {
         reply_hung(call);
-        show_ios(call, &ios, choice);
+        trace_show_ios(call, &ios, choice);
     } else if (fault == FAULT_NONE) {
         reply_hung(call);
-        show_records(call, &set, choice);
+        trace_show_records(call, &set, &ios, choice);
     }
     free(set.entries);
     free(ios.ios);
@@ -385,7 +179,7 @@ enum fault cmd_trace(struct call *call)
     const char *enable = args_value(call, "--enable");
     uint64_t seconds = args_number(call, "--record", 3600, 0);
     const char *io = args_value(call, "--io");
-    struct choice choice = {
+    struct trace_choice choice = {
         .event = args_value(call, "--event"),
         .is_ios = args_flag(call, "--ios"),
         .perfetto = args_value(call, "--perfetto"),

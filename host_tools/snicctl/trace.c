@@ -31,6 +31,7 @@ bool trace_add(struct trace_set *set, uint32_t core, const uint8_t *bytes, size_
         entry->order = set->count++;
         memcpy(&entry->record, bytes + i * sizeof(entry->record), sizeof(entry->record));
         entry->core = core;
+        entry->io = TRACE_NO_IO;
     }
     return true;
 }
@@ -70,50 +71,97 @@ const char *trace_class_name(uint16_t event)
     return is_known(event) ? events[event].class : "?";
 }
 
-const char *trace_opcode_name(uint8_t opcode)
+static const struct {
+    uint8_t opcode;
+    const char *name;
+} io_opcodes[] =
+    {
+        {NVME_IO_FLUSH, "flush"},
+        {NVME_IO_WRITE, "write"},
+        {NVME_IO_READ, "read"},
+        {NVME_IO_WRITE_UNCORRECTABLE, "write-uncorrectable"},
+        {NVME_IO_COMPARE, "compare"},
+        {NVME_IO_WRITE_ZEROES, "write-zeroes"},
+        {NVME_IO_DSM, "dataset-management"},
+        {NVME_IO_VERIFY, "verify"},
+},
+  admin_opcodes[] = {
+      {NVME_ADMIN_DELETE_SQ, "delete-sq"},
+      {NVME_ADMIN_CREATE_SQ, "create-sq"},
+      {NVME_ADMIN_GET_LOG_PAGE, "get-log-page"},
+      {NVME_ADMIN_DELETE_CQ, "delete-cq"},
+      {NVME_ADMIN_CREATE_CQ, "create-cq"},
+      {NVME_ADMIN_IDENTIFY, "identify"},
+      {NVME_ADMIN_ABORT, "abort"},
+      {NVME_ADMIN_SET_FEATURES, "set-features"},
+      {NVME_ADMIN_GET_FEATURES, "get-features"},
+      {NVME_ADMIN_ASYNC_EVENT, "event-request"},
+      {NVME_ADMIN_FIRMWARE_COMMIT, "firmware-commit"},
+      {NVME_ADMIN_FIRMWARE_DOWNLOAD, "firmware-download"},
+      {NVME_ADMIN_KEEP_ALIVE, "keep-alive"},
+      {NVME_ADMIN_DOORBELL_BUFFER_CONFIG, "doorbell-buffer"},
+      {NVME_ADMIN_VENDOR_SEND, "management-send"},
+      {NVME_ADMIN_VENDOR_RECEIVE, "management-receive"},
+};
+
+const char *trace_opcode_name(uint16_t sqid, uint8_t opcode)
 {
-    switch (opcode) {
-    case NVME_IO_FLUSH:
-        return "flush";
-    case NVME_IO_WRITE:
-        return "write";
-    case NVME_IO_READ:
-        return "read";
-    case NVME_IO_WRITE_UNCORRECTABLE:
-        return "write-uncorrectable";
-    case NVME_IO_COMPARE:
-        return "compare";
-    case NVME_IO_WRITE_ZEROES:
-        return "write-zeroes";
-    case NVME_IO_DSM:
-        return "dataset-management";
-    case NVME_IO_VERIFY:
-        return "verify";
-    default:
-        return NULL;
+    size_t count = sqid == 0 ? ARRAY_SIZE(admin_opcodes) : ARRAY_SIZE(io_opcodes);
+
+    for (size_t i = 0; i < count; i++) {
+        if ((sqid == 0 ? admin_opcodes[i].opcode : io_opcodes[i].opcode) == opcode) {
+            return sqid == 0 ? admin_opcodes[i].name : io_opcodes[i].name;
+        }
     }
+    return NULL;
 }
 
-static size_t put_argument(char *out, size_t room_bytes, const char *name, uint64_t value)
+/* An opcode by its name; "opcode 0x.." when it has none. */
+static int put_opcode(char *out, size_t room_bytes, uint16_t sqid, uint8_t opcode)
 {
+    const char *name = trace_opcode_name(sqid, opcode);
+
+    return name != NULL ? snprintf(out, room_bytes, "%s  ", name)
+                        : snprintf(out, room_bytes, "opcode 0x%02x  ", opcode);
+}
+
+static bool is_hex(const char *name)
+{
+    return strcmp(name, "host_addr") == 0 || strcmp(name, "status") == 0 ||
+           strcmp(name, "cdw10") == 0;
+}
+
+static size_t put_argument(char *out, size_t room_bytes, const char *name, uint64_t value,
+                           const struct trace_record *record)
+{
+    bool is_admin = record->event == TRACE_ADMIN_FETCH;
+    uint16_t sqid = is_admin ? 0 : (uint16_t)(record->id >> 16);
+    unsigned high = (unsigned)(value >> 32);
+    unsigned middle = (unsigned)(value >> 16 & 0xffff);
+    unsigned low = (unsigned)(value & 0xffff);
     int len;
 
     if (strcmp(name, "-") == 0) {
         return 0;
     }
     if (strcmp(name, "sqid_cid") == 0) {
-        len = snprintf(out, room_bytes, "sq %u cid %u  ", (unsigned)(value >> 16),
-                       (unsigned)(value & 0xffff));
+        len = snprintf(out, room_bytes, "sq %u cid %u  ", middle, low);
     } else if (strcmp(name, "opcode_nsid") == 0) {
-        const char *opcode = trace_opcode_name((uint8_t)(value >> 32));
-        len = opcode != NULL ? snprintf(out, room_bytes, "%s nsid %u  ", opcode, (unsigned)value)
-                             : snprintf(out, room_bytes, "opcode 0x%02x nsid %u  ",
-                                        (unsigned)(value >> 32 & 0xff), (unsigned)value);
-    } else if (strcmp(name, "host_addr") == 0 || strcmp(name, "status") == 0 ||
-               strcmp(name, "cdw10") == 0 || strcmp(name, "opcode") == 0) {
-        len = snprintf(out, room_bytes, "%s 0x%" PRIx64 "  ", name, value);
+        len = put_opcode(out, room_bytes, sqid, (uint8_t)high);
+        len += snprintf(out + len, room_bytes - (size_t)len, "nsid %u  ", (unsigned)value);
+    } else if (strcmp(name, "opcode") == 0) {
+        len = put_opcode(out, room_bytes, sqid, (uint8_t)value);
+    } else if (strcmp(name, "association") == 0) {
+        len = snprintf(out, room_bytes, "cntlid %u qid %u wire cid %u  ", high, middle, low);
+    } else if (strcmp(name, "drive") == 0 &&
+               (record->event == TRACE_DRIVE_SEND || record->event == TRACE_DRIVE_DONE)) {
+        len = snprintf(out, room_bytes, "drive %u qid %u cid %u  ", high, middle, low);
+    } else if (strcmp(name, "is_quiet") == 0) {
+        len = snprintf(out, room_bytes, "%s  ",
+                       value != 0 ? "for quiet after a lost path" : "for a path");
     } else {
-        len = snprintf(out, room_bytes, "%s %" PRIu64 "  ", name, value);
+        len = snprintf(out, room_bytes, is_hex(name) ? "%s 0x%" PRIx64 "  " : "%s %" PRIu64 "  ",
+                       name, value);
     }
     return (size_t)len < room_bytes ? (size_t)len : room_bytes - 1;
 }
@@ -121,105 +169,17 @@ static size_t put_argument(char *out, size_t room_bytes, const char *name, uint6
 void trace_arguments(const struct trace_record *record, char *out, size_t room_bytes)
 {
     bool is_named = is_known(record->event);
+    const char *const names[] = {is_named ? events[record->event].id : "id",
+                                 is_named ? events[record->event].a : "a",
+                                 is_named ? events[record->event].b : "b"};
+    const uint64_t values[] = {record->id, record->a, record->b};
     size_t used = 0;
 
     out[0] = '\0';
-    used += put_argument(out, room_bytes, is_named ? events[record->event].id : "id", record->id);
-    used += put_argument(out + used, room_bytes - used, is_named ? events[record->event].a : "a",
-                         record->a);
-    used += put_argument(out + used, room_bytes - used, is_named ? events[record->event].b : "b",
-                         record->b);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        used += put_argument(out + used, room_bytes - used, names[i], values[i], record);
+    }
     while (used > 0 && out[used - 1] == ' ') {
         out[--used] = '\0';
     }
-}
-
-/* --- I/Os ------------------------------------------------------------------------------------ */
-
-/* The one that is open; NULL: none. */
-static struct trace_io *find_open(struct trace_ios *ios, uint16_t fn, uint32_t id)
-{
-    for (uint32_t i = ios->count; i > 0 && ios->count - i < 4096; i--) {
-        struct trace_io *io = &ios->ios[i - 1];
-        if (io->fn == fn && io->sqid == id >> 16 && io->cid == (id & 0xffff)) {
-            return io->is_done ? NULL : io;
-        }
-    }
-    return NULL;
-}
-
-static struct trace_io *new_io(struct trace_ios *ios, const struct trace_entry *entry)
-{
-    struct trace_io *io = &ios->ios[ios->count++];
-
-    io->fn = entry->record.fn;
-    io->sqid = (uint16_t)(entry->record.id >> 16);
-    io->cid = (uint16_t)entry->record.id;
-    io->core = entry->core;
-    return io;
-}
-
-static void take_irq(struct trace_ios *ios, const struct trace_entry *entry)
-{
-    for (uint32_t i = ios->count; i > 0 && ios->count - i < 256; i--) {
-        struct trace_io *io = &ios->ios[i - 1];
-        if (io->is_done && io->irq_ns == 0 && io->core == entry->core &&
-            io->fn == entry->record.fn) {
-            io->irq_ns = entry->record.time_ns;
-        }
-    }
-}
-
-static void take_event(struct trace_ios *ios, const struct trace_entry *entry)
-{
-    const struct trace_record *r = &entry->record;
-    struct trace_io *io;
-
-    switch (r->event) {
-    case TRACE_IO_FETCH:
-        io = new_io(ios, entry);
-        io->is_fetched = true;
-        io->fetch_ns = r->time_ns;
-        io->opcode = (uint8_t)(r->a >> 32);
-        io->nsid = (uint32_t)r->a;
-        io->slba = r->b;
-        break;
-    case TRACE_IO_SUBMIT:
-        io = find_open(ios, r->fn, r->id);
-        if (io != NULL) {
-            io->submit_ns = r->time_ns;
-            io->len_bytes = (uint32_t)r->a;
-        }
-        break;
-    case TRACE_BAD_ADDRESS:
-    case TRACE_BAD_COMMAND:
-        io = find_open(ios, r->fn, r->id);
-        if (io != NULL) {
-            io->fault_count++;
-        }
-        break;
-    case TRACE_IO_DONE:
-        io = find_open(ios, r->fn, r->id);
-        io = io != NULL ? io : new_io(ios, entry);
-        io->is_done = true;
-        io->done_ns = r->time_ns;
-        io->status = (uint16_t)r->a;
-        io->duration_ns = r->b;
-        break;
-    case TRACE_IRQ_RAISE:
-        take_irq(ios, entry);
-        break;
-    default:
-        break;
-    }
-}
-
-bool trace_find_ios(const struct trace_set *set, struct trace_ios *ios)
-{
-    ios->count = 0;
-    ios->ios = calloc(set->count + 1, sizeof(*ios->ios));
-    for (uint32_t i = 0; i < set->count && ios->ios != NULL; i++) {
-        take_event(ios, &set->entries[i]);
-    }
-    return ios->ios != NULL;
 }

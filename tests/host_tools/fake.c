@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "host_tools/snicctl/message.h"
+#include "spec/crash.h"
 
 static const char *const names[] = {
     [FAKE_GOOD] = "good",
@@ -257,6 +258,19 @@ static void crawl(struct fake *f, const struct mgmt_read_request *request)
     fake_put(f, "x", 1);
 }
 
+/* A record whose text would drive the terminal and does not end; its checksum is wrong then. */
+static const uint8_t *hostile_crash(uint32_t *len)
+{
+    static struct crash_record crash;
+
+    memcpy(&crash, fake_object(MGMT_OBJECT_CRASH, 0, len), sizeof(crash));
+    for (size_t i = 0; i < sizeof(crash.text); i++) {
+        crash.text[i] = "\033]0;owned\007\033[2J"[i % 14];
+    }
+    crash.frame_count = UINT32_MAX;
+    return (const uint8_t *)&crash;
+}
+
 static const uint8_t *object_of(const struct fake *f, const struct mgmt_read_request *request,
                                 uint32_t *len)
 {
@@ -269,6 +283,14 @@ static const uint8_t *object_of(const struct fake *f, const struct mgmt_read_req
     case MGMT_OBJECT_CONFIG:
         *len = f->config_len;
         return f->config;
+    case MGMT_OBJECT_CRASH:
+        if (f->mode == FAKE_HOSTILE_TEXT) {
+            return hostile_crash(len);
+        }
+        break;
+    case MGMT_OBJECT_TRACE:
+        return f->mode == FAKE_OLD ? fake_old_trace(request->part, len)
+                                   : fake_trace(request->part, len);
     case MGMT_OBJECT_LOG:
         if (f->is_restarted) {
             *len = sizeof(after) - 1;

@@ -51,6 +51,10 @@ const void *fake_records(uint32_t class, uint32_t *count, uint32_t *record_bytes
 /* What READ gives. */
 const void *fake_object(uint32_t object, uint32_t part, uint32_t *len_bytes);
 
+/* Records of the trace; of an older firmware. */
+const void *fake_trace(uint32_t core, uint32_t *len_bytes);
+const void *fake_old_trace(uint32_t core, uint32_t *len_bytes);
+
 /* Counters grow: for `top`. */
 void fake_advance(void);
 

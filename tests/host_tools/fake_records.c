@@ -4,7 +4,8 @@
 #include "tests/host_tools/fake.h"
 
 #include <string.h>
-#include "base/trace.h"
+#include "host_tools/snicctl/message.h"
+#include "spec/crash.h"
 #include "spec/mgmt.h"
 #include "spec/mgmt_record.h"
 
@@ -327,35 +328,13 @@ static const char log_text[] = "[    0.000012] boot: qemu-virt, power-on\n"
                                "[    3.201000] \033[31mnvmf: second: no answer\033[0m\n"
                                "[   12.000500] app: warning: \"quoted\" and back\\slash\n";
 
-#define IO_ID 0x0001000au /* SQ 1, CID 10 */
-static const struct trace_record trace[] = {
-    {1000000, TRACE_CTRL_STATE, 0, 1, 1, 2},
-    {2000000, TRACE_IO_FETCH, 0, IO_ID, 0x0000000100000002, 4096},
-    {2004000, TRACE_IO_SUBMIT, 0, IO_ID, 4096, 1},
-    {2005000, TRACE_IO_FETCH, 0, 0x0001000b, 0x0000000100000001, 8192},
-    {2180500, TRACE_IO_DONE, 0, IO_ID, 0, 180500},
-    {2181000, TRACE_IRQ_RAISE, 0, 1, 0, 0},
-    {3000000, TRACE_IO_FETCH, 0, IO_ID, 0x0000000100000002, 12288},
-    {3020000, TRACE_BAD_ADDRESS, 0, IO_ID, 0xdeadb000, 4096},
-    {3030000, TRACE_IO_DONE, 0, IO_ID, 0x4002, 30000},
-    {4000000, 999, 7, 1, 2, 3},
-};
-
-/* As firmware/boot/crash_record.h has it, version 1, with the checksum that belongs to it. */
-static struct {
-    uint32_t magic, version, size_bytes, crc;
-    uint32_t start_count, panic_count, early_panic_count, panicked, core, frame_count;
-    uint64_t time_ns;
-    uint64_t x[31], sp, pc, pstate, esr, far;
-    uint64_t frames[16];
-    char text[160];
-} crash;
+static struct crash_record crash;
 
 static const void *crash_object(uint32_t *len_bytes)
 {
     memset(&crash, 0, sizeof(crash));
-    crash.magic = 0x43494e53;
-    crash.version = 1;
+    crash.magic = CRASH_RECORD_MAGIC;
+    crash.version = CRASH_RECORD_VERSION;
     crash.size_bytes = sizeof(crash);
     crash.start_count = 2;
     crash.panic_count = 1;
@@ -363,16 +342,17 @@ static const void *crash_object(uint32_t *len_bytes)
     crash.core = 1;
     crash.frame_count = 3;
     crash.time_ns = 61250000000;
-    crash.sp = 0x40200f00;
-    crash.pc = 0x40112344;
-    crash.x[0] = 0x1234;
-    crash.x[30] = 0x40112340;
-    crash.esr = 0x96000045;
-    crash.far = 0x10;
+    crash.regs.sp = 0x40200f00;
+    crash.regs.pc = 0x40112344;
+    crash.regs.x[0] = 0x1234;
+    crash.regs.x[30] = 0x40112340;
+    crash.regs.esr = 0x96000045;
+    crash.regs.far = 0x10;
     crash.frames[0] = 0x40112340;
     crash.frames[1] = 0x40110010;
     crash.frames[2] = 0x40100100;
     strcpy(crash.text, "assertion failed: q->head < q->size (firmware/nvme_ep/poll.c:97)");
+    crash.crc = message_crc(0, &crash.start_count, sizeof(crash) - 16);
     *len_bytes = sizeof(crash);
     return &crash;
 }
@@ -384,8 +364,7 @@ const void *fake_object(uint32_t object, uint32_t part, uint32_t *len_bytes)
         *len_bytes = sizeof(log_text) - 1;
         return log_text;
     case MGMT_OBJECT_TRACE:
-        *len_bytes = part == 0 ? sizeof(trace) : 0;
-        return trace;
+        return fake_trace(part, len_bytes);
     case MGMT_OBJECT_CRASH:
         return crash_object(len_bytes);
     default:

@@ -97,12 +97,24 @@ def perfetto_file_is_right(bench):
         events = json.load(file)['traceEvents']
     for event in events:
         assert {'name', 'cat', 'ph', 'ts', 'pid', 'tid'} <= event.keys(), event
-    begun = [(e['id'], e['name']) for e in events if e['ph'] == 'b']
-    ended = [(e['id'], e['name']) for e in events if e['ph'] == 'e']
-    assert sorted(begun) == sorted(ended) and len(begun) == 4, (begun, ended)
+    edges = {}
+    for event in events:
+        if event['ph'] in 'be':
+            edges.setdefault((event['cat'], event['id'], event['name']), {})[event['ph']] = event['ts']
+    assert all(set(edge) == {'b', 'e'} and edge['b'] <= edge['e'] for edge in edges.values()), edges
     write = next(e for e in events if e['ph'] == 'b' and e['name'] == 'write')
-    assert write['ts'] == 2000.0 and write['args']['slba'] == 4096
+    assert write['ts'] == 2000.0 and write['args']['slba'] == 4096 and write['args']['bytes'] == 4096
+    stages = {name: (edge['b'], edge['e']) for (cat, number, name), edge in edges.items()
+              if cat == 'io' and number == write['id']}
+    assert stages == {'write': (2000.0, 2183.0), 'controller': (2000.0, 2004.0), 'volume': (2004.0, 2010.0),
+                      'fabric': (2010.0, 2170.0), 'end': (2170.0, 2180.5), 'cq': (2180.5, 2181.0),
+                      'irq': (2181.0, 2183.0)}, stages
+    requests = [(name, edge['b'], edge['e']) for (cat, _, name), edge in edges.items() if cat == 'request']
+    assert ('cntlid 1 qid 1 cid 78', 2012.0, 2190.0) in requests, requests
+    assert ('cntlid 2 qid 1 cid 5', 2400.0, 2590.0) in requests, requests
+    assert ('drive 0 qid 1 cid 9', 2101.5, 2150.0) in requests and len(requests) == 5, requests
     assert any(e['ph'] == 'i' and e['name'] == 'BAD_ADDRESS' for e in events)
+    assert any(e['ph'] == 'i' and e['name'] == 'VOL_WAIT' for e in events)
 
 
 CRASH_SOURCE = """
