@@ -209,6 +209,16 @@ $(B)/host/snicctl: $(call objects,host,$(SNICCTL_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(host_CC) $(host_CFLAGS) $^ $(SNICCTL_LIBS) -o $@
 
+# The tool as it will be when messages have another version, for tests: today's boards are too old.
+$(B)/host/next/spec/mgmt.h: firmware/spec/mgmt.h
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -E 's/^(#define MGMT_(MIN_)?VERSION +)1u/\12u/' $< >$@
+
+$(B)/host/snicctl-next: $(SNICCTL_SRCS) $(wildcard host_tools/snicctl/*.h) $(B)/host/next/spec/mgmt.h
+	$(call say,CC,$@)
+	$(Q)$(host_CC) -I$(B)/host/next $(host_CFLAGS) $(SNICCTL_SRCS) \
+		$(SNICCTL_LIBS) -o $@
+
 # A board that answers it, for tests.
 $(B)/host/fake_board: $(call objects,host,$(wildcard tests/host_tools/*.c) \
                         host_tools/snicctl/message.c)
@@ -346,7 +356,8 @@ all: deps ## Build the firmware (gcc and clang), the native board, host programs
 
 .PHONY: build-all
 build-all: $(FIRMWARE_IMAGES) $(B)/native/snic $(B)/native-clang/snic $(B)/native-ibv/snic \
-           $(B)/host/pcielink $(B)/host/fabric $(B)/host/snicctl $(B)/host/fake_board \
+           $(B)/host/pcielink $(B)/host/fabric $(B)/host/snicctl $(B)/host/snicctl-next \
+           $(B)/host/fake_board \
            $(B)/host/ibv_check $(B)/native/scale $(NATIVE_TESTS)
 
 deps: ## Install or fetch what is missing (as root or by sudo), by package name

@@ -175,7 +175,7 @@ def main():
     parser.add_argument('--unit-clang', nargs='*', default=[])
     parser.add_argument('--unit-tsan', nargs='*', default=[])
     parser.add_argument('--fuzz', nargs='*', default=[])
-    parser.add_argument('--seconds', type=int, default=20)
+    parser.add_argument('--seconds', type=int, default=15)
     args = parser.parse_intermixed_args()
     report = Report()
     if args.what == 'fuzz':
@@ -191,7 +191,7 @@ def main():
                      unit_jobs(args.unit_tsan, 'tsan/'))
         run_parallel(report, fuzz_jobs(args.fuzz, args.seconds))
         for suite in [sim_job('sim_rdma', 10000, 1200),
-                      sim_job('sim_path', 300, 1200)] + script_suites():
+                      sim_job('sim_path', 150, 1200)] + script_suites():
             print(f'     {suite[0]}: running, see build/log/{suite[0]}.log', flush=True)
             report.add(run_one(*suite))
     return report.end()

@@ -84,14 +84,6 @@ static void serve_on(void)
     handover.step = IDLE;
 }
 
-static bool flash_is_busy(void)
-{
-    struct update_report report;
-
-    update_report(app_update_get(), &report);
-    return report.state == UPDATE_WRITING || report.state == UPDATE_RECORDING;
-}
-
 /* What a host does has a deadline (hal/pcie_ep.h): as long as others are waited for, one that rests
  * answers it. */
 static void answer_hosts(void)
@@ -104,7 +96,7 @@ static void answer_hosts(void)
 static void look(struct timer *timer)
 {
     bool is_late = sched_now_ns() >= handover.deadline_ns;
-    bool can_go = !flash_is_busy(); /* what has begun meanwhile, too */
+    bool can_go = !app_update_is_writing(); /* what has begun meanwhile, too */
 
     if (handover.step == RESTING) {
         answer_hosts();

@@ -5,6 +5,7 @@ by QEMU's gdb server before each erasure and each programming: of the firmware t
 bootloader, of the new firmware. What the bank's file has then is what a cut would leave; a board is
 started with it. Some cuts are real: QEMU is killed there.
 Cuts within an operation are the native model's (tests/unit/update)."""
+import concurrent.futures
 import struct
 
 import flash_image as flash
@@ -16,8 +17,6 @@ from machine import Machine
 OLD, NEW = '0.1', '0.2'
 USED_BYTES = flash.SLOT_OFFSETS[1] + flash.SLOT_BYTES
 QUIET_S = 2
-# see rack/flash.py: QEMU's timers rest, else
-TICK = ['-chardev', 'socket,id=tick,path=nobody.listens,reconnect-ms=100']
 
 
 class Operation:
@@ -74,7 +73,7 @@ class Update:
 def update_of(board):
     """The old image in slot A; the machine, stopped at operations, takes the new one."""
     board.slots(board.image(version=OLD), active=0)
-    return board.start(options=[*gdb.options(board.folder + '/gdb'), *TICK])
+    return board.start(options=gdb.options(board.folder + '/gdb'))
 
 
 def version_after(board):
@@ -92,14 +91,17 @@ def restore(board, content):
         file.write(content)
 
 
-def cut_at_each(board, operations):
-    """A start with what each cut would leave: the versions that ran."""
-    outcomes = []
-    for operation in operations:
-        restore(board, operation.content)
-        outcomes.append(version_after(board))
-        check(outcomes[-1] in (OLD, NEW), f'{operation}: {outcomes[-1]} runs')
-    return outcomes
+def cut_at_each(operations):
+    """A start with what each cut would leave, two boards at a time: the versions that ran."""
+    def start(operation):
+        with Board() as board:
+            restore(board, operation.content)
+            version = version_after(board)
+        check(version in (OLD, NEW), f'{operation}: {version} runs')
+        return version
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(start, operations))
 
 
 def kill_at(board, image, operations, number):
@@ -123,7 +125,7 @@ def flash_power_cut_before_each_operation_of_an_update():
         check(board.record()[1] == 1, f'the update failed: {board.record()}')
         check(len({(operation.where, operation.kind) for operation in operations}) == 4,
               'not all who write have been seen')
-        outcomes = cut_at_each(board, operations)
+        outcomes = cut_at_each(operations)
         # the record of the trial decides: from there on the new one runs
         old = outcomes.count(OLD)
         check(0 < old < len(outcomes) and

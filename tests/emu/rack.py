@@ -26,6 +26,8 @@ import rack_life
 import rack_nvmf
 import rack_reset
 import rack_roce
+import rack_snicctl
+import rack_snicctl_change
 import rack_target
 import rack_update
 from rack import RackConfig
@@ -86,8 +88,11 @@ SUITES = [
     # a new image goes on serving the host of the old one
     Suite("handover", RackConfig(nic_boot="flash", nic_cores=2, namespaces="drive:0",
                                  host_args=HOST_ARGS), rack_handover.TESTS),
-    Suite("handover-remote", rack_nvmf.main_config(nic_boot="flash", nic_cores=2),
-          rack_handover.REMOTE_TESTS, rack_nvmf.serve),
+    Suite("flash-remote", rack_nvmf.eager_config(nic_boot="flash", nic_cores=2),
+          rack_snicctl.TESTS + rack_snicctl_change.TESTS + rack_handover.REMOTE_TESTS,
+          rack_nvmf.serve),
+    # a board without volumes, whose host may do everything
+    Suite("bare", rack_snicctl_change.bare_config(), rack_snicctl_change.BARE_TESTS),
     # an operating system on the drive behind the NIC, found by SeaBIOS and by OVMF
     Suite("boot-bios", boot("bios"), rack_boot.TESTS),
     Suite("boot-uefi", boot("uefi"), rack_boot.TESTS),
@@ -107,17 +112,17 @@ SUITES = [
     Suite("target-6.1", linux_and_target(guest="guest-6.1"), rack_target.TESTS[1:2]),
     # the host's drives are namespaces of that target, through the NIC
     Suite("nvmf", rack_nvmf.main_config(), rack_nvmf.TESTS, rack_nvmf.serve),
-    Suite("nvmf-6.1", rack_nvmf.main_config(guest="guest-6.1", nic_cores=2),
+    # the older kernel, RoCE packets of 1 KiB, two NIC cores
+    Suite("nvmf-6.1", rack_nvmf.eager_config(guest="guest-6.1", mtu=1500, nic_cores=2),
           rack_nvmf.SHORT_TESTS, rack_nvmf.serve),
-    Suite("nvmf-1500", rack_nvmf.main_config(mtu=1500), rack_nvmf.SHORT_TESTS[:4],
-          rack_nvmf.serve),
     Suite("nvmf-4x4", rack_nvmf.four_by_four_config(), rack_nvmf.FOUR_TESTS,
           rack_nvmf.four_by_four_serve),
     Suite("nvmf-problems", rack_nvmf.problems_config(), rack_nvmf.PROBLEM_TESTS,
           rack_nvmf.problems_serve),
     Suite("nvmf-rates", rack_nvmf.rates_config(), rack_nvmf.RATE_TESTS, rack_nvmf.serve),
     Suite("boot-bios-remote", rack_boot.remote_config("bios"), rack_boot.REMOTE_TESTS),
-    Suite("boot-uefi-remote", rack_boot.remote_config("uefi"), rack_boot.REMOTE_TESTS),
+    Suite("boot-uefi-remote", rack_boot.remote_config("uefi"),
+          rack_boot.REMOTE_SHORT_TESTS),
 ]
 
 if __name__ == "__main__":

@@ -93,3 +93,5 @@ def test_system_survives_a_target_restart(rack):
 
 REMOTE_TESTS = TESTS + [test_targets_drive_has_what_the_host_wrote,
                         test_system_survives_a_target_restart]
+REMOTE_SHORT_TESTS = [test_root_filesystem_is_on_the_nics_drive, test_reset_button_boots_again,
+                      test_targets_drive_has_what_the_host_wrote]

@@ -33,15 +33,24 @@ def nvmf(volumes, drives, function=None, **changes):
                          "tree": tree, "target_drives": drives, "host_args": HOST_ARGS, **changes})
 
 
-def volumes(wait_ms=WAIT_MS):
+EAGER = {"backoff-ms": [200, 500]}  # finds a target that boots soon
+
+
+def volumes(wait_ms=WAIT_MS, **more):
     patient = {"wait-ms": wait_ms}
-    return [Volume("data", A, 1, "zero-copy", patient), Volume("old", A, 2, "terminate", patient),
-            Volume("rings", B, 1, "host-queues", patient),
-            Volume("hasty", C, 1, "zero-copy", {"wait-ms": 6000})]
+    return [Volume("data", A, 1, "zero-copy", patient, **more),
+            Volume("old", A, 2, "terminate", patient, **more),
+            Volume("rings", B, 1, "host-queues", patient, **more),
+            Volume("hasty", C, 1, "zero-copy", {"wait-ms": 6000}, **more)]
 
 
 def main_config(**changes):
     return nvmf(volumes(), DRIVES, **changes)
+
+
+def eager_config(**changes):
+    """The same, but for the default pauses between attempts, which take a rack longer to start."""
+    return nvmf(volumes(subsystem=EAGER), DRIVES, **changes)
 
 
 def serve(rack):
@@ -365,7 +374,7 @@ FOUR = [f"nqn.2026-01.rack:four-{i}" for i in range(4)]
 
 def four_by_four_config():
     paths = list(PATHS.values()) + ["zero-copy"]
-    sixteen = [Volume(f"d{i}{j}", FOUR[i], j + 1, paths[i], {"wait-ms": WAIT_MS})
+    sixteen = [Volume(f"d{i}{j}", FOUR[i], j + 1, paths[i], {"wait-ms": WAIT_MS}, subsystem=EAGER)
                for i in range(4) for j in range(4)]
     return nvmf(sixteen, [16 * MIB] * 16, nic_cores=2)
 
@@ -477,10 +486,10 @@ PROBLEM_TESTS = [test_each_problem_is_told, test_good_volume_beside_bad_ones_wor
 # --- beside the kernel's own initiator ---------------------------------------------------------
 
 def rates_config():
-    return main_config(host_on_fabric=True)
+    return eager_config(host_on_fabric=True)
 
 
-def _iops(rack, device, pattern, depth, size=4096, seconds=3):
+def _iops(rack, device, pattern, depth, size=4096, seconds=1):
     job = fio(rack, device, 120, name="rate", rw=pattern, bs=size, iodepth=depth, size=16 * MIB,
               runtime=seconds, time_based=1, verify=None, verify_fatal=None)[0]
     return job["read"]["iops"] + job["write"]["iops"]

@@ -227,7 +227,9 @@ def end_by_exception_on_sigterm():
 def _tail(path, lines):
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return "".join(file.readlines()[-lines:])
+            # management frames tell nobody anything
+            said = [line for line in file.readlines() if not line.startswith("\x01")]
+            return "".join(said[-lines:])
     except OSError:
         return "(nothing)"
 
