@@ -6,8 +6,8 @@ import time
 import rack_nvmf
 from rack_common import (Load, clear_log, drive_with_canary, fio, require, require_canary,
                          require_quiet_log)
-from rack_update import (ACTIVATE_NOW, Since, commit, dies_at_once, download, make_image, require_slots,
-                         running)
+from rack_update import (ACTIVATE_NOW, Since, commit, dies_at_once, download, make_image,
+                         require_identify, require_slots, running)
 
 PAUSE_MS = 2000  # of board time
 
@@ -51,6 +51,7 @@ def hand_over_under_load(rack, device, prepare, end="it is confirmed"):
 def test_handover_under_load(rack):
     device = drive_with_canary(rack)
     image = make_image(rack, "0.2")
+    require_identify(rack, frmw=0x14)
     hand_over_under_load(rack, device, lambda: download(rack, image))
     require(running(rack) == "0.2", f"version {running(rack)} runs")
     require_slots(rack, 2, 0, {1: "0.1", 2: "0.2"})

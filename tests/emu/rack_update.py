@@ -135,15 +135,19 @@ def activate_under_load(rack, device, prepare):
           f"{load.runs} verified runs of fio meanwhile", flush=True)
 
 
+def require_identify(rack, **fields):
+    identify = rack.host.run("nvme id-ctrl /dev/nvme0").out
+    for field, value in fields.items():
+        found = int(re.search(rf"^{field}\s*:\s*(\S+)", identify, re.M)[1], 0)
+        require(found == value, f"{field} is {found:#x}")
+
+
 # --- updates -------------------------------------------------------------------------------------
 
 def test_new_board_tells_its_slot(rack):
     drive_with_canary(rack)
     require_slots(rack, 1, 0, {1: "0.1"})
-    identify = rack.host.run("nvme id-ctrl /dev/nvme0").out
-    for field, value in (("frmw", 0x14), ("fwug", 1)):
-        found = int(re.search(rf"^{field}\s*:\s*(\S+)", identify, re.M)[1], 0)
-        require(found == value, f"{field} is {found:#x}")
+    require_identify(rack, frmw=0x04, fwug=1)  # RAM disks: no activation without a reset
 
 
 def test_update_under_load(rack):
