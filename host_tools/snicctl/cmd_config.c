@@ -88,6 +88,11 @@ static enum fault get(struct call *call, const char *out)
         reply_start(call, &json);
         json_null(&json, "config");
         reply_end(&json);
+    } else if (fault == FAULT_NONE && len == 0 && out != NULL) {
+        fault = fault_say(FAULT_FAILED,
+                          "%s: not written: the board has no device tree, it was "
+                          "started with words alone",
+                          out);
     } else if (fault == FAULT_NONE && len == 0) {
         fprintf(call->out, "no device tree: the board was started with words alone\n");
     } else if (fault == FAULT_NONE && out != NULL) {
