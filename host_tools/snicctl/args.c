@@ -68,14 +68,14 @@ enum fault args_done(struct call *call, uint32_t min_words, uint32_t max_words)
     }
     for (uint32_t i = 0; i < call->word_count; i++) {
         if (call->words[i][0] == '-' && call->words[i][1] != '\0') {
-            return fault_say(FAULT_USAGE, "%s: %s has no such option; usage: snicctl %s %s",
+            return fault_say(FAULT_USAGE, "%s: %s has no such option; usage: snicctl %s%s%s",
                              call->words[i], call->command->name, call->command->name,
-                             call->command->usage);
+                             call->command->usage[0] != '\0' ? " " : "", call->command->usage);
         }
     }
     if (call->word_count < min_words || call->word_count > max_words) {
-        return fault_say(FAULT_USAGE, "usage: snicctl %s %s", call->command->name,
-                         call->command->usage);
+        return fault_say(FAULT_USAGE, "usage: snicctl %s%s%s", call->command->name,
+                         call->command->usage[0] != '\0' ? " " : "", call->command->usage);
     }
     if (call->options->is_json && !call->command->has_json) {
         return fault_say(FAULT_USAGE, "%s has no --json", call->command->name);

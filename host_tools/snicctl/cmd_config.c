@@ -88,6 +88,11 @@ static enum fault get(struct call *call, const char *out)
         reply_start(call, &json);
         json_null(&json, "config");
         reply_end(&json);
+    } else if (fault == FAULT_NONE && len == 0 && out != NULL) {
+        fault = fault_say(FAULT_FAILED,
+                          "%s: not written: the board has no device tree, it was "
+                          "started with words alone",
+                          out);
     } else if (fault == FAULT_NONE && len == 0) {
         fprintf(call->out, "no device tree: the board was started with words alone\n");
     } else if (fault == FAULT_NONE && out != NULL) {
@@ -111,10 +116,8 @@ static enum fault commit(struct call *call, const uint8_t *tree, size_t len, boo
         .is_check = is_check,
     };
 
-    call->client->busy_ms = COMMIT_MAX_MS;
     enum fault fault =
         client_act(call->client, MGMT_ACTION_COMMIT_CONFIG, &arguments, sizeof(arguments));
-    call->client->busy_ms = CLIENT_BUSY_MS;
     return fault;
 }
 
@@ -128,6 +131,7 @@ static enum fault set(struct call *call, const char *path, bool is_check)
     }
     enum fault fault = read_tree(path, &tree, &len);
     if (fault == FAULT_NONE) {
+        call->client->busy_ms = COMMIT_MAX_MS; /* of pieces, too: another tree may be on its way */
         progress_start("sending");
         fault = client_write(call->client, MGMT_OBJECT_CONFIG, tree, len, progress);
     }
@@ -152,6 +156,7 @@ static enum fault forget(struct call *call)
     if (!client_has_action(call->client, MGMT_ACTION_COMMIT_CONFIG)) {
         return not_from_here(call, "changes of its configuration");
     }
+    call->client->busy_ms = COMMIT_MAX_MS;
     enum fault fault = commit(call, NULL, 0, false);
     if (fault == FAULT_NONE) {
         fprintf(call->out, "the configuration in flash is forgotten, from the next start on "

@@ -80,7 +80,8 @@ static void show(struct call *call, const struct crash_record *crash, const stru
     }
     fputs("\n", call->out);
     for (uint32_t i = 0; i < count; i++) {
-        fprintf(call->out, "%s 0x%012" PRIx64 "  ", i == 0 ? "pc" : "  ", places[i].addr);
+        fprintf(call->out, "%s 0x%012" PRIx64 "%s", i == 0 ? "pc" : "  ", places[i].addr,
+                places[i].text[0] != '\0' ? "  " : "");
         text_put(call->out, places[i].text, strlen(places[i].text), false);
         fputc('\n', call->out);
     }

@@ -23,9 +23,11 @@ static enum fault bad_filter(const struct record *record, const char *where)
 }
 
 static void show_text(struct call *call, const struct record *record,
-                      const struct client_rows *rows)
+                      const struct client_rows *rows, const char *where)
 {
-    if (rows->count == 0) {
+    if (rows->count == 0 && where != NULL) {
+        fprintf(call->out, "no %s with %s\n", record->name, where);
+    } else if (rows->count == 0) {
         fprintf(call->out, "%s\n", record->none);
     } else if (call->options->is_all) {
         view_blocks(record, rows, call->out);
@@ -55,7 +57,7 @@ enum fault cmd_records(struct call *call)
         reply_end(&json);
     } else if (fault == FAULT_NONE) {
         reply_hung(call);
-        show_text(call, record, &rows);
+        show_text(call, record, &rows, where);
     }
     client_free(&rows);
     return fault;
@@ -87,9 +89,9 @@ enum fault cmd_reactors(struct call *call)
         reply_end(&json);
     } else if (fault == FAULT_NONE) {
         reply_hung(call);
-        show_text(call, of_reactors, &reactors);
+        show_text(call, of_reactors, &reactors, NULL);
         fputc('\n', call->out);
-        show_text(call, of_pollers, &pollers);
+        show_text(call, of_pollers, &pollers, where);
     }
     client_free(&reactors);
     client_free(&pollers);
@@ -169,6 +171,9 @@ enum fault cmd_stats(struct call *call)
         reply_end(&json);
     } else if (fault == FAULT_NONE) {
         reply_hung(call);
+        if (rows.count == 0) {
+            show_text(call, record, &rows, where);
+        }
         show_counters(call, &rows);
     }
     client_free(&rows);

@@ -149,6 +149,29 @@ static enum fault parse_io(const char *text, struct trace_choice *choice)
     return FAULT_NONE;
 }
 
+/* "ADMIN_FETCH, ..." when it is no event that this tool knows. */
+static enum fault check_event(const char *event)
+{
+    char *names = NULL;
+    size_t len = 0;
+    FILE *file = open_memstream(&names, &len);
+    bool is_found = event == NULL;
+
+    for (uint16_t i = 0; i < UINT8_MAX; i++) {
+        const char *name = trace_event_name(i);
+        if (name != NULL) {
+            fprintf(file, " %s", name);
+            is_found = is_found || strcasecmp(name, event) == 0;
+        }
+    }
+    fclose(file);
+    enum fault fault = is_found
+                           ? FAULT_NONE
+                           : fault_say(FAULT_USAGE, "--event %s: expected one of:%s", event, names);
+    free(names);
+    return fault;
+}
+
 static enum fault show(struct call *call, const struct trace_choice *choice)
 {
     struct trace_set set = {0};
@@ -190,6 +213,9 @@ enum fault cmd_trace(struct call *call)
     enum fault fault = args_done(call, 0, 0);
     if (fault == FAULT_NONE) {
         fault = parse_io(io, &choice);
+    }
+    if (fault == FAULT_NONE) {
+        fault = check_event(choice.event);
     }
     if (fault == FAULT_NONE && (enable != NULL || choice.perfetto != NULL)) {
         fault = args_no_json(call, enable != NULL ? "trace --enable" : "trace --perfetto");

@@ -70,8 +70,8 @@ int main(int argc, char **argv)
     } else {
         call.command = command_find(call.words[0]);
         if (call.command == NULL) {
-            return fault_say(FAULT_USAGE, "%s: no such command; `snicctl help` lists them",
-                             call.words[0]);
+            return fault_say(FAULT_USAGE, "%s: no such %s; `snicctl help` lists them",
+                             call.words[0], call.words[0][0] == '-' ? "option" : "command");
         }
         call.words++;
         call.word_count--;

@@ -4,6 +4,9 @@
 #include <string.h>
 #include "text.h"
 
+#define NO_RECORDS \
+    " in the trace: `--record SECONDS` records I/Os first; old records are overwritten"
+
 static uint32_t id_of(const struct trace_io *io)
 {
     return (uint32_t)io->sqid << 16 | io->cid;
@@ -100,9 +103,13 @@ void trace_show_records(struct call *call, const struct trace_set *set, const st
 {
     uint64_t last_ns = 0;
     const struct trace_io *last_io = NULL;
+    uint32_t shown = 0;
 
-    if (set->count == 0) {
-        fprintf(call->out, "no records: `snicctl trace --record SECONDS` records I/Os\n");
+    for (uint32_t i = 0; i < set->count; i++) {
+        shown += is_chosen(ios, choice, &set->entries[i]);
+    }
+    if (shown == 0) {
+        fprintf(call->out, "no such records%s\n", NO_RECORDS);
         return;
     }
     fprintf(call->out, "%14s  %14s  %14s  core  fn  event\n", "time, s", "since last, us",
@@ -269,8 +276,12 @@ void trace_show_ios(struct call *call, const struct trace_ios *ios,
     uint32_t count = put_titles(titles, &columns);
     struct table table;
 
-    if (ios->count == 0) {
-        fprintf(call->out, "no I/Os: `snicctl trace --record SECONDS --ios` records some\n");
+    uint32_t shown = 0;
+    for (uint32_t i = 0; i < ios->count; i++) {
+        shown += is_shown(&ios->ios[i], choice);
+    }
+    if (shown == 0) {
+        fprintf(call->out, "no such I/Os%s\n", NO_RECORDS);
         return;
     }
     table_start(&table, count);
