@@ -18,7 +18,7 @@ MUST_USE enum status app_hand_over(uint64_t delay_ns);
  * are RAM disks, whose content would be gone. `ctx` is not used. */
 bool app_can_hand_over(void *ctx);
 
-/* Functions come to rest, or rest: whoever would write to flash may want to wait. */
+/* Functions come to rest, or rest: whoever would write to flash waits. */
 bool app_is_handing_over(void);
 
 /* At start, before nvme_ep_start(): goes on where the image before ended, if it left something. */

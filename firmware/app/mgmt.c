@@ -5,6 +5,7 @@
 #include "app/mgmt_priv.h"
 
 #include <string.h>
+#include "app/handover.h"
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
@@ -12,6 +13,17 @@
 #define HANG_SAFE true
 #define FOR_HOSTS false
 #define BOARDS    true
+
+/* Hosts wait while their functions rest: not for an erasure, too. */
+static enum mgmt_status commit_image(const struct mgmt_from *from, const uint8_t *arguments,
+                                     uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
+{
+    if (app_is_handing_over()) {
+        *answer_bytes = 0;
+        return MGMT_BUSY;
+    }
+    return mgmt_image_commit(from, arguments, len_bytes, answer, answer_bytes);
+}
 
 /* clang-format off */
 static const struct mgmt_class_table classes[] = {
@@ -55,7 +67,7 @@ static const struct mgmt_action_table actions[] = {
     {MGMT_ACTION_RESET, app_mgmt_reset},
     {MGMT_ACTION_TRACE, app_mgmt_trace},
     {MGMT_ACTION_LOG_LEVEL, app_mgmt_log_level},
-    {MGMT_ACTION_COMMIT_IMAGE, mgmt_image_commit},
+    {MGMT_ACTION_COMMIT_IMAGE, commit_image},
     {MGMT_ACTION_CONFIRM, mgmt_image_confirm},
     {MGMT_ACTION_COMMIT_CONFIG, app_mgmt_commit_config},
     {MGMT_ACTION_HAND_OVER, app_mgmt_hand_over},
