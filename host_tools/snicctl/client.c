@@ -233,7 +233,7 @@ enum fault client_ask(struct client *c, enum mgmt_op op, const struct client_par
         memcpy(message + sizeof(head) + bytes, parts[i].bytes, parts[i].len_bytes);
         bytes += parts[i].len_bytes;
     }
-    c->op = op;
+    c->op = (uint8_t)op;
     c->what = 0;
     if (op != MGMT_OP_HELLO && bytes >= sizeof(c->what)) {
         memcpy(&c->what, message + sizeof(head), sizeof(c->what));
