@@ -5,6 +5,7 @@
 
 Last line: "N passed, N failed".
 """
+import concurrent.futures
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ DATA = os.path.join(ROOT, 'tests', 'data', 'snicctl')
 TOOL = os.path.join(ROOT, 'build', 'host', 'snicctl')
 FAKE = os.path.join(ROOT, 'build', 'host', 'fake_board')
 TIMEOUT_S = 60
+SLOW = ('live', 'updates', 'special')  # first
 
 
 class Bench:
@@ -122,39 +124,55 @@ def check_json(bench, name, result, code):
     bench.compare(name + '.json', out)
 
 
-def all_tests(bench):
-    """(name, function)"""
-    tests = []
+def case_tests(bench, name, mode, words, code):
+    yield name, lambda: check_text(bench, name, bench.ask(mode, words), code)
+    if name in cases.JSON:
+        yield name + '-json', lambda: check_json(bench, name, bench.ask(mode, [*words, '--json']), code)
+
+
+def all_groups(bench):
+    """{what shares boards, and runs in order: [(name, function)]}"""
+    groups = {}
     for name, mode, words, code in cases.CASES:
-        tests.append((name, lambda n=name, m=mode, w=words, c=code:
-                      check_text(bench, n, bench.ask(m, w), c)))
-        if name in cases.JSON:
-            tests.append((name + '-json', lambda n=name, m=mode, w=words, c=code:
-                          check_json(bench, n, bench.ask(m, [*w, '--json']), c)))
+        groups.setdefault(mode, []).extend(case_tests(bench, name, mode, words, code))
     for name, words, code in cases.ALONE:
-        tests.append(('alone-' + name, lambda n=name, w=words, c=code:
-                      check_text(bench, 'alone-' + n, bench.run(w), c)))
-    tests += [(name, lambda f=function: f(bench)) for module in (special, updates, live) for name, function in module.TESTS]
-    return tests
+        name = 'alone-' + name
+        groups.setdefault('alone', []).append(
+            (name, lambda n=name, w=words, c=code: check_text(bench, n, bench.run(w), c)))
+    for module in (special, updates, live):
+        groups[module.__name__] = [(name, lambda f=function: f(bench))
+                                   for name, function in module.TESTS]
+    return groups
 
 
-def main():
-    words = sys.argv[1:]
+def run_group(group, words, is_update):
+    """(passed, failed)"""
     passed = failed = 0
     with Bench() as bench:
-        bench.update = '--update' in words
-        words = [word for word in words if word != '--update']
-        os.makedirs(DATA, exist_ok=True)
-        for name, test in all_tests(bench):
+        bench.update = is_update
+        for name, test in all_groups(bench)[group]:
             if words and not any(word in name for word in words):
                 continue
             try:
                 test()
                 passed += 1
-                print(f'ok {name}', flush=True)
+                print(f'ok {name}\n', end='', flush=True)
             except Exception as error:  # pylint: disable=broad-except
                 failed += 1
-                print(f'FAIL {name}\n{type(error).__name__}: {error}', flush=True)
+                print(f'FAIL {name}\n{type(error).__name__}: {error}\n', end='', flush=True)
+    return passed, failed
+
+
+def main():
+    """Most of the time somebody waits for somebody: groups run side by side."""
+    words = sys.argv[1:]
+    is_update = '--update' in words
+    words = [word for word in words if word != '--update']
+    os.makedirs(DATA, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        groups = sorted(all_groups(None), key=lambda group: group not in SLOW)
+        counts = list(pool.map(lambda group: run_group(group, words, is_update), groups))
+    passed, failed = (sum(count) for count in zip(*counts))
     print(f'{passed} passed, {failed} failed')
     return 0 if failed == 0 and passed > 0 else 1
 
