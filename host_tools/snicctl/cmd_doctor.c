@@ -179,6 +179,16 @@ static void check_queues(struct doctor *d, const struct client_rows *rows)
     }
 }
 
+static void check_namespaces(struct doctor *d, const struct client_rows *rows)
+{
+    if (rows->count == 0 && d->call->client->hello.function_count > 0) {
+        find(d, NOTE,
+             "`snicctl config set FILE` gives it volumes (docs/spec/config.md), `snicctl reset` "
+             "starts with them",
+             "no namespace: hosts see no drive");
+    }
+}
+
 static void check_volumes(struct doctor *d, const struct client_rows *rows)
 {
     struct mgmt_volume v;
@@ -340,6 +350,7 @@ static const struct {
     {MGMT_CLASS_QUEUE, check_queues},
     {MGMT_CLASS_PORT, check_ports},
     {MGMT_CLASS_ASSOCIATION, check_associations},
+    {MGMT_CLASS_NAMESPACE, check_namespaces},
     {MGMT_CLASS_VOLUME, check_volumes},
     {MGMT_CLASS_PATH, check_paths},
     {MGMT_CLASS_QP, check_qps},
