@@ -346,16 +346,11 @@ static const struct {
     enum mgmt_class class;
     void (*check)(struct doctor *d, const struct client_rows *rows);
 } checks[] = {
-    {MGMT_CLASS_FUNCTION, check_functions},
-    {MGMT_CLASS_QUEUE, check_queues},
-    {MGMT_CLASS_PORT, check_ports},
-    {MGMT_CLASS_ASSOCIATION, check_associations},
-    {MGMT_CLASS_NAMESPACE, check_namespaces},
-    {MGMT_CLASS_VOLUME, check_volumes},
-    {MGMT_CLASS_PATH, check_paths},
-    {MGMT_CLASS_QP, check_qps},
-    {MGMT_CLASS_DRIVE, check_drives},
-    {MGMT_CLASS_SLOT, check_slots},
+    {MGMT_CLASS_FUNCTION, check_functions},   {MGMT_CLASS_QUEUE, check_queues},
+    {MGMT_CLASS_PORT, check_ports},           {MGMT_CLASS_ASSOCIATION, check_associations},
+    {MGMT_CLASS_NAMESPACE, check_namespaces}, {MGMT_CLASS_VOLUME, check_volumes},
+    {MGMT_CLASS_PATH, check_paths},           {MGMT_CLASS_QP, check_qps},
+    {MGMT_CLASS_DRIVE, check_drives},         {MGMT_CLASS_SLOT, check_slots},
     {MGMT_CLASS_STAT, check_stats},
 };
 
