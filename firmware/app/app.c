@@ -158,6 +158,10 @@ static void serve_when_settled(struct timer *timer)
 {
     bool late = sched_now_ns() >= app.serve_deadline_ns;
     bool settled = app_drives_settled();
+
+    if (app_is_restarting()) {
+        return;
+    }
     if (!late && !(settled && app_tree_volumes_ready())) {
         timer_arm(timer, sched_now_ns() + SERVE_LOOK_NS);
         return;

@@ -5,7 +5,7 @@
 #include "app/mgmt_priv.h"
 
 #include <string.h>
-#include "app/handover.h"
+#include "app/update.h"
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
@@ -14,15 +14,25 @@
 #define FOR_HOSTS false
 #define BOARDS    true
 
-/* Hosts wait while their functions rest: not for an erasure, too. */
+/* Hosts may wait for the restart: not for an erasure, too. */
 static enum mgmt_status commit_image(const struct mgmt_from *from, const uint8_t *arguments,
                                      uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
-    if (app_is_handing_over()) {
+    if (!app_update_may_begin()) {
         *answer_bytes = 0;
         return MGMT_BUSY;
     }
     return mgmt_image_commit(from, arguments, len_bytes, answer, answer_bytes);
+}
+
+static enum mgmt_status confirm_image(const struct mgmt_from *from, const uint8_t *arguments,
+                                      uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
+{
+    if (!app_update_may_begin()) {
+        *answer_bytes = 0;
+        return MGMT_BUSY;
+    }
+    return mgmt_image_confirm(from, arguments, len_bytes, answer, answer_bytes);
 }
 
 /* clang-format off */
@@ -68,7 +78,7 @@ static const struct mgmt_action_table actions[] = {
     {MGMT_ACTION_TRACE, app_mgmt_trace},
     {MGMT_ACTION_LOG_LEVEL, app_mgmt_log_level},
     {MGMT_ACTION_COMMIT_IMAGE, commit_image},
-    {MGMT_ACTION_CONFIRM, mgmt_image_confirm},
+    {MGMT_ACTION_CONFIRM, confirm_image},
     {MGMT_ACTION_COMMIT_CONFIG, app_mgmt_commit_config},
     {MGMT_ACTION_HAND_OVER, app_mgmt_hand_over},
 };

@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "app/handover.h"
 #include "app/update.h"
 #include "base/crc.h"
 #include "base/log.h"
@@ -133,7 +132,7 @@ static enum mgmt_status commit(const struct mgmt_commit_config *asked, char *tex
     if (kept.state != NONE && is_the_same && commit.is_check == 0) {
         return outcome(text, room);
     }
-    if (app_mgmt_config_is_busy() || app_is_handing_over()) {
+    if (app_mgmt_config_is_busy() || !app_update_may_begin()) {
         return MGMT_BUSY;
     }
     if (commit.tree_bytes > 0 && !is_good(&commit, text, room)) {

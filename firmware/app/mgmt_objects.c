@@ -161,8 +161,8 @@ enum mgmt_status app_mgmt_hand_over(const struct mgmt_from *from, const uint8_t 
                                     uint32_t len_bytes, uint8_t *answer, uint32_t *answer_bytes)
 {
     static const char why[] =
-        "its hosts cannot be kept: RAM disks, a function that has failed or was "
-        "shut down, or no flash";
+        "its hosts cannot be kept: RAM disks, a host that has set Error Recovery, no function, no "
+        "flash, or nothing that outlasts a reset";
 
     (void)from;
     (void)arguments;

@@ -2,7 +2,9 @@
 
 #include <string.h>
 #include "app/console_priv.h"
+#include "app/handover.h"
 #include "app/mgmt_priv.h"
+#include "app/update_nvme.h"
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
@@ -161,8 +163,10 @@ static uint64_t arm(void *ctx, bool armed)
 
 static void confirm(struct timer *timer)
 {
-    if (sched_now_ns() < images.confirm_deadline_ns &&
-        !(images.is_serving && app_tree_volumes_ready())) {
+    bool is_due = sched_now_ns() >= images.confirm_deadline_ns ||
+                  (images.is_serving && app_tree_volumes_ready());
+
+    if (!is_due || !app_update_may_begin()) {
         timer_arm(timer, sched_now_ns() + CONFIRM_LOOK_NS);
         return;
     }
@@ -224,9 +228,21 @@ static void restart(struct timer *timer)
     }
     LOG_INFO("app: the board restarts");
     for (uint32_t i = 0; i < app.function_count; i++) {
-        pcie_ep_leave(app.functions[i].pcie);
+        if (!app_update_is_in_use(&app.functions[i])) { /* it touches no memory of the host */
+            pcie_ep_leave(app.functions[i].pcie);
+        }
     }
     board_reset();
+}
+
+bool app_is_restarting(void)
+{
+    return images.restart_deadline_ns != 0;
+}
+
+bool app_update_may_begin(void)
+{
+    return !app_is_restarting() && !app_is_handing_over();
 }
 
 void app_restart(uint64_t delay_ns)

@@ -27,9 +27,14 @@ const void *app_update_config_tree(uint32_t *tree_bytes);
 /* Starts the poller; feeds the watchdog from now on, if it runs. When the scheduler is there. */
 void app_update_start(void);
 
-/* Resets the board after `delay_ns`, when the flash is idle, or after a minute; hosts are told that
- * it leaves. Once: later calls change nothing. */
+/* Resets the board after `delay_ns`, when the flash is idle, or after a minute; the links of
+ * functions that no host works with are told that it leaves (pcie_ep_leave()). Once: later calls
+ * change nothing. */
 void app_restart(uint64_t delay_ns);
+bool app_is_restarting(void);
+
+/* False: the board is about to restart, hosts may wait for it: nothing more goes into flash. */
+bool app_update_may_begin(void);
 
 /* The endpoints serve: the image confirms itself when the volumes have paths, or 30 s have passed.
  */

@@ -24,7 +24,6 @@ static struct {
     /* the commit under way */
     void (*done)(void *arg, enum status status);
     void *arg;
-    bool is_restarting;
 } hosts;
 
 /* Who a host is to the update, as it is to management. */
@@ -151,7 +150,7 @@ static void report(void *ctx, struct nvme_firmware_report *out)
 
 /* --- activation ------------------------------------------------------------------------------ */
 
-static bool is_in_use(const struct app_function *function)
+bool app_update_is_in_use(const struct app_function *function)
 {
     enum nvme_ep_state state = nvme_ep_snapshot(function->ep).state;
 
@@ -163,7 +162,7 @@ static void disabled(void *ctx)
     struct update *update = app_update_get();
     struct update_report now;
 
-    if (update == NULL || hosts.is_restarting) {
+    if (update == NULL || app_is_restarting()) {
         return;
     }
     update_release(update, who_of(ctx));
@@ -172,7 +171,7 @@ static void disabled(void *ctx)
         return;
     }
     for (uint32_t i = 0; i < app.function_count; i++) {
-        if (&app.functions[i] != ctx && is_in_use(&app.functions[i])) {
+        if (&app.functions[i] != ctx && app_update_is_in_use(&app.functions[i])) {
             LOG_LIMITED(INFO, "app: the image in slot %u waits for a reset of function %u, too",
                         (unsigned)number_of(next_slot(&now)), (unsigned)app.functions[i].pcie->fn);
             return;
@@ -181,7 +180,6 @@ static void disabled(void *ctx)
     for (uint32_t i = 0; i < app.function_count; i++) {
         nvme_ep_hold(app.functions[i].ep);
     }
-    hosts.is_restarting = true;
     LOG_INFO("app: no controller is enabled: the board restarts, for slot %u",
              (unsigned)number_of(next_slot(&now)));
     app_restart(0); /* a turn later: the reset that led here has been answered */

@@ -76,9 +76,10 @@ struct choice choose_slot(struct store *store, choose_load_fn *load, void *ctx)
             break;
         }
         bool is_trial = slot == record.trial;
-        if (is_trial && !is_written && record.active != BOOT_SLOT_NONE) {
+        if (is_trial && !is_written) {
             /* An attempt that is not counted may be one without end. */
-            if (boot_state_activate(&record, record.active) != STATUS_OK) {
+            if (record.active == BOOT_SLOT_NONE ||
+                boot_state_activate(&record, record.active) != STATUS_OK) {
                 break;
             }
             continue;

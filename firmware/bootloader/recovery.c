@@ -146,7 +146,8 @@ void recovery_run(const struct bootloader *bootloader, struct store *store)
         if (update == NULL || update_poll(update) == 0) {
             cpu_idle(now_ns + SLEEP_NS);
         }
-        if (recovery.reset_ns != 0 && now_ns >= recovery.reset_ns) {
+        if (recovery.reset_ns != 0 && now_ns >= recovery.reset_ns &&
+            (update == NULL || !update_is_busy(update))) {
             LOG_INFO("bootloader: recovery: reset");
             board_reset();
         }

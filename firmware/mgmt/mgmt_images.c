@@ -7,7 +7,8 @@
 static struct {
     struct update *update;
     const struct store *store;
-    enum status result; /* of the last commit */
+    enum status result;     /* of the last commit */
+    enum image_fault fault; /* if that is BAD_DATA */
 } images;
 
 void mgmt_images_set(struct update *update, const struct store *store)
@@ -64,8 +65,7 @@ uint32_t mgmt_update_fill(uint32_t index, void *record)
     out->is_busy = is_busy ? 1 : 0;
     snprintf(out->state, sizeof(out->state), "%s", update_state_text(report.state));
     if (images.result == STATUS_BAD_DATA) {
-        snprintf(out->fault, sizeof(out->fault), "the image %s",
-                 image_fault_text(report.last_fault));
+        snprintf(out->fault, sizeof(out->fault), "the image %s", image_fault_text(images.fault));
     } else if (!is_busy && images.result != STATUS_OK) {
         snprintf(out->fault, sizeof(out->fault), "%s", status_text(images.result));
     }
@@ -107,8 +107,13 @@ enum mgmt_status mgmt_image_write(const struct mgmt_from *from, uint64_t offset,
 
 static void commit_done(void *ctx, enum status status)
 {
+    struct update_report report;
+
     (void)ctx;
+    update_report(images.update, &report);
     images.result = status;
+    /* A good one that cannot be started any more: a confirmation in between. */
+    images.fault = report.last_fault == IMAGE_OK ? IMAGE_TOO_OLD : report.last_fault;
 }
 
 enum mgmt_status mgmt_image_commit(const struct mgmt_from *from, const uint8_t *arguments,

@@ -239,6 +239,12 @@ void nvme_ep_sq_detach(struct nvme_ep_core *core, struct nvme_ep_sq *sq)
     nvme_ep_burst_update(core);
 }
 
+/* Not while nothing is fetched: what another image is told of doorbells stands still. */
+ALWAYS_INLINE bool must_merge(const struct nvme_ep_core *core)
+{
+    return (core->attend & (NVME_EP_ATTEND_MERGE | NVME_EP_ATTEND_STOPPED)) == NVME_EP_ATTEND_MERGE;
+}
+
 /* --- the pollers --------------------------------------------------------------------------- */
 
 /* What is not for every turn; false: fetch nothing. */
@@ -256,7 +262,7 @@ static NOINLINE bool core_attend(struct nvme_ep_core *core)
     if ((core->attend & NVME_EP_ATTEND_COALESCE) != 0) {
         nvme_ep_coalesce_poll(core);
     }
-    if ((core->attend & NVME_EP_ATTEND_MERGE) != 0) {
+    if (must_merge(core)) {
         nvme_ep_doorbell_merge(core);
     }
     return (core->attend & (NVME_EP_ATTEND_FENCE | NVME_EP_ATTEND_STOPPED)) == 0;
@@ -364,7 +370,7 @@ static bool queues_have_work(struct nvme_ep_core *core)
 {
     struct nvme_ep_sq *admin = core->index == 0 ? core->ep->admin_sq : NULL;
 
-    if ((core->attend & NVME_EP_ATTEND_MERGE) != 0) {
+    if (must_merge(core)) {
         nvme_ep_doorbell_merge(core);
     }
     for (uint32_t i = 0; i < core->cq_count; i++) {

@@ -16,7 +16,7 @@ from machine import Machine
 
 OLD, NEW = '0.1', '0.2'
 USED_BYTES = flash.SLOT_OFFSETS[1] + flash.SLOT_BYTES
-QUIET_S = 2
+QUIET_S, QUIET_MAX = 2, 30
 
 
 class Operation:
@@ -59,7 +59,8 @@ class Update:
         yield from self._until_quiet(lambda: self.board.record()[1] == 1)
 
     def _until_quiet(self, is_done):
-        for _ in range(1000):
+        quiet = 0
+        while quiet < QUIET_MAX:
             registers = self.gdb.stopped(QUIET_S)
             if registers is not None:
                 where, kind = self.points[registers[32]]
@@ -67,6 +68,8 @@ class Update:
                 self.gdb.pass_on()
             elif is_done():
                 return
+            else:
+                quiet += 1
         check(False, 'no end')
 
 

@@ -1,6 +1,7 @@
 /*
  * Confirmation, watchdog and configuration in flash, under the standing clock.
  */
+#include "app/handover.h"
 #include "app/rig.h"
 
 #include <string.h>
@@ -221,6 +222,22 @@ static void restart_waits_no_more_than_a_minute(void **state)
     assert_true(resets_within(2 * NS_PER_S));
 }
 
+/* Once hosts may wait for the restart, nothing puts it off. */
+static void restart_lets_nothing_more_into_flash(void **state)
+{
+    (void)state;
+    start(1);
+    app_update_start();
+    assert_true(app_update_may_begin());
+    app_update_serving();
+    app_restart(600 * NS_PER_MS);
+    assert_false(app_update_may_begin());
+    assert_int_equal(app_hand_over(0), STATUS_AGAIN);
+    assert_false(resets_within(500 * NS_PER_MS)); /* the time to confirm has come */
+    assert_int_equal(app_update_store()->record.active, 0);
+    assert_true(resets_within(200 * NS_PER_MS));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)
@@ -235,6 +252,7 @@ int main(void)
         TEST(restart_waits_for_its_time_and_the_flash),
         TEST(restart_of_an_idle_board_comes_in_time),
         TEST(restart_waits_no_more_than_a_minute),
+        TEST(restart_lets_nothing_more_into_flash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -182,6 +182,19 @@ static void choose_trial_that_cannot_be_counted_is_left_out(void **state)
     assert_int_equal(rig.load_count[1], 0);
 }
 
+/* It could end and start without end. */
+static void choose_only_trial_that_cannot_be_counted_is_not_started(void **state)
+{
+    (void)state;
+    have_record(BOOT_SLOT_NONE, 1);
+    model_flash_power_on(&rig.flash, 1);
+    rig.flash.fail_at = 1;
+    rig.flash.fail_count = 1000;
+    assert_int_equal(store_open(&rig.store, &rig.flash.flash), STATUS_OK);
+    assert_int_equal(choose_slot(&rig.store, load, &rig).slot, BOOT_SLOT_NONE);
+    assert_int_equal(rig.load_count[1], 0);
+}
+
 static void choose_bad_trial_is_rejected_at_once(void **state)
 {
     (void)state;
@@ -270,6 +283,7 @@ int main(void)
         TEST(choose_active_is_started_without_a_write),
         TEST(choose_trial_is_counted_in_flash_before_it_is_loaded),
         TEST(choose_trial_that_cannot_be_counted_is_left_out),
+        TEST(choose_only_trial_that_cannot_be_counted_is_not_started),
         TEST(choose_bad_trial_is_rejected_at_once),
         TEST(choose_bad_active_is_followed_by_a_trial_of_the_other),
         TEST(choose_two_bad_ones_end_in_none_for_ever),
