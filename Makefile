@@ -23,6 +23,8 @@ EP_SRCS     := $(wildcard hal/drivers/pcie_ep*.c)
 NATIVE_HAL  := $(wildcard hal/native/*.c) $(wildcard hal/native/vfu/*.c)
 NATIVE_SRCS := $(wildcard boards/native/*.c)
 IBV_HAL     := $(wildcard hal/native/ibv/*.c)
+# The wire that unit tests, fuzzers and simulations share.
+WIRE_SRCS   := $(wildcard tests/sim/wire*.c)
 
 # The key that signs images: every build with the portable sources has its public half in it.
 DEVELOPMENT_KEY := boards/keys/development.key
@@ -239,7 +241,7 @@ $(B)/native/bench_ep: $(call objects,native,tests/bench/native.c tests/bench/ben
 	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
 
 # Memory and queue pairs with many volumes and associations.
-$(B)/native/scale: $(call objects,native,tests/bench/scale.c tests/sim/wire.c $(wildcard tests/model/*.c) \
+$(B)/native/scale: $(call objects,native,tests/bench/scale.c $(WIRE_SRCS) $(wildcard tests/model/*.c) \
                      $(FW_SRCS) $(NATIVE_HAL) $(EP_SRCS))
 	$(call say,LINK,$@)
 	$(Q)$(native_CC) $(native_CFLAGS) $^ $(HOST_LIBS) -o $@
@@ -253,7 +255,7 @@ UNIT_LIB_SRCS := $(filter-out boards/qemu-virt/%/main.c,$(UNIT_LIB_SRCS))
 # What of the bootloader knows no hardware.
 UNIT_LIB_SRCS += firmware/bootloader/choose.c firmware/bootloader/place.c
 # What unit tests, fuzzers and simulations share.
-UNIT_LIB_SRCS += tests/sim/wire.c $(wildcard tests/model/*.c) $(B)/test_images/images.c
+UNIT_LIB_SRCS += $(WIRE_SRCS) $(wildcard tests/model/*.c) $(B)/test_images/images.c
 unit_shared = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
 
 # Images, signed by mkimage.
@@ -324,7 +326,7 @@ fuzz: deps ## Fuzz every target for FUZZ_SECONDS each (600)
 # --- simulation, many seeds: two or three RoCEv2 devices over a wire that harms frames; the whole path
 # from a host's queues to a target
 
-SIM_SRCS := $(filter-out tests/sim/wire.c,$(wildcard tests/sim/*.c))
+SIM_SRCS := $(filter-out $(WIRE_SRCS),$(wildcard tests/sim/*.c))
 SIM_PATH_SRCS := tests/sim/sim_main.c $(wildcard tests/sim/path/*.c)
 SEEDS ?= 1..10000
 PATH_SEEDS ?= 1..1000

@@ -10,6 +10,7 @@
 #define RIG_RAM_BYTES  (512u << 10)
 #define RIG_DISK_BYTES (64u << 10)
 #include "tests/unit/nvme_ep/rig.c"
+#include "tests/unit/nvme_ep/rig_host.c"
 
 #define QUEUES     5u /* identifiers that the host uses; 0 is the admin queue */
 #define LIST_AREA  0x20000u

@@ -17,6 +17,7 @@
 #include "hal/clock.h"
 #include "hal/native/native.h"
 #include "net/net_priv.h"
+#include "tests/fuzz/input.h"
 #include "tests/sim/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -54,11 +55,6 @@ enum kind {
 #define NEIGHBORS    4
 #define START_NS     (UINT64_C(100) * NS_PER_S)
 
-struct input {
-    const uint8_t *at;
-    const uint8_t *end;
-};
-
 static struct {
     struct wire *wire;
     struct net_if *nif;
@@ -71,17 +67,6 @@ static struct {
 } t;
 
 static ALIGNED(64) uint8_t memory[MEMORY_BYTES];
-
-static uint8_t take8(struct input *in)
-{
-    return in->at < in->end ? *in->at++ : 0;
-}
-
-static uint32_t take16(struct input *in)
-{
-    uint32_t low = take8(in);
-    return low | (uint32_t)take8(in) << 8;
-}
 
 static void fail(const char *what)
 {

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -17,6 +16,7 @@
 #include "hal/native/native.h"
 #include "nvme/nvme.h"
 #include "spec/nvme_log.h"
+#include "tests/fuzz/nvme_dev.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,11 +44,6 @@ enum step {
 #define DEVS      4
 #define NSIDS     8
 
-struct input {
-    const uint8_t *at;
-    const uint8_t *end;
-};
-
 struct fuzz_cmd {
     struct nvme_cmd nvme;
     struct mem_seg segs[2];
@@ -57,17 +52,6 @@ struct fuzz_cmd {
     bool at_transport; /* a transport op has it */
     bool is_aer;
     bool is_commit; /* Firmware Commit */
-};
-
-struct fuzz_dev {
-    struct blk_dev dev;
-    struct list held;
-    bool attached; /* until detached() */
-    uint32_t nsid;
-    bool hold;
-    bool deaf; /* to cancels */
-    uint8_t fail_every;
-    uint32_t request_count;
 };
 
 static struct {
@@ -81,27 +65,6 @@ static struct {
     void *commit_arg;
     struct input in;
 } t;
-
-#define CHECK(condition)    \
-    do {                    \
-        if (!(condition)) { \
-            abort();        \
-        }                   \
-    } while (0)
-
-static uint8_t take8(void)
-{
-    return t.in.at < t.in.end ? *t.in.at++ : 0;
-}
-
-static uint32_t take32(void)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < 4; i++) {
-        value |= (uint32_t)take8() << (8 * i);
-    }
-    return value;
-}
 
 /* --- transport ------------------------------------------------------------------------------ */
 
@@ -141,7 +104,7 @@ static void complete(struct nvme_cmd *nvme)
 
 static void transport_op(struct nvme_cmd *nvme)
 {
-    uint8_t how = take8();
+    uint8_t how = take8(&t.in);
 
     if ((how & 1) != 0) {
         of(nvme)->at_transport = true;
@@ -189,7 +152,7 @@ static const struct nvme_transport_ops ops = {
 
 static enum status firmware_receive(void *ctx, uint32_t offset_bytes, const struct mem_ref *data)
 {
-    uint8_t how = take8();
+    uint8_t how = take8(&t.in);
 
     CHECK(ctx == &t && offset_bytes % 4096 == 0 && data->space == MEM_SPACE_HOST);
     CHECK(range_fits(offset_bytes, data->len_bytes, LIMIT_FIRMWARE_BYTES));
@@ -199,7 +162,7 @@ static enum status firmware_receive(void *ctx, uint32_t offset_bytes, const stru
 static enum status firmware_commit(void *ctx, uint32_t what, uint8_t slot,
                                    void (*done)(void *arg, enum status status), void *arg)
 {
-    uint8_t how = take8();
+    uint8_t how = take8(&t.in);
 
     CHECK(ctx == &t && what >= 1 && what <= 3 && slot <= 2);
     if (t.commit_done != NULL) {
@@ -226,8 +189,8 @@ static void firmware_end(enum status status)
 static void firmware_report(void *ctx, struct nvme_firmware_report *report)
 {
     CHECK(ctx == &t);
-    report->active = 1 + (take8() & 1);
-    report->next = take8() & 3;
+    report->active = 1 + (take8(&t.in) & 1);
+    report->next = take8(&t.in) & 3;
     report->load_failed = (report->next & 1) != 0;
 }
 
@@ -243,121 +206,6 @@ static const struct nvme_firmware_ops firmware_ops = {
     .report = firmware_report,
     .disabled = firmware_disabled,
 };
-
-/* --- devices --------------------------------------------------------------------------------- */
-
-/* What a device may rely on. */
-static void request_check(const struct fuzz_dev *dev, const struct blk_req *req)
-{
-    const struct blk_geometry *geometry = &dev->dev.geometry;
-    uint32_t lba_count = nvme_rw_lba_count(&req->cmd);
-    uint32_t needs = 0;
-
-    CHECK(dev->attached && req->cmd.flags != 0xff);
-    switch (req->cmd.opcode) {
-    case NVME_IO_FLUSH:
-        CHECK(req->data.space == MEM_SPACE_NONE && req->dir == NVME_DIR_NONE);
-        return;
-    case NVME_IO_DSM: {
-        struct nvme_dsm_range range;
-        CHECK(req->data.space == MEM_SPACE_NIC && (geometry->features & BLK_FEATURE_DSM) != 0);
-        for (uint32_t at = 0; at < req->data.len_bytes; at += sizeof(range)) {
-            CHECK(mem_ref_read(&req->data, at, &range, sizeof(range)) == sizeof(range));
-            CHECK(range_fits(range.slba, range.lba_count, geometry->lba_count));
-        }
-        return;
-    }
-    case NVME_IO_RESERVATION_REGISTER:
-    case NVME_IO_RESERVATION_REPORT:
-    case NVME_IO_RESERVATION_ACQUIRE:
-    case NVME_IO_RESERVATION_RELEASE:
-        CHECK((geometry->features & BLK_FEATURE_RESERVATIONS) != 0);
-        CHECK(req->dir == (req->cmd.opcode & 3) && req->data.space == MEM_SPACE_HOST);
-        return;
-    case NVME_IO_COMPARE:
-        needs = BLK_FEATURE_COMPARE;
-        FALLTHROUGH;
-    case NVME_IO_READ:
-    case NVME_IO_WRITE:
-        CHECK(req->dir == (req->cmd.opcode & 3));
-        CHECK(req->data.len_bytes == lba_count << geometry->lba_shift);
-        break;
-    case NVME_IO_WRITE_ZEROES:
-        needs = BLK_FEATURE_WRITE_ZEROES;
-        CHECK(req->data.space == MEM_SPACE_NONE);
-        break;
-    case NVME_IO_VERIFY:
-        needs = BLK_FEATURE_VERIFY;
-        CHECK(req->data.space == MEM_SPACE_NONE);
-        break;
-    default:
-        CHECK(false);
-    }
-    CHECK((needs & ~geometry->features) == 0);
-    CHECK(range_fits(nvme_rw_slba(&req->cmd), lba_count, geometry->lba_count));
-    CHECK((geometry->features & BLK_FEATURE_READ_ONLY) == 0 ||
-          (req->cmd.opcode != NVME_IO_WRITE && req->cmd.opcode != NVME_IO_WRITE_ZEROES));
-}
-
-static void dev_submit(struct blk_dev *blk, struct blk_req *req)
-{
-    struct fuzz_dev *dev = CONTAINER_OF(blk, struct fuzz_dev, dev);
-
-    request_check(dev, req);
-    dev->request_count++;
-    if (dev->hold) {
-        list_push_back(&dev->held, &req->link);
-        return;
-    }
-    bool fails = dev->fail_every != 0 && dev->request_count % dev->fail_every == 0;
-    blk_complete(req, fails ? NVME_SC_UNRECOVERED_READ : NVME_SC_SUCCESS);
-}
-
-static void dev_cancel(struct blk_dev *blk, struct blk_req *req)
-{
-    if (!CONTAINER_OF(blk, struct fuzz_dev, dev)->deaf) {
-        list_remove(&req->link);
-        blk_complete(req, NVME_SC_ABORT_REQUESTED);
-    }
-}
-
-static const struct blk_ops dev_ops = {.submit = dev_submit, .cancel = dev_cancel};
-
-/* Only what is held now: an end may start the next request. */
-static void dev_release(struct fuzz_dev *dev, nvme_status_t status)
-{
-    struct list now;
-
-    list_init(&now);
-    struct list *node;
-    while ((node = list_pop_front(&dev->held)) != NULL) {
-        list_push_back(&now, node);
-    }
-    while ((node = list_pop_front(&now)) != NULL) {
-        blk_complete(LIST_ENTRY(node, struct blk_req, link), status);
-    }
-}
-
-static void geometry_take(struct blk_geometry *geometry)
-{
-    uint8_t how = take8();
-
-    geometry->known = (how & 1) == 0;
-    geometry->lba_shift = (how & 2) != 0 ? 12 : (how & 0xc0) == 0xc0 ? 10 : 9;
-    geometry->features = take8();
-    geometry->limits.atomic_write = geometry->features * 257;
-    geometry->limits.atomic_boundary = geometry->features;
-    geometry->lba_count = (how & 4) != 0 ? take32() : take8();
-    geometry->max_transfer_bytes = (how & 8) != 0 ? (uint32_t)take8() << 12 : 0;
-}
-
-static void detached(void *arg)
-{
-    struct fuzz_dev *dev = arg;
-
-    CHECK(dev->attached);
-    dev->attached = false;
-}
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
@@ -386,7 +234,7 @@ static struct fuzz_cmd *cmd_new(void)
 static uint32_t take_nsid(void)
 {
     static const uint32_t nsids[] = {0, 1, 2, 3, NSIDS, NSIDS + 1, 0xfffffffe, NVME_NSID_ALL};
-    return nsids[take8() % ARRAY_SIZE(nsids)];
+    return nsids[take8(&t.in) % ARRAY_SIZE(nsids)];
 }
 
 static void step_command(bool admin, bool plain)
@@ -396,13 +244,13 @@ static void step_command(bool admin, bool plain)
         return;
     }
     struct nvme_sqe *sqe = &cmd->nvme.blk.cmd;
-    sqe->opcode = plain ? NVME_IO_WRITE + (take8() & 1) : take8();
-    sqe->flags = plain ? 0 : take8();
+    sqe->opcode = plain ? NVME_IO_WRITE + (take8(&t.in) & 1) : take8(&t.in);
+    sqe->flags = plain ? 0 : take8(&t.in);
     sqe->nsid = take_nsid();
-    sqe->cdw10 = plain ? take8() : take32();
-    sqe->cdw11 = plain ? 0 : take32();
-    sqe->cdw12 = plain ? take8() & 7 : take32();
-    sqe->cdw13 = plain ? 0 : take8();
+    sqe->cdw10 = plain ? take8(&t.in) : take32(&t.in);
+    sqe->cdw11 = plain ? 0 : take32(&t.in);
+    sqe->cdw12 = plain ? take8(&t.in) & 7 : take32(&t.in);
+    sqe->cdw13 = plain ? 0 : take8(&t.in);
     cmd->nvme.sq_id = admin ? 0 : 1;
     cmd->is_aer = admin && sqe->opcode == NVME_ADMIN_ASYNC_EVENT;
     cmd->is_commit = admin && sqe->opcode == NVME_ADMIN_FIRMWARE_COMMIT;
@@ -428,7 +276,7 @@ static void quiesce(void)
         }
     }
     for (uint32_t i = 0; i < DEVS; i++) {
-        dev_release(&t.devs[i], NVME_SC_ABORT_REQUESTED);
+        fuzz_dev_release(&t.devs[i], NVME_SC_ABORT_REQUESTED);
     }
     for (uint32_t i = 0; i < CMDS; i++) {
         CHECK(!t.cmds[i].used || t.cmds[i].is_aer);
@@ -447,11 +295,11 @@ static void step_reset(void)
 
 static void step_attach(void)
 {
-    struct fuzz_dev *dev = &t.devs[take8() % DEVS];
+    struct fuzz_dev *dev = &t.devs[take8(&t.in) % DEVS];
     uint32_t nsid = take_nsid();
 
     if (!dev->attached) {
-        geometry_take(&dev->dev.geometry);
+        fuzz_geometry_take(&dev->dev.geometry, &t.in);
         dev->attached = nvme_ns_attach(t.ctrl, nsid, &dev->dev) == STATUS_OK;
         dev->nsid = nsid;
     }
@@ -461,7 +309,7 @@ static void step_attach(void)
 static void dev_detach(struct fuzz_dev *dev)
 {
     if (dev->attached) {
-        enum status status = nvme_ns_detach(t.ctrl, dev->nsid, detached, dev);
+        enum status status = nvme_ns_detach(t.ctrl, dev->nsid, fuzz_dev_detached, dev);
         CHECK(status == STATUS_OK || status == STATUS_EXISTS);
     }
 }
@@ -469,12 +317,12 @@ static void dev_detach(struct fuzz_dev *dev)
 /* The contract: a device changes its geometry only when it has no request that relies on it. */
 static void step_change(void)
 {
-    struct fuzz_dev *dev = &t.devs[take8() % DEVS];
+    struct fuzz_dev *dev = &t.devs[take8(&t.in) % DEVS];
 
     if (!dev->attached || !list_is_empty(&dev->held)) {
         return;
     }
-    geometry_take(&dev->dev.geometry);
+    fuzz_geometry_take(&dev->dev.geometry, &t.in);
     if (dev->dev.changed != NULL) {
         dev->dev.changed(&dev->dev, dev->dev.changed_ctx);
     }
@@ -482,7 +330,7 @@ static void step_change(void)
 
 static void step_cancel(void)
 {
-    struct fuzz_cmd *cmd = &t.cmds[take8() % CMDS];
+    struct fuzz_cmd *cmd = &t.cmds[take8(&t.in) % CMDS];
 
     if (!cmd->used) {
         return;
@@ -516,32 +364,33 @@ static void run_step(enum step step)
         step_cancel();
         break;
     case STEP_RELEASE:
-        dev = &t.devs[take8() % DEVS];
-        dev_release(dev, (take8() & 1) != 0 ? NVME_SC_INTERNAL_ERROR : NVME_SC_SUCCESS);
+        dev = &t.devs[take8(&t.in) % DEVS];
+        fuzz_dev_release(dev, (take8(&t.in) & 1) != 0 ? NVME_SC_INTERNAL_ERROR : NVME_SC_SUCCESS);
         break;
     case STEP_DEVICE:
-        dev = &t.devs[take8() % DEVS];
-        dev->hold = (take8() & 1) != 0;
-        dev->deaf = (take8() & 1) != 0;
-        dev->fail_every = take8() % 4;
+        dev = &t.devs[take8(&t.in) % DEVS];
+        dev->hold = (take8(&t.in) & 1) != 0;
+        dev->deaf = (take8(&t.in) & 1) != 0;
+        dev->fail_every = take8(&t.in) % 4;
         break;
     case STEP_ATTACH:
         step_attach();
         break;
     case STEP_DETACH:
-        dev_detach(&t.devs[take8() % DEVS]);
+        dev_detach(&t.devs[take8(&t.in) % DEVS]);
         break;
     case STEP_CHANGE:
         step_change();
         break;
     case STEP_MAP:
-        t.map_fail_after = take8() % 4;
+        t.map_fail_after = take8(&t.in) % 4;
         break;
     case STEP_EVENT:
-        nvme_ctrl_event(t.ctrl, take8() % 3, take8() % 3, (uint8_t)(NVME_LOG_ERROR + take8() % 5));
+        nvme_ctrl_event(t.ctrl, take8(&t.in) % 3, take8(&t.in) % 3,
+                        (uint8_t)(NVME_LOG_ERROR + take8(&t.in) % 5));
         break;
     case STEP_TIME:
-        native_clock_advance((uint64_t)take8() * 50 * NS_PER_MS);
+        native_clock_advance((uint64_t)take8(&t.in) * 50 * NS_PER_MS);
         (void)sched_turn();
         break;
     case STEP_RESET:
@@ -551,7 +400,7 @@ static void run_step(enum step step)
         nvme_ctrl_shutdown(t.ctrl, shutdown_done, &t);
         break;
     case STEP_FIRMWARE:
-        firmware_end((enum status)(take8() % 12));
+        firmware_end((enum status)(take8(&t.in) % 12));
         break;
     case STEP_COUNT:
         break;
@@ -585,8 +434,7 @@ static void start(uint8_t how)
     t.map_fail_after = 0;
     t.commit_done = NULL;
     for (uint32_t i = 0; i < DEVS; i++) {
-        t.devs[i] = (struct fuzz_dev){.dev = {.ops = &dev_ops, .name = "fuzz"}};
-        list_init(&t.devs[i].held);
+        fuzz_dev_init(&t.devs[i]);
     }
     CHECK(nvme_ctrl_init(&t.memory, &config, &t.ctrl) == STATUS_OK);
     nvme_ctrl_enable(t.ctrl);
@@ -597,9 +445,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     t.in = (struct input){.at = data, .end = data + size};
     memset(t.data, 0, 4096);
     memcpy(t.data, data, min_u64(size, 4096)); /* what data pointers lead to */
-    start(take8());
+    start(take8(&t.in));
     for (uint32_t i = 0; i < STEPS_MAX && t.in.at < t.in.end; i++) {
-        run_step((enum step)(take8() % STEP_COUNT));
+        run_step((enum step)(take8(&t.in) % STEP_COUNT));
         (void)sched_turn();
     }
     step_reset();

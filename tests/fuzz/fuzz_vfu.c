@@ -23,6 +23,7 @@
 #include "hal/drivers/pcie_ep_link.h"
 #include "hal/native/vfu/vfu_server.h"
 #include "spec/nvme.h"
+#include "tests/fuzz/input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -42,11 +43,6 @@ enum step {
 
 #define STEPS_MAX 200
 
-struct input {
-    const uint8_t *at;
-    const uint8_t *end;
-};
-
 static struct {
     struct vfu_link link;
     struct vfu_server server;
@@ -65,20 +61,6 @@ static struct {
     int vector_fds[LIMIT_VECTORS];
     void *block;
 } t;
-
-static uint8_t take8(struct input *in)
-{
-    return in->at < in->end ? *in->at++ : 0;
-}
-
-static uint32_t take32(struct input *in)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < 4; i++) {
-        value |= (uint32_t)take8(in) << (8 * i);
-    }
-    return value;
-}
 
 static void fail(const char *what)
 {

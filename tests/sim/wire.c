@@ -1,64 +1,15 @@
-#include "tests/sim/wire.h"
+/* The wire itself: what happens to frames between two ports. The ports: wire_port.c. */
+#include "tests/sim/wire_priv.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/assert.h"
-#include "base/counter.h"
 #include "hal/clock.h"
 
 #define TX_RING_DEFAULT 256
 #define RX_RING_DEFAULT 4096
-#define MTU_DEFAULT     1500
 #define PPM             1000000
-#define RX_BURST_MAX    64
-#define SCRIBBLE        0xa5
-
-/* A frame that was taken: waits for the flush, for being read, for being reaped. */
-struct tx {
-    struct tx *next;
-    void *cookie;
-    uint64_t read_ns; /* from the flush on */
-    uint64_t reap_ns; /* once it was read */
-    uint32_t len_bytes;
-    uint32_t seg_count;
-    struct mem_seg segs[ETH_TX_SEGS];
-};
-
-/* A frame on its way to one port. */
-struct frame {
-    struct frame *next;
-    uint64_t due_ns;
-    uint32_t len_bytes;
-    ALIGNED(16) uint8_t pad[2]; /* so that what follows the Ethernet header is aligned */
-    uint8_t bytes[];
-};
-
-struct port {
-    struct eth_port eth;
-    struct wire *wire;
-    uint32_t index;
-    struct wire_faults faults;
-    bool is_cut;
-    uint64_t last_due_ns; /* of what it sent: jitter keeps the order */
-    struct tx *queued;    /* taken, not flushed */
-    struct tx *flushed;   /* not read */
-    struct tx *read;      /* not reaped; the first to be reaped is first */
-    uint32_t tx_count;
-    struct frame *inbound; /* sorted by due_ns; the head has `taken_count` that are not done */
-    uint32_t inbound_count;
-    uint32_t taken_count;
-};
-
-struct wire {
-    struct wire_config config;
-    uint64_t random_state;
-    bool is_reap_held;
-    wire_filter_fn *filter;
-    void *filter_ctx;
-    struct wire_counts counts;
-    struct port ports[WIRE_PORTS];
-};
 
 /* --- random: splitmix64 ----------------------------------------------------------------------- */
 
@@ -255,8 +206,7 @@ static struct port *next_to_read(struct wire *wire)
     return next;
 }
 
-/* Does what is due. */
-static uint64_t run(struct wire *wire)
+uint64_t wire_run(struct wire *wire)
 {
     uint64_t now_ns = clock_now_ns();
     struct port *port;
@@ -269,164 +219,10 @@ static uint64_t run(struct wire *wire)
     return now_ns;
 }
 
-/* --- eth_ops ---------------------------------------------------------------------------------- */
-
-static struct port *port_of(struct eth_port *eth)
-{
-    return CONTAINER_OF(eth, struct port, eth);
-}
-
-static void append(struct tx **list, struct tx *tx)
-{
-    while (*list != NULL) {
-        list = &(*list)->next;
-    }
-    *list = tx;
-}
-
-static void room_update(struct port *port)
-{
-    port->eth.tx_room_count = port->wire->config.tx_ring_count - port->tx_count;
-}
-
-static bool is_valid(const struct port *port, const struct eth_tx *frame)
-{
-    uint64_t sum = 0;
-    if (frame->seg_count == 0 || frame->seg_count > ETH_TX_SEGS) {
-        return false;
-    }
-    for (uint32_t i = 0; i < frame->seg_count; i++) {
-        sum += frame->segs[i].len_bytes;
-    }
-    return frame->segs[0].len_bytes >= 14 && sum == frame->len_bytes &&
-           sum <= (uint64_t)port->eth.mtu_bytes + 18 && frame->cookie != NULL;
-}
-
-static enum status port_tx(struct eth_port *eth, const struct eth_tx *frame)
-{
-    struct port *port = port_of(eth);
-
-    run(port->wire);
-    if (!is_valid(port, frame)) {
-        return STATUS_INVALID;
-    }
-    if (port->tx_count == port->wire->config.tx_ring_count) {
-        counter_add(&eth->stats.tx_full_count, 1);
-        return STATUS_AGAIN;
-    }
-    struct tx *tx = calloc(1, sizeof(*tx));
-    ASSERT(tx != NULL);
-    tx->cookie = frame->cookie;
-    tx->len_bytes = frame->len_bytes;
-    tx->seg_count = frame->seg_count;
-    memcpy(tx->segs, frame->segs, frame->seg_count * sizeof(tx->segs[0]));
-    memset((uint8_t *)mem_seg_ptr(&tx->segs[0]) - ETH_TX_HEADROOM_BYTES, SCRIBBLE,
-           ETH_TX_HEADROOM_BYTES);
-    append(&port->queued, tx);
-    port->tx_count++;
-    room_update(port);
-    counter_add(&eth->stats.tx_count, 1);
-    counter_add(&eth->stats.tx_bytes, frame->len_bytes);
-    return STATUS_OK;
-}
-
-static void port_tx_flush(struct eth_port *eth)
-{
-    struct port *port = port_of(eth);
-    uint64_t now_ns = run(port->wire);
-
-    counter_add(&eth->stats.tx_kick_count, 1);
-    for (struct tx *tx = port->queued; tx != NULL; tx = tx->next) {
-        tx->read_ns = now_ns + port->wire->config.read_delay_ns;
-    }
-    append(&port->flushed, port->queued);
-    port->queued = NULL;
-    run(port->wire);
-}
-
-static uint32_t port_tx_reap(struct eth_port *eth, void **cookies, uint32_t max)
-{
-    struct port *port = port_of(eth);
-    uint64_t now_ns = run(port->wire);
-    uint32_t count = 0;
-
-    while (!port->wire->is_reap_held && count < max && port->read != NULL &&
-           port->read->reap_ns <= now_ns) {
-        struct tx *tx = port->read;
-        port->read = tx->next;
-        cookies[count] = tx->cookie;
-        free(tx);
-        port->tx_count--;
-        count++;
-    }
-    room_update(port);
-    return count;
-}
-
-static uint32_t port_rx(struct eth_port *eth, struct eth_rx *frames, uint32_t max)
-{
-    struct port *port = port_of(eth);
-    uint64_t now_ns = run(port->wire);
-
-    ASSERT(port->taken_count == 0);
-    max = max < RX_BURST_MAX ? max : RX_BURST_MAX;
-    uint32_t count = 0;
-    for (struct frame *frame = port->inbound;
-         count < max && frame != NULL && frame->due_ns <= now_ns; frame = frame->next) {
-        frames[count] = (struct eth_rx){.data = frame->bytes, .len_bytes = frame->len_bytes};
-        counter_add(&eth->stats.rx_count, 1);
-        counter_add(&eth->stats.rx_bytes, frame->len_bytes);
-        count++;
-    }
-    port->taken_count = count;
-    return count;
-}
-
-static void drop_first(struct port *port)
-{
-    struct frame *frame = port->inbound;
-    port->inbound = frame->next;
-    port->inbound_count--;
-    free(frame);
-}
-
-static void port_rx_done(struct eth_port *eth, uint32_t count)
-{
-    struct port *port = port_of(eth);
-
-    ASSERT(count == port->taken_count);
-    for (uint32_t i = 0; i < count; i++) {
-        drop_first(port);
-    }
-    port->taken_count = 0;
-}
-
-static bool port_arm(struct eth_port *eth, bool armed)
-{
-    struct port *port = port_of(eth);
-    uint64_t now_ns = run(port->wire);
-
-    if (armed) {
-        port->wire->counts.armed++;
-    }
-    return armed && port->inbound != NULL && port->inbound->due_ns <= now_ns;
-}
-
-static const struct eth_ops OPS = {
-    .tx = port_tx,
-    .tx_flush = port_tx_flush,
-    .tx_reap = port_tx_reap,
-    .rx = port_rx,
-    .rx_done = port_rx_done,
-    .arm = port_arm,
-};
-
 /* --- the wire --------------------------------------------------------------------------------- */
 
 struct wire *wire_open(const struct wire_config *config)
 {
-    static const char *const NAMES[WIRE_PORTS] = {"wire0", "wire1", "wire2", "wire3",
-                                                  "wire4", "wire5", "wire6", "wire7"};
     struct wire *wire = calloc(1, sizeof(*wire));
 
     ASSERT(wire != NULL && config->port_count >= 1 && config->port_count <= WIRE_PORTS);
@@ -439,39 +235,15 @@ struct wire *wire_open(const struct wire_config *config)
         wire->config.rx_ring_count = RX_RING_DEFAULT;
     }
     for (uint32_t i = 0; i < config->port_count; i++) {
-        struct port *port = &wire->ports[i];
-        port->wire = wire;
-        port->index = i;
-        port->eth.ops = &OPS;
-        port->eth.name = NAMES[i];
-        port->eth.addr[0] = 0x02;
-        port->eth.addr[5] = (uint8_t)(i + 1);
-        port->eth.mtu_bytes = config->mtu_bytes == 0 ? MTU_DEFAULT : config->mtu_bytes;
-        port->eth.link_up = true;
-        room_update(port);
+        wire_port_open(wire, i);
     }
     return wire;
-}
-
-static void free_all(struct tx *tx)
-{
-    while (tx != NULL) {
-        struct tx *next = tx->next;
-        free(tx);
-        tx = next;
-    }
 }
 
 void wire_close(struct wire *wire)
 {
     for (uint32_t i = 0; i < wire->config.port_count; i++) {
-        struct port *port = &wire->ports[i];
-        free_all(port->queued);
-        free_all(port->flushed);
-        free_all(port->read);
-        while (port->inbound != NULL) {
-            drop_first(port);
-        }
+        wire_port_close(&wire->ports[i]);
     }
     free(wire);
 }
@@ -489,7 +261,7 @@ struct eth_port *wire_port(struct wire *wire, uint32_t index)
 
 void wire_set_faults(struct wire *wire, uint32_t from, const struct wire_faults *faults)
 {
-    run(wire);
+    wire_run(wire);
     for (uint32_t i = 0; i < wire->config.port_count; i++) {
         if (from == WIRE_ALL_PORTS || from == i) {
             wire->ports[i].faults = *faults;
@@ -499,7 +271,7 @@ void wire_set_faults(struct wire *wire, uint32_t from, const struct wire_faults 
 
 void wire_set_device(struct wire *wire, uint64_t read_delay_ns, uint64_t reap_delay_ns)
 {
-    run(wire);
+    wire_run(wire);
     /* The frames of a port are read in order, also when the delay becomes shorter. */
     for (uint32_t i = 0; i < wire->config.port_count; i++) {
         ASSERT(wire->ports[i].flushed == NULL || read_delay_ns >= wire->config.read_delay_ns);
@@ -515,20 +287,20 @@ void wire_hold_reap(struct wire *wire, bool is_held)
 
 void wire_cut(struct wire *wire, uint32_t port, bool is_cut)
 {
-    run(wire);
+    wire_run(wire);
     port_at(wire, port)->is_cut = is_cut;
 }
 
 void wire_set_filter(struct wire *wire, wire_filter_fn *filter, void *ctx)
 {
-    run(wire);
+    wire_run(wire);
     wire->filter = filter;
     wire->filter_ctx = ctx;
 }
 
 void wire_inject(struct wire *wire, uint32_t to, const void *frame, uint32_t len_bytes)
 {
-    uint64_t now_ns = run(wire);
+    uint64_t now_ns = wire_run(wire);
     arrive(port_at(wire, to), frame, len_bytes, now_ns);
 }
 
@@ -537,11 +309,11 @@ uint32_t wire_take(struct wire *wire, uint32_t at, void *frame, uint32_t max_byt
     struct eth_port *eth = wire_port(wire, at);
     struct eth_rx rx;
 
-    if (port_rx(eth, &rx, 1) == 0) {
+    if (eth_rx(eth, &rx, 1) == 0) {
         return 0;
     }
     memcpy(frame, rx.data, rx.len_bytes < max_bytes ? rx.len_bytes : max_bytes);
-    port_rx_done(eth, 1);
+    eth_rx_done(eth, 1);
     return rx.len_bytes;
 }
 
@@ -551,8 +323,8 @@ uint32_t wire_drain(struct wire *wire, uint32_t at)
     struct eth_rx rx;
     uint32_t count = 0;
 
-    while (port_rx(eth, &rx, 1) != 0) {
-        port_rx_done(eth, 1);
+    while (eth_rx(eth, &rx, 1) != 0) {
+        eth_rx_done(eth, 1);
         count++;
     }
     return count;
@@ -565,7 +337,7 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 
 uint64_t wire_next_ns(struct wire *wire)
 {
-    uint64_t now_ns = run(wire);
+    uint64_t now_ns = wire_run(wire);
     uint64_t next_ns = UINT64_MAX;
 
     for (uint32_t i = 0; i < wire->config.port_count; i++) {
@@ -588,7 +360,7 @@ uint64_t wire_next_ns(struct wire *wire)
 
 bool wire_is_quiet(struct wire *wire)
 {
-    run(wire);
+    wire_run(wire);
     for (uint32_t i = 0; i < wire->config.port_count; i++) {
         if (wire->ports[i].tx_count != 0 || wire->ports[i].inbound != NULL) {
             return false;

@@ -2,3 +2,4 @@
 #include "tests/sim/path/path.h"
 
 #include "tests/unit/nvme_ep/rig.c"
+#include "tests/unit/nvme_ep/rig_host.c"

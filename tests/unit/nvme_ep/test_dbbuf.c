@@ -1,12 +1,7 @@
 /* Doorbell buffers (5.7, 7.13), with drivers that shadow the admin queue and with those that do
  * not. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static uint64_t shadow;
 static uint64_t event_idx;
@@ -24,13 +19,6 @@ static int setup(void **state)
 {
     (void)state;
     start(false, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
     return 0;
 }
 
@@ -258,7 +246,7 @@ static void dbbuf_with_a_wide_stride(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(dbbuf_bad_buffers_are_refused),
         T(dbbuf_driver_that_leaves_the_admin_queue_in_mmio),
         T(dbbuf_driver_that_shadows_the_admin_queue),

@@ -2,29 +2,15 @@
  * Fences: after CSTS.RDY = 0, an acknowledged reset or window change, or a deleted queue, nothing
  * touches host memory on its behalf. The rig poisons what must not be touched.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
 
 static int setup(void **state)
 {
     (void)state;
-    rig_start(NULL);
-    rig_enable();
-    rig_create_pair(&io, 1, 64);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
+    rig_start_pair(NULL, &io, 64);
     return 0;
 }
 
@@ -51,15 +37,6 @@ static uint32_t pop_status(uint16_t code)
     return count;
 }
 
-/* The same RAM without its last page: something is revoked, but nothing that is in use. */
-static void revoke_last_page(void)
-{
-    struct pcie_ep_window window = rig.windows[0];
-
-    window.len_bytes -= 4096;
-    rig_windows_set(&window, 1, true);
-}
-
 /* --- windows ------------------------------------------------------------------------------- */
 
 static void windows_added_are_there_at_once(void **state)
@@ -83,7 +60,7 @@ static void windows_revoked_wait_for_what_refers_to_them(void **state)
     (void)state;
     start_slow(3);
     uint32_t acks = rig.ack_count;
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(5);
     assert_int_equal(rig.ack_count, acks);
     rig_advance_ms(100); /* before the deadline nobody is cancelled */
@@ -102,7 +79,7 @@ static void windows_revoked_fetch_nothing_meanwhile_and_go_on(void **state)
 {
     (void)state;
     start_slow(1);
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(3);
     struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
     rig_push(&io, &sqe);
@@ -119,7 +96,7 @@ static void windows_revoked_cancel_after_the_deadline(void **state)
     (void)state;
     start_slow(4);
     uint32_t acks = rig.ack_count;
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_advance_ms(495);
     assert_int_equal(rig.ack_count, acks);
     rig_advance_ms(20);
@@ -134,7 +111,7 @@ static void windows_are_not_acknowledged_while_a_device_still_has_a_command(void
     rig.slow.obeys_cancel = false;
     start_slow(1);
     uint32_t acks = rig.ack_count;
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_advance_ms(3000);
     assert_int_equal(rig.ack_count, acks); /* the other end takes the link down after 1 s */
     assert_int_equal(rig.slow.cancel_count, 1);
@@ -152,7 +129,7 @@ static void windows_revoked_leave_commands_without_data_alone(void **state)
     rig_turn(3);
     assert_int_equal(rig.slow.held_count, 1);
     uint32_t acks = rig.ack_count;
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(4);
     assert_int_equal(rig.ack_count, acks + 1);
     rig_slow_release(&rig.slow, 0);
@@ -312,7 +289,7 @@ static void reset_behind_a_running_fence_is_answered_after_it(void **state)
 {
     (void)state;
     start_slow(1);
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(2);
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
     rig_advance_ms(520);
@@ -325,7 +302,7 @@ static void reset_behind_a_revocation_cancels_at_once(void **state)
 {
     (void)state;
     start_slow(3);
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(2);
     assert_int_equal(rig.slow.cancel_count, 0);
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
@@ -377,13 +354,11 @@ static void windows_revoked_share_the_second_with_the_device(void **state)
 {
     (void)state;
     rig_stop();
-    rig_start(&(struct rig_config){.fence_cancel_ms = 100});
-    rig_enable();
-    rig_create_pair(&io, 1, 64);
+    rig_start_pair(&(struct rig_config){.fence_cancel_ms = 100}, &io, 64);
     rig.slow.obeys_cancel = false;
     start_slow(3);
     uint32_t acks = rig.ack_count;
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_advance_ms(95);
     assert_true(rig_slow_release(&rig.slow, 0));
     rig_advance_ms(10);
@@ -444,7 +419,7 @@ static void reset_behind_two_fences_hurries_both(void **state)
     rig_ring(&io);
     rig_turn(3);
     assert_int_equal(rig.slow.held_count, 2);
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(2);
     rig_write32(NVME_REG_CC, RIG_CC | 1u << NVME_CC_SHN_SHIFT);
     rig_event(PCIE_EP_EVENT_RESET, 0, true);
@@ -457,7 +432,7 @@ static void events_behind_a_running_fence_keep_their_order(void **state)
 {
     (void)state;
     start_slow(1);
-    revoke_last_page();
+    rig_revoke_last_page();
     rig_turn(2);
     for (uint32_t i = 0; i < 3 * NVME_EP_EARLY_EVENTS; i++) {
         rig_write32(NVME_REG_AQA, i << 16 | i);
@@ -476,114 +451,10 @@ static void events_behind_a_running_fence_keep_their_order(void **state)
     assert_int_equal(rig.ep->aqa, 0x001f001f);
 }
 
-/* --- at every moment ----------------------------------------------------------------------- */
-
-/* One step of a life with I/O, deletion and abort; the same for the same seed. */
-static void live(uint64_t *seed, struct rig_queue *queues, uint32_t count)
-{
-    uint32_t r = rig_random(seed);
-    struct rig_queue *queue = &queues[r / 16 % count];
-    struct nvme_sqe sqe;
-    struct nvme_cqe cqe;
-
-    switch (r % 8) {
-    case 0:
-        sqe = (struct nvme_sqe){.opcode = NVME_ADMIN_ABORT,
-                                .cdw10 = (uint32_t)(queue->next_cid - 1) << 16 | queue->id};
-        rig_push(&rig_admin_queue, &sqe);
-        rig_ring(&rig_admin_queue);
-        break;
-    case 1:
-        rig_slow_release(&rig.slow, 0);
-        break;
-    case 2:
-        sqe = (struct nvme_sqe){.opcode = r % 3 == 0 ? NVME_ADMIN_DELETE_SQ : NVME_ADMIN_IDENTIFY,
-                                .prp1 = RIG_HOST_BASE,
-                                .cdw10 = r % 3 == 0 ? queue->id : 1};
-        rig_push(&rig_admin_queue, &sqe);
-        rig_ring(&rig_admin_queue);
-        break;
-    default:
-        sqe = rig_rw(r % 2 != 0 ? NVME_IO_READ : NVME_IO_WRITE, 1 + r % 2, 0, 1,
-                     RIG_HOST_BASE + (1 << 20), 0);
-        rig_push(queue, &sqe);
-        rig_ring(queue);
-        break;
-    }
-    if (r % 3 == 0) {
-        while (rig_pop(queue, &cqe)) {
-            rig_ring_head(queue);
-        }
-        while (rig_pop(&rig_admin_queue, &cqe)) {
-            rig_ring_head(&rig_admin_queue);
-        }
-    }
-}
-
-/* After `at` steps comes `event`; whatever is going on, it is answered, and nothing is left over.
- */
-static void end_after(uint32_t at, enum pcie_ep_event_type event, uint32_t cores)
-{
-    struct rig_queue queues[4];
-    uint64_t seed = at * 7919 + 1;
-
-    rig_stop();
-    rig_start(&(struct rig_config){.core_count = cores, .io_queue_count = 8});
-    rig_alloc(2 << 20); /* data */
-    rig_enable();
-    for (uint16_t i = 0; i < 4; i++) {
-        rig_create_pair(&queues[i], (uint16_t)(i + 1), 16);
-    }
-    for (uint32_t i = 0; i < at; i++) {
-        live(&seed, queues, 4);
-        if (rig_random(&seed) % 2 != 0) {
-            rig_turn(1);
-        }
-    }
-    uint32_t acks = rig.ack_count;
-    if (event == PCIE_EP_EVENT_REG_WRITE) {
-        rig_write32(NVME_REG_CC, 0);
-    } else if (event == PCIE_EP_EVENT_WINDOWS) {
-        revoke_last_page();
-    } else {
-        rig_event(event, 0, true);
-    }
-    rig_advance_ms(520);
-    if (event == PCIE_EP_EVENT_REG_WRITE) {
-        assert_int_equal(rig_csts(), 0);
-    } else {
-        assert_int_equal(rig.ack_count, acks + 1);
-    }
-    if (event != PCIE_EP_EVENT_WINDOWS) {
-        assert_true(rig_pools_are_full());
-        assert_int_equal(rig.slow.held_count, 0);
-    }
-}
-
-static void fence_at_every_moment_of_one_core(void **state)
-{
-    (void)state;
-    for (uint32_t at = 0; at < 60; at++) {
-        end_after(at, PCIE_EP_EVENT_RESET, 1);
-        end_after(at, PCIE_EP_EVENT_REG_WRITE, 1);
-        end_after(at, PCIE_EP_EVENT_WINDOWS, 1);
-    }
-}
-
-static void fence_at_every_moment_of_three_cores(void **state)
-{
-    (void)state;
-    for (uint32_t at = 0; at < 60; at++) {
-        end_after(at, PCIE_EP_EVENT_RESET, 3);
-        end_after(at, PCIE_EP_EVENT_REG_WRITE, 3);
-        end_after(at, PCIE_EP_EVENT_LINK, 3);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(windows_added_are_there_at_once),
         T(windows_revoked_wait_for_what_refers_to_them),
         T(windows_revoked_fetch_nothing_meanwhile_and_go_on),
@@ -607,8 +478,6 @@ int main(void)
         T(link_down_behind_a_shutdown_cancels_at_once),
         T(reset_behind_two_fences_hurries_both),
         T(events_behind_a_running_fence_keep_their_order),
-        T(fence_at_every_moment_of_one_core),
-        T(fence_at_every_moment_of_three_cores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

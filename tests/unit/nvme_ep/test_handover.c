@@ -2,48 +2,20 @@
  * Another image goes on serving the same host (spec/handover.h). The host does nothing meanwhile
  * but what hosts do: it rings, takes completions, and waits.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "hal/native/native.h"
 #include "nvme/nvme_priv.h"
 #include "tests/unit/nvme_ep/images.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
-
-static void start(const struct rig_config *config)
-{
-    rig_start(config);
-    rig_enable();
-    rig_create_pair(&io, 1, 16);
-}
 
 static int setup(void **state)
 {
     (void)state;
-    start(&(struct rig_config){.core_count = 2});
+    rig_start_pair(&(struct rig_config){.core_count = 2}, &io, 16);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
-    return 0;
-}
-
-static void read_block(struct rig_queue *queue, uint64_t slba)
-{
-    uint64_t data = rig_alloc(4096);
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, slba, 1, data, 0);
-    struct nvme_cqe cqe;
-
-    assert_int_equal(rig_do(queue, &sqe, &cqe), 0);
-    assert_memory_equal(rig_ptr(data), rig.disk_memory + slba * 512, 512);
 }
 
 /* --- going on ------------------------------------------------------------------------------ */
@@ -52,13 +24,13 @@ static void host_goes_on_in_the_middle_of_its_queues(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < 37; i++) { /* heads, tails and phases are somewhere */
-        read_block(&io, i);
+        rig_read_block(&io, i);
     }
     for (uint32_t round = 0; round < 5; round++) {
         images_next();
         assert_int_equal(rig_csts(), NVME_CSTS_RDY);
         for (uint32_t i = 0; i < 23; i++) {
-            read_block(&io, i + round);
+            rig_read_block(&io, i + round);
         }
         assert_int_equal(rig_admin(&(struct nvme_sqe){.opcode = NVME_ADMIN_GET_FEATURES,
                                                       .cdw10 = NVME_FEATURE_QUEUES},
@@ -91,7 +63,7 @@ static void commands_under_way_end_first_and_none_is_cancelled(void **state)
     rig_ring_head(&io);
     images_take_over();
     images_serve();
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 /* Completions that wait for room are the old image's: it waits until the host has taken some. */
@@ -229,7 +201,7 @@ static void doorbell_buffers_go_on(void **state)
 {
     (void)state;
     rig_stop();
-    start(&(struct rig_config){.doorbell_buffers = true});
+    rig_start_pair(&(struct rig_config){.doorbell_buffers = true}, &io, 16);
     uint64_t shadow = rig_alloc(4096);
     uint64_t event_idx = rig_alloc(4096);
     struct rig_queue later;
@@ -238,18 +210,18 @@ static void doorbell_buffers_go_on(void **state)
     rig_create_pair(&later, 2, 16);
     rig_shadow(&later, shadow, event_idx);
     for (uint32_t i = 0; i < 21; i++) {
-        read_block(&io, i); /* rings MMIO as before */
-        read_block(&later, i);
+        rig_read_block(&io, i); /* rings MMIO as before */
+        rig_read_block(&later, i);
     }
     images_next();
     for (uint32_t i = 0; i < 21; i++) {
-        read_block(&io, i);
-        read_block(&later, i);
+        rig_read_block(&io, i);
+        rig_read_block(&later, i);
     }
     rig_shadow(&io, shadow, event_idx); /* the driver turns to the shadow only now */
-    read_block(&io, 3);
+    rig_read_block(&io, 3);
     images_next();
-    read_block(&io, 4);
+    rig_read_block(&io, 4);
     struct nvme_sqe get = {.opcode = NVME_ADMIN_GET_FEATURES, .cdw10 = NVME_FEATURE_QUEUES};
     assert_int_equal(rig_admin(&get, NULL), 0); /* its doorbell is in MMIO, as Linux has it */
 }
@@ -258,8 +230,10 @@ static void host_memory_is_lent_back_and_granted_again(void **state)
 {
     (void)state;
     rig_stop();
-    start(&(struct rig_config){
-        .hmb_preferred_bytes = 64 << 10, .hmb_min_bytes = 16 << 10, .hmb_user = true});
+    rig_start_pair(&(struct rig_config){.hmb_preferred_bytes = 64 << 10,
+                                        .hmb_min_bytes = 16 << 10,
+                                        .hmb_user = true},
+                   &io, 16);
     uint64_t list = rig_alloc(4096);
     struct nvme_host_memory_desc desc = {.addr = rig_alloc(64 << 10), .page_count = 16};
     struct nvme_sqe set = {.opcode = NVME_ADMIN_SET_FEATURES,
@@ -314,7 +288,7 @@ static void cancelled_before_it_is_done_serves_on(void **state)
     assert_true(rig_pop(&io, &cqe));
     rig_ring_head(&io);
     images_next(); /* a second time, it works */
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 static void cancelled_after_it_was_done_serves_on(void **state)
@@ -325,7 +299,7 @@ static void cancelled_after_it_was_done_serves_on(void **state)
     assert_int_equal(images.done_count, 1);
     nvme_ep_hand_over_cancel(rig.ep);
     rig_turn(6);
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
     rig_disable();
     assert_int_equal(rig_csts(), 0);
     images_hand_over();
@@ -346,7 +320,7 @@ static void disabled_function_is_handed_over_and_enabled_later(void **state)
     images_serve();
     rig_enable();
     rig_create_pair(&io, 1, 16);
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 static void reset_between_images_is_answered_by_the_next_one(void **state)
@@ -424,7 +398,7 @@ static void what_cannot_be_restored_is_refused(void **state)
     assert_int_equal(nvme_ep_restore(rig.ep, &images.saved), STATUS_OK);
     nvme_ep_start(rig.ep);
     images_serve();
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 static void error_recovery_that_was_set_is_not_handed_over(void **state)
@@ -439,11 +413,11 @@ static void error_recovery_that_was_set_is_not_handed_over(void **state)
     images_hand_over();
     rig_advance_ms(100);
     assert_int_equal(images.done_count, 0);
-    read_block(&io, 1); /* it never stopped serving */
+    rig_read_block(&io, 1); /* it never stopped serving */
     nvme_ep_hand_over_cancel(rig.ep);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

@@ -2,30 +2,17 @@
  * What the next image finds: settings of arbitration and interrupts, a function without bus
  * mastering, and what reports say.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "nvme/nvme_priv.h"
 #include "tests/unit/nvme_ep/images.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
 
 static int setup(void **state)
 {
     (void)state;
-    rig_start(NULL);
-    rig_enable();
-    rig_create_pair(&io, 1, 16);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
+    rig_start_pair(NULL, &io, 16);
     return 0;
 }
 
@@ -159,9 +146,7 @@ static void doorbells_rung_between_images_are_seen(void **state)
     struct nvme_cqe cqe;
 
     rig_stop();
-    rig_start(&(struct rig_config){.doorbell_buffers = true});
-    rig_enable();
-    rig_create_pair(&io, 1, 16);
+    rig_start_pair(&(struct rig_config){.doorbell_buffers = true}, &io, 16);
     uint64_t shadow = rig_alloc(4096);
     uint64_t event_idx = rig_alloc(4096);
     assert_int_equal(rig_doorbell_buffers(shadow, event_idx), 0);
@@ -271,7 +256,7 @@ static void reports_tell_the_age_of_event_requests_since_the_handover(void **sta
     assert_true(oldest_ns > before_ns && oldest_ns <= clock_now_ns());
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

@@ -2,52 +2,24 @@
  * On the way to a handover (docs/spec/handover.md): what the host or its function does meanwhile,
  * rounds that are cancelled, and functions in other states than ready.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "nvme/nvme_priv.h"
 #include "tests/unit/nvme_ep/images.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
-
-static void start(const struct rig_config *config)
-{
-    rig_start(config);
-    rig_enable();
-    rig_create_pair(&io, 1, 16);
-}
 
 static int setup(void **state)
 {
     (void)state;
-    start(&(struct rig_config){.core_count = 2});
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
+    rig_start_pair(&(struct rig_config){.core_count = 2}, &io, 16);
     return 0;
 }
 
 static void restart(const struct rig_config *config)
 {
     rig_stop();
-    start(config);
-}
-
-static void read_block(struct rig_queue *queue, uint64_t slba)
-{
-    uint64_t data = rig_alloc(4096);
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, slba, 1, data, 0);
-    struct nvme_cqe cqe;
-
-    assert_int_equal(rig_do(queue, &sqe, &cqe), 0);
-    assert_memory_equal(rig_ptr(data), rig.disk_memory + slba * 512, 512);
+    rig_start_pair(config, &io, 16);
 }
 
 /* A command that ends when the test lets it. */
@@ -190,7 +162,7 @@ static void second_round_waits_for_commands_like_the_first(void **state)
     struct nvme_cqe cqe;
     assert_true(rig_pop(&io, &cqe));
     rig_ring_head(&io);
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 static void command_that_was_rung_meanwhile_is_fetched_after_a_cancel(void **state)
@@ -251,7 +223,7 @@ static void cancelled_while_host_memory_is_lent_back_serves_on(void **state)
     rig_turn(6);
     assert_int_equal(rig.hmb.granted_count, 2);
     assert_int_equal(images.done_count, 0);
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
     images_next();
     assert_int_equal(rig.hmb.granted_count, 3);
 }
@@ -318,7 +290,7 @@ static void unmap_on_the_way_is_answered_and_the_way_begins_anew(void **state)
     assert_true(rig_pop(&io, &cqe));
     assert_int_equal(rig_status(&cqe), 0);
     rig_ring_head(&io);
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 /* At rest, while others are not yet. */
@@ -340,7 +312,7 @@ static void event_after_the_rest_can_be_answered_before_the_end(void **state)
     assert_int_equal(images.done_count, 2);
     images_take_over();
     images_serve();
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
 }
 
 /* --- other states ---------------------------------------------------------------------------- */
@@ -366,7 +338,7 @@ static void shut_down_function_is_handed_over_as_it_is(void **state)
     assert_int_equal(rig_csts(), 0);
     rig_enable();
     rig_create_pair(&io, 1, 16);
-    read_block(&io, 1);
+    rig_read_block(&io, 1);
     rig_write32(NVME_REG_CC, RIG_CC | 1u << NVME_CC_SHN_SHIFT);
     rig_turn(8);
     images_hand_over();
@@ -428,7 +400,7 @@ static void error_recovery_is_known_before_the_way_begins(void **state)
     rig_enable();
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 int main(void)
 {

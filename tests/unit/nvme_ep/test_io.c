@@ -1,26 +1,6 @@
-/* Fetching, completing, arbitration, interrupts: sections 4.1, 4.6, 4.13, 5.2, 7.5. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+/* Fetching, completing, arbitration: sections 4.1, 4.6, 4.13. */
 #include <string.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_config){.io_queue_count = 8});
-    rig_enable();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
-    return 0;
-}
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static void push_slow(struct rig_queue *queue, uint32_t count, uint64_t buffer)
 {
@@ -28,18 +8,6 @@ static void push_slow(struct rig_queue *queue, uint32_t count, uint64_t buffer)
         struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 2, i, 1, buffer, 0);
         rig_push(queue, &sqe);
     }
-}
-
-static uint32_t pop_all(struct rig_queue *queue)
-{
-    struct nvme_cqe cqe;
-    uint32_t count = 0;
-
-    while (rig_pop(queue, &cqe)) {
-        assert_int_equal(rig_status(&cqe), 0);
-        count++;
-    }
-    return count;
 }
 
 /* --- data ---------------------------------------------------------------------------------- */
@@ -130,7 +98,7 @@ static void io_interrupts_come_once_per_batch_and_only_with_ien(void **state)
     }
     rig_ring(&queue);
     rig_turn(1);
-    assert_int_equal(pop_all(&queue), 10);
+    assert_int_equal(rig_pop_all(&queue), 10);
     assert_int_equal(rig.irq_count[1], 1);
 
     assert_int_equal(rig_create_cq(2, 16, rig_alloc(4096), 2u << 16 | NVME_CREATE_CQ_PC), 0);
@@ -176,7 +144,7 @@ static void cq_full_holds_until_the_head_moves(void **state)
     assert_int_equal(nvme_ep_queue_info(rig.ep, 1).sqe_count, fetched); /* it has stopped */
     assert_true(fetched < 50);
     while (got < 50) {
-        uint32_t count = pop_all(&queue);
+        uint32_t count = rig_pop_all(&queue);
         assert_true(count >= 1 && count <= 3);
         got += count;
         rig_ring_head(&queue);
@@ -311,7 +279,8 @@ static void pool_empty_stops_fetching_and_goes_on(void **state)
         done++;
     }
     assert_int_equal(done, 3 * 511);
-    assert_int_equal(pop_all(&queues[0]) + pop_all(&queues[1]) + pop_all(&queues[2]), 3 * 511);
+    assert_int_equal(rig_pop_all(&queues[0]) + rig_pop_all(&queues[1]) + rig_pop_all(&queues[2]),
+                     3 * 511);
 }
 
 static void pool_empty_starves_no_queue(void **state)
@@ -362,7 +331,7 @@ static void big_lists_used_up_stop_fetching_and_go_on(void **state)
         done++;
     }
     assert_int_equal(done, 200);
-    assert_int_equal(pop_all(&queue), 200);
+    assert_int_equal(rig_pop_all(&queue), 200);
 }
 
 /* --- arbitration --------------------------------------------------------------------------- */
@@ -447,194 +416,6 @@ static void arbitration_weighted_serves_urgent_first_then_by_weight(void **state
     assert_int_equal(counts[1], 10);
 }
 
-/* --- doorbells ----------------------------------------------------------------------------- */
-
-static uint32_t wait_for_event(void)
-{
-    struct nvme_cqe cqe;
-
-    rig_turn(3);
-    if (!rig_pop(&rig_admin_queue, &cqe)) {
-        return 0xffffffff;
-    }
-    rig_ring_head(&rig_admin_queue);
-    return cqe.dw0;
-}
-
-static void ask_for_event(void)
-{
-    struct nvme_sqe event = {.opcode = NVME_ADMIN_ASYNC_EVENT};
-
-    rig_push(&rig_admin_queue, &event);
-    rig_ring(&rig_admin_queue);
-    rig_turn(1);
-}
-
-#define EVENT_DOORBELL(info) (NVME_EVENT_ERROR | (info) << 8 | NVME_LOG_ERROR << 16)
-
-static void doorbell_tail_out_of_range_is_an_event_and_fetches_nothing(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    struct nvme_cqe cqe;
-
-    rig_create_pair(&queue, 1, 16);
-    ask_for_event();
-    *rig_sq_doorbell(1) = 16;
-    assert_int_equal(wait_for_event(), EVENT_DOORBELL(NVME_EVENT_ERROR_INVALID_DOORBELL_VALUE));
-    rig_turn(5);
-    assert_int_equal(nvme_ep_stats(rig.ep, 0).doorbell_error_count, 1); /* once */
-    assert_int_equal(nvme_ep_queue_info(rig.ep, 1).sqe_count, 0);
-
-    *rig_sq_doorbell(1) = 0x10001;
-    rig_turn(2);
-    assert_int_equal(nvme_ep_stats(rig.ep, 0).doorbell_error_count, 2);
-
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
-    assert_int_equal(rig_do(&queue, &sqe, &cqe), 0); /* a valid value heals it */
-}
-
-static void doorbell_rung_before_the_queue_existed_means_nothing(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    struct nvme_cqe cqe;
-
-    *rig_sq_doorbell(1) = 3;
-    *rig_cq_doorbell(1) = 3;
-    rig_create_pair(&queue, 1, 16);
-    rig_turn(3);
-    assert_int_equal(nvme_ep_queue_info(rig.ep, 1).sqe_count, 0);
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
-    assert_int_equal(rig_do(&queue, &sqe, &cqe), 0);
-}
-
-static void doorbell_of_no_queue_is_an_event(void **state)
-{
-    (void)state;
-    ask_for_event();
-    *rig_sq_doorbell(5) = 3;
-    rig_advance_ms(260);
-    assert_int_equal(wait_for_event(), EVENT_DOORBELL(NVME_EVENT_ERROR_INVALID_DOORBELL));
-    assert_int_equal(*rig_sq_doorbell(5), 0);
-    *rig_cq_doorbell(6) = 1;
-    rig_advance_ms(260);
-    assert_int_equal(nvme_ep_stats(rig.ep, 0).doorbell_error_count, 2);
-}
-
-static void doorbell_cq_head_ahead_of_tail_is_an_event(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    uint64_t buffer = rig_alloc(4096);
-
-    rig_create_pair(&queue, 1, 4);
-    ask_for_event();
-    *rig_cq_doorbell(1) = 3; /* nothing was posted */
-    for (uint32_t i = 0; i < 3; i++) {
-        struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, i, 1, buffer, 0);
-        rig_push(&queue, &sqe);
-    }
-    *rig_cq_doorbell(1) = 99;
-    rig_ring(&queue);
-    rig_turn(2);
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, buffer, 0);
-    rig_push(&queue, &sqe); /* the fourth needs the head */
-    rig_ring(&queue);
-    assert_int_equal(wait_for_event(), EVENT_DOORBELL(NVME_EVENT_ERROR_INVALID_DOORBELL_VALUE));
-    assert_int_equal(pop_all(&queue), 3);
-    rig_ring_head(&queue);
-    rig_turn(2);
-    assert_int_equal(pop_all(&queue), 1);
-}
-
-/* --- coalescing ---------------------------------------------------------------------------- */
-
-static void one_read(struct rig_queue *queue, uint64_t buffer)
-{
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, buffer, 0);
-
-    rig_push(queue, &sqe);
-    rig_ring(queue);
-    rig_turn(1);
-    pop_all(queue);
-    rig_ring_head(queue);
-}
-
-static void coalescing_waits_for_threshold_or_time(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    uint64_t buffer = rig_alloc(4096);
-
-    rig_create_pair(&queue, 1, 64);
-    /* 4 entries or 5 ms */
-    assert_int_equal(rig_set_feature(NVME_FEATURE_INTERRUPT_COALESCING, 50u << 8 | 3), 0);
-    rig_turn(2);
-    for (uint32_t i = 0; i < 3; i++) {
-        one_read(&queue, buffer);
-        assert_int_equal(rig.irq_count[1], 0);
-    }
-    one_read(&queue, buffer);
-    assert_int_equal(rig.irq_count[1], 1);
-    one_read(&queue, buffer);
-    rig_advance_ms(3);
-    assert_int_equal(rig.irq_count[1], 1);
-    rig_advance_ms(3);
-    assert_int_equal(rig.irq_count[1], 2);
-    rig_advance_ms(20);
-    assert_int_equal(rig.irq_count[1], 2);
-    uint32_t admin = rig.irq_count[0];
-    struct nvme_sqe sqe = rig_identify(buffer);
-    assert_int_equal(rig_admin(&sqe, NULL), 0);
-    assert_int_equal(rig.irq_count[0], admin + 1); /* never the admin queue's */
-}
-
-static void coalescing_disabled_for_a_vector_signals_at_once(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    uint64_t buffer = rig_alloc(4096);
-
-    assert_int_equal(rig_set_feature(NVME_FEATURE_INTERRUPT_COALESCING, 50u << 8 | 3), 0);
-    rig_create_pair(&queue, 1, 64);
-    one_read(&queue, buffer);
-    assert_int_equal(rig.irq_count[1], 0);
-    assert_int_equal(
-        rig_set_feature(NVME_FEATURE_INTERRUPT_VECTOR, 1 | NVME_VECTOR_COALESCING_DISABLE), 0);
-    rig_turn(2);
-    assert_int_equal(rig.irq_count[1], 1); /* what waited is signalled */
-    one_read(&queue, buffer);
-    assert_int_equal(rig.irq_count[1], 2);
-}
-
-static void vectors_event_raises_what_is_not_acknowledged(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    struct rig_queue quiet;
-    uint64_t buffer = rig_alloc(4096);
-
-    rig_create_pair(&queue, 1, 16);
-    rig_create_pair(&quiet, 2, 16);
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, buffer, 0);
-    rig_push(&queue, &sqe);
-    rig_ring(&queue);
-    rig_turn(1);
-    assert_int_equal(rig.irq_count[1], 1);
-    uint32_t acks = rig.ack_count;
-    rig_event(PCIE_EP_EVENT_VECTORS, 0, false);
-    rig_turn(3);
-    assert_int_equal(rig.ack_count, acks + 1);
-    assert_int_equal(rig.irq_count[1], 2);
-    assert_int_equal(rig.irq_count[2], 0);
-    pop_all(&queue);
-    rig_ring_head(&queue);
-    rig_event(PCIE_EP_EVENT_VECTORS, 0, false);
-    rig_turn(3);
-    assert_int_equal(rig.irq_count[1], 2);
-}
-
 /* --- several cores ------------------------------------------------------------------------- */
 
 static void cores_share_the_queues(void **state)
@@ -667,53 +448,10 @@ static void cores_share_the_queues(void **state)
     }
 }
 
-/* --- sleeping ------------------------------------------------------------------------------ */
-
-static void arm_finds_work_that_came_meanwhile(void **state)
-{
-    (void)state;
-    struct rig_queue queue;
-    struct nvme_ep_core *core = &rig.ep->cores[0];
-
-    rig_create_pair(&queue, 1, 16);
-    rig_turn(2);
-    uint64_t first_ns = nvme_ep_arm(core, true);
-    nvme_ep_arm(core, false);
-    assert_true(first_ns > 0 && first_ns <= NS_PER_MS);
-    uint64_t last_ns = first_ns;
-    for (uint32_t i = 0; i < 20; i++) { /* mapped doorbells: it backs off up to 1 ms */
-        last_ns = nvme_ep_arm(core, true);
-        nvme_ep_arm(core, false);
-    }
-    assert_int_equal(last_ns, NS_PER_MS);
-    struct nvme_sqe sqe = rig_rw(NVME_IO_READ, 1, 0, 1, rig_alloc(4096), 0);
-    rig_push(&queue, &sqe);
-    rig_ring(&queue);
-    assert_int_equal(nvme_ep_arm(core, true), 0);
-    nvme_ep_arm(core, false);
-    rig_turn(2);
-    rig_write32(NVME_REG_INTMS, 0);
-    assert_int_equal(nvme_ep_arm(core, true), 0); /* an event */
-    nvme_ep_arm(core, false);
-    assert_int_equal(rig.armed_count, 0);
-}
-
-static void arm_trapped_sleeps_until_it_is_woken(void **state)
-{
-    (void)state;
-    rig_stop();
-    rig_start(&(struct rig_config){.trapped = true});
-    rig_enable();
-    rig_turn(2);
-    assert_true(nvme_ep_arm(&rig.ep->cores[0], true) == UINT64_MAX);
-    assert_int_equal(rig.armed_count, 1);
-    nvme_ep_arm(&rig.ep->cores[0], false);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
         T(io_write_then_read_brings_the_data_back),
         T(io_wraps_for_every_small_size),
         T(io_bursts_of_any_length_complete_in_order),
@@ -728,16 +466,7 @@ int main(void)
         T(big_lists_used_up_stop_fetching_and_go_on),
         T(arbitration_round_robin_takes_a_burst_of_each),
         T(arbitration_weighted_serves_urgent_first_then_by_weight),
-        T(doorbell_tail_out_of_range_is_an_event_and_fetches_nothing),
-        T(doorbell_rung_before_the_queue_existed_means_nothing),
-        T(doorbell_of_no_queue_is_an_event),
-        T(doorbell_cq_head_ahead_of_tail_is_an_event),
-        T(coalescing_waits_for_threshold_or_time),
-        T(coalescing_disabled_for_a_vector_signals_at_once),
-        T(vectors_event_raises_what_is_not_acknowledged),
         T(cores_share_the_queues),
-        T(arm_finds_work_that_came_meanwhile),
-        T(arm_trapped_sleeps_until_it_is_woken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,6 @@
 /* Create, Delete and Abort: sections 5.1, 5.3 - 5.6. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 #define DNR(code) (NVME_SC_##code | NVME_STATUS_DNR)
 #define PC_IEN    (NVME_CREATE_CQ_PC | NVME_CREATE_CQ_IEN)
@@ -14,21 +9,6 @@
 static uint16_t plain(uint16_t status)
 {
     return status & (uint16_t)~NVME_STATUS_MORE;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_config){.io_queue_count = 8});
-    rig_enable();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
-    return 0;
 }
 
 /* --- Create I/O Completion Queue ------------------------------------------------------------ */
@@ -350,7 +330,7 @@ static void abort_of_an_event_request_ends_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
         T(create_cq_checks_each_field),
         T(create_checks_entry_sizes_of_cc),
         T(create_obeys_the_number_of_queues_feature),

@@ -1,23 +1,11 @@
 /* Registers and the CSTS state machine: sections 3.1, 7.3, 7.6. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static int setup(void **state)
 {
     (void)state;
     rig_start(NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
     return 0;
 }
 
@@ -478,7 +466,7 @@ static void fatal_error_of_the_core_stops_everything(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(registers_after_start_say_what_we_can),
         T(registers_read_only_ones_are_protected),
         T(init_bad_configuration_is_refused),

@@ -2,28 +2,14 @@
  * A host that changes its memory map while the controller is enabled: QEMU takes the window away
  * and gives it back in pieces, and the queues lie outside of all windows meanwhile.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
 
 static int setup(void **state)
 {
     (void)state;
-    rig_start(NULL);
-    rig_enable();
-    rig_create_pair(&io, 1, 16);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
+    rig_start_pair(NULL, &io, 16);
     return 0;
 }
 
@@ -154,15 +140,15 @@ static void remap_one_of_two_lost_queues_deleted_is_fatal(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         T(remap_queues_away_and_back_go_on),
         T(remap_queues_away_for_good_is_fatal),
         T(remap_completion_that_ends_meanwhile_is_kept),
         cmocka_unit_test_setup_teardown(remap_lost_queue_deleted_in_time_goes_on, setup_two_cores,
-                                        teardown),
+                                        rig_teardown),
         cmocka_unit_test_setup_teardown(remap_one_of_two_lost_queues_deleted_is_fatal,
-                                        setup_two_cores, teardown),
+                                        setup_two_cores, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

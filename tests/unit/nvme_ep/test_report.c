@@ -1,27 +1,7 @@
 /*
  * What reports say of queues, as they are looked at when something hangs.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_config){.io_queue_count = 8});
-    rig_enable();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
-    return 0;
-}
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static void report_queue_tells_commands_and_the_oldest(void **state)
 {
@@ -84,7 +64,7 @@ static void report_queue_tells_where_it_lies_and_stands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
         T(report_queue_tells_commands_and_the_oldest),
         T(report_queue_tells_where_it_lies_and_stands),
     };

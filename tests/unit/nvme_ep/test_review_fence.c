@@ -2,24 +2,12 @@
  * What arrives in the very turn in which a fence starts, and what a controller that was shut down
  * may still write: nothing of either may reach host memory after the host was answered.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "hal/cpu.h"
 #include "hal/native/native.h"
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
-    return 0;
-}
 
 /* --- a device in whose submit the other core takes its turns, as it may at any moment -------- */
 
@@ -43,9 +31,7 @@ static const struct blk_ops hook_ops = {.submit = hook_submit};
 static int setup_two_cores(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_config){.core_count = 2, .core_mask = 2});
-    rig_enable();
-    rig_create_pair(&io, 1, 16);
+    rig_start_pair(&(struct rig_config){.core_count = 2, .core_mask = 2}, &io, 16);
     rig.slow.dev.ops = &hook_ops;
     return 0;
 }
@@ -202,7 +188,7 @@ static void shut_down_controller_writes_no_event_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name, setup) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name, setup) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(reset_with_a_create_behind_it_leaves_no_queue, setup_two_cores),
         T(reset_with_a_create_cq_behind_it_leaves_no_queue, setup_two_cores),
         T(bus_master_off_with_a_buffer_config_behind_it_is_survived, setup_buffers),

@@ -1,26 +1,12 @@
 /* What keeps a core awake and what wakes it, and which doorbell values are reported. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct rig_queue io;
 
 static int setup(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_config){.trapped = true});
-    rig_enable();
-    rig_create_pair(&io, 1, 4);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
+    rig_start_pair(&(struct rig_config){.trapped = true}, &io, 4);
     return 0;
 }
 
@@ -95,7 +81,7 @@ static void doorbell_of_all_ones_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(full_cq_lets_the_core_sleep),
         T(invalid_head_of_a_full_cq_lets_the_core_sleep),
         T(head_rung_after_shutdown_is_seen_before_sleep),

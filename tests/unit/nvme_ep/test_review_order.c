@@ -1,22 +1,10 @@
 /* What the host is promised about order: completions of Abort, registers at start. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static int setup(void **state)
 {
     (void)state;
     rig_start(NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
     return 0;
 }
 
@@ -101,7 +89,7 @@ static void enable_while_the_page_is_compared_waits_for_the_registers_before_it(
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(abort_whose_target_finds_the_cq_full_says_not_aborted),
         T(enable_while_the_page_is_compared_waits_for_the_registers_before_it),
     };

@@ -1,10 +1,5 @@
 /* A turn is bounded in what it copies, and no queue is left out for that. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 #define QUEUES 16u
 #define DEPTH  17u /* entries: 16 commands */
@@ -20,13 +15,6 @@ static int setup(void **state)
     for (uint32_t i = 0; i < QUEUES; i++) {
         rig_create_pair(&queues[i], (uint16_t)(i + 1), DEPTH);
     }
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
     return 0;
 }
 
@@ -89,7 +77,7 @@ static void turn_with_small_reads_serves_every_queue(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(turn_with_large_reads_in_all_queues_is_bounded),
         T(turn_with_small_reads_serves_every_queue),
     };

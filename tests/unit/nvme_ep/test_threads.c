@@ -2,15 +2,10 @@
  * Three cores as threads, the test as host beside them: for ThreadSanitizer, and for what turning
  * reactors by hand cannot show. Idle cores sleep.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 #include "hal/native/native.h"
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 #define CORES  3u
 #define QUEUES 4u
@@ -55,13 +50,6 @@ static int setup_trapped(void **state)
     (void)state;
     begin(true);
     enable();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_stop();
     return 0;
 }
 
@@ -224,7 +212,7 @@ static void threads_settings_change_while_cores_take_them(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name, setup) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name, setup) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
         T(threads_data_comes_back_on_every_queue, setup),
         T(threads_data_comes_back_on_every_queue, setup_trapped),
         T(threads_sleeping_cores_wake_for_doorbells, setup),

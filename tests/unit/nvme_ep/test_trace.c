@@ -1,25 +1,12 @@
 /*
  * What is recorded of an I/O: every stage, under one name.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include "base/trace.h"
-#include "tests/unit/nvme_ep/rig.h"
+#include "tests/unit/nvme_ep/rig_test.h"
 
 static struct trace_record records[32];
 static uint32_t count;
 static uint64_t next;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_config){.io_queue_count = 8});
-    rig_enable();
-    return 0;
-}
 
 static int teardown(void **state)
 {
@@ -157,7 +144,7 @@ static void trace_of_admin_commands_is_on_by_default(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, teardown)
         T(trace_of_an_io_has_every_stage),
         T(trace_of_other_commands_names_them),
         T(trace_of_a_held_completion_tells_when_it_was_posted),
