@@ -3,7 +3,6 @@
  * but what hosts do: it rings, takes completions, and waits.
  */
 #include <stdlib.h>
-#include <string.h>
 #include "hal/native/native.h"
 #include "nvme/nvme_priv.h"
 #include "tests/unit/nvme_ep/images.h"
