@@ -147,15 +147,23 @@ static struct rdma_cm_id *other_listen(void)
     return listener;
 }
 
+/* Starts a client of ours on it. */
+static struct rdma_cm_id *other_run(struct diag_rping_client *client, struct rping_outcome *outcome,
+                                    uint32_t count)
+{
+    struct rdma_cm_id *listener = other_listen();
+    struct diag_rping_run run = rping_run_of(outcome, count, 64);
+    run.port = OTHER_PORT;
+    assert_int_equal(diag_rping_client_start(client, &run), STATUS_OK);
+    return listener;
+}
+
 static void client_silent_server_is_given_up_in_time(void **state)
 {
     (void)state;
     struct diag_rping_client *client = rping_client_new();
-    struct rdma_cm_id *listener = other_listen();
     struct rping_outcome outcome;
-    struct diag_rping_run run = rping_run_of(&outcome, 5, 64);
-    run.port = OTHER_PORT;
-    assert_int_equal(diag_rping_client_start(client, &run), STATUS_OK);
+    struct rdma_cm_id *listener = other_run(client, &outcome, 5);
     rig_turns(20);
     native_clock_advance(90 * NS_PER_MS);
     rig_turns(20);
@@ -173,11 +181,8 @@ static void client_data_that_do_not_come_back_are_mismatches(void **state)
 {
     (void)state;
     struct diag_rping_client *client = rping_client_new();
-    struct rdma_cm_id *listener = other_listen();
     struct rping_outcome outcome;
-    struct diag_rping_run run = rping_run_of(&outcome, 5, 64);
-    run.port = OTHER_PORT;
-    assert_int_equal(diag_rping_client_start(client, &run), STATUS_OK);
+    struct rdma_cm_id *listener = other_run(client, &outcome, 5);
     for (uint32_t i = 0; i < 10; i++) {
         rig_turns(10);
         assert_true(rping_peer_told(&other));
@@ -197,11 +202,8 @@ static void client_server_that_sends_too_much_or_leaves_is_survived(void **state
 {
     (void)state;
     struct diag_rping_client *client = rping_client_new();
-    struct rdma_cm_id *listener = other_listen();
     struct rping_outcome outcome;
-    struct diag_rping_run run = rping_run_of(&outcome, 3, 64);
-    run.port = OTHER_PORT;
-    assert_int_equal(diag_rping_client_start(client, &run), STATUS_OK);
+    struct rdma_cm_id *listener = other_run(client, &outcome, 3);
     rig_turns(10);
     for (uint32_t i = 0; i < 10; i++) {
         rping_peer_send(&other, 16);
@@ -211,10 +213,7 @@ static void client_server_that_sends_too_much_or_leaves_is_survived(void **state
     rping_peer_leave(&other);
     rdma_cm_destroy(listener);
 
-    listener = other_listen();
-    run = rping_run_of(&outcome, 3, 64);
-    run.port = OTHER_PORT;
-    assert_int_equal(diag_rping_client_start(client, &run), STATUS_OK);
+    listener = other_run(client, &outcome, 3);
     rig_turns(10);
     rping_peer_leave(&other);
     rig_turns(10);

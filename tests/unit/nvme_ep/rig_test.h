@@ -19,6 +19,10 @@ int rig_teardown(void **state);
 /* Starts, enables, and makes pair 1 of `size` entries. `config` NULL: defaults. */
 void rig_start_pair(const struct rig_config *config, struct rig_queue *queue, uint16_t size);
 
+/* Instead of what runs: the same with 16 entries, and 64 KiB at `memory` lent to rig.hmb. The
+ * command that lent them. */
+struct nvme_sqe rig_start_lent(struct rig_queue *queue, uint64_t *memory);
+
 /* Takes all completions, each a success; does not ring the head. How many. */
 uint32_t rig_pop_all(struct rig_queue *queue);
 

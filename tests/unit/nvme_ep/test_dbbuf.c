@@ -1,6 +1,5 @@
 /* Doorbell buffers (5.7, 7.13), with drivers that shadow the admin queue and with those that do
  * not. */
-#include <string.h>
 #include "tests/unit/nvme_ep/rig_test.h"
 
 static uint64_t shadow;

@@ -2,7 +2,6 @@
  * What the next image finds: settings of arbitration and interrupts, a function without bus
  * mastering, and what reports say.
  */
-#include <string.h>
 #include "nvme/nvme_priv.h"
 #include "tests/unit/nvme_ep/images.h"
 #include "tests/unit/nvme_ep/rig_test.h"

@@ -16,12 +16,6 @@ static int setup(void **state)
     return 0;
 }
 
-static void restart(const struct rig_config *config)
-{
-    rig_stop();
-    rig_start_pair(config, &io, 16);
-}
-
 /* A command that ends when the test lets it. */
 static void push_slow(void)
 {
@@ -198,19 +192,8 @@ static void command_that_was_rung_meanwhile_is_fetched_after_a_cancel(void **sta
 static void cancelled_while_host_memory_is_lent_back_serves_on(void **state)
 {
     (void)state;
-    restart(&(struct rig_config){
-        .hmb_preferred_bytes = 64 << 10, .hmb_min_bytes = 16 << 10, .hmb_user = true});
-    uint64_t list = rig_alloc(4096);
-    struct nvme_host_memory_desc desc = {.addr = rig_alloc(64 << 10), .page_count = 16};
-    struct nvme_sqe set = {.opcode = NVME_ADMIN_SET_FEATURES,
-                           .cdw10 = NVME_FEATURE_HOST_MEMORY,
-                           .cdw11 = NVME_HOST_MEMORY_ENABLE,
-                           .cdw12 = 16,
-                           .cdw13 = (uint32_t)list,
-                           .cdw14 = (uint32_t)(list >> 32),
-                           .cdw15 = 1};
-    memcpy(rig_ptr(list), &desc, sizeof(desc));
-    assert_int_equal(rig_admin(&set, NULL), 0);
+    uint64_t memory;
+    rig_start_lent(&io, &memory);
     rig.hmb.holds_on = true;
     images_hand_over();
     rig_turn(6);

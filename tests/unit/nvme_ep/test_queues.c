@@ -1,5 +1,4 @@
 /* Create, Delete and Abort: sections 5.1, 5.3 - 5.6. */
-#include <string.h>
 #include "tests/unit/nvme_ep/rig_test.h"
 
 #define DNR(code) (NVME_SC_##code | NVME_STATUS_DNR)

@@ -133,3 +133,48 @@ void loop_nic_turn(struct loop *loop, bool ack)
         }
     }
 }
+
+void loop_write32(struct loop *loop, uint32_t offset, uint32_t value)
+{
+    vfu_link_write(&loop->link, offset, (const uint8_t *)&value, sizeof(value));
+}
+
+void loop_write64(struct loop *loop, uint32_t offset, uint64_t value)
+{
+    vfu_link_write(&loop->link, offset, (const uint8_t *)&value, sizeof(value));
+}
+
+uint32_t loop_read32(struct loop *loop, uint32_t offset)
+{
+    uint32_t value;
+    vfu_link_read(&loop->link, offset, (uint8_t *)&value, sizeof(value));
+    return value;
+}
+
+const struct link_window loop_ram = {.host_addr = 0x1000,
+                                     .len_bytes = 0x8000,
+                                     .target = 0x2000,
+                                     .flags = LINK_WINDOW_READ | LINK_WINDOW_WRITE};
+
+void loop_bring_up(struct loop *loop)
+{
+    vfu_link_host_came(&loop->link);
+    vfu_link_set_windows(&loop->link, &loop_ram, 1, false);
+    vfu_link_set_bus_master(&loop->link, true);
+    loop_attach_ready(loop);
+    loop->event_count = 0;
+}
+
+int loop_setup(void **state)
+{
+    static struct loop loop;
+    loop_open(&loop, true);
+    *state = &loop;
+    return 0;
+}
+
+int loop_teardown(void **state)
+{
+    loop_close(*state);
+    return 0;
+}

@@ -34,10 +34,23 @@ struct loop {
 void loop_open(struct loop *loop, bool trapped);
 void loop_close(struct loop *loop);
 
+/* Fixtures of tests: their state is a loop with trapped doorbells. */
+int loop_setup(void **state);
+int loop_teardown(void **state);
+
 enum status loop_attach(struct loop *loop); /* hello */
 void loop_attach_ready(struct loop *loop);  /* hello, ready, and the first events popped */
 
 /* Pops all events into loop->events. */
 void loop_nic_turn(struct loop *loop, bool ack);
+
+/* Accesses of the host to the registers. */
+void loop_write32(struct loop *loop, uint32_t offset, uint32_t value);
+void loop_write64(struct loop *loop, uint32_t offset, uint64_t value);
+uint32_t loop_read32(struct loop *loop, uint32_t offset);
+
+/* Host there, bus mastering on, one window (loop_ram), NIC ready and idle. */
+void loop_bring_up(struct loop *loop);
+extern const struct link_window loop_ram;
 
 #endif

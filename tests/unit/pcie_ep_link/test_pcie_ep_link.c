@@ -1,6 +1,6 @@
 /*
- * pcie_ep over a link block: attach, events, fences, windows, vectors, registers, doorbells, and
- * what a hostile other end can put into the block.
+ * pcie_ep over a link block: attach, registers, doorbells, and what a hostile other end can put
+ * into the block and its ring. Windows, fences and vectors: test_pcie_ep_link_fences.c.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,54 +12,6 @@
 #include "base/bits.h"
 #include "pcie_ep_link/loop.h"
 #include "spec/nvme.h"
-
-#define BUS_BASE UINT64_C(0x8000000000)
-
-static int setup(void **state)
-{
-    static struct loop loop;
-    loop_open(&loop, true);
-    *state = &loop;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    loop_close(*state);
-    return 0;
-}
-
-static void write32(struct loop *loop, uint32_t offset, uint32_t value)
-{
-    vfu_link_write(&loop->link, offset, (const uint8_t *)&value, sizeof(value));
-}
-
-static void write64(struct loop *loop, uint32_t offset, uint64_t value)
-{
-    vfu_link_write(&loop->link, offset, (const uint8_t *)&value, sizeof(value));
-}
-
-static uint32_t read32(struct loop *loop, uint32_t offset)
-{
-    uint32_t value;
-    vfu_link_read(&loop->link, offset, (uint8_t *)&value, sizeof(value));
-    return value;
-}
-
-static const struct link_window ram = {.host_addr = 0x1000,
-                                       .len_bytes = 0x8000,
-                                       .target = 0x2000,
-                                       .flags = LINK_WINDOW_READ | LINK_WINDOW_WRITE};
-
-/* Host there, bus mastering on, one window, NIC ready and idle. */
-static void bring_up(struct loop *loop)
-{
-    vfu_link_host_came(&loop->link);
-    vfu_link_set_windows(&loop->link, &ram, 1, false);
-    vfu_link_set_bus_master(&loop->link, true);
-    loop_attach_ready(loop);
-    loop->event_count = 0;
-}
 
 /* --- attach ------------------------------------------------------------------------------------
  */
@@ -130,12 +82,12 @@ static void ready_host_there_describes_present(void **state)
     struct loop *loop = *state;
 
     vfu_link_host_came(&loop->link);
-    vfu_link_set_windows(&loop->link, &ram, 1, false);
+    vfu_link_set_windows(&loop->link, &loop_ram, 1, false);
     vfu_link_set_bus_master(&loop->link, true);
-    write32(loop, NVME_REG_AQA, 0x001f001f);
-    write64(loop, NVME_REG_ASQ, 0x4000);
-    write64(loop, NVME_REG_ACQ, 0x5000);
-    write32(loop, NVME_REG_CC, 0x00460001);
+    loop_write32(loop, NVME_REG_AQA, 0x001f001f);
+    loop_write64(loop, NVME_REG_ASQ, 0x4000);
+    loop_write64(loop, NVME_REG_ACQ, 0x5000);
+    loop_write32(loop, NVME_REG_CC, 0x00460001);
     loop_attach_ready(loop);
 
     static const enum pcie_ep_event_type expected[] = {
@@ -166,11 +118,11 @@ static void nic_lost_while_enabled_reports_fatal_until_disabled(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
-    write32(loop, NVME_REG_CC, NVME_CC_EN);
+    loop_bring_up(loop);
+    loop_write32(loop, NVME_REG_CC, NVME_CC_EN);
     shm_store32(loop->ep->regs + NVME_REG_CSTS, NVME_CSTS_RDY);
     vfu_link_nic_gone(&loop->link);
-    assert_int_equal(read32(loop, NVME_REG_CSTS), NVME_CSTS_RDY | NVME_CSTS_CFS);
+    assert_int_equal(loop_read32(loop, NVME_REG_CSTS), NVME_CSTS_RDY | NVME_CSTS_CFS);
 
     /* A new NIC must not take over queues that another one had begun. */
     loop->event_count = 0;
@@ -178,19 +130,19 @@ static void nic_lost_while_enabled_reports_fatal_until_disabled(void **state)
     for (uint32_t i = 0; i < loop->event_count; i++) {
         assert_int_not_equal(loop->events[i].type, PCIE_EP_EVENT_REG_WRITE);
     }
-    assert_true((read32(loop, NVME_REG_CSTS) & NVME_CSTS_CFS) != 0);
-    write32(loop, NVME_REG_CC, 0);
-    assert_int_equal(read32(loop, NVME_REG_CSTS), 0);
+    assert_true((loop_read32(loop, NVME_REG_CSTS) & NVME_CSTS_CFS) != 0);
+    loop_write32(loop, NVME_REG_CC, 0);
+    assert_int_equal(loop_read32(loop, NVME_REG_CSTS), 0);
 }
 
 static void nic_lost_before_ready_bit_keeps_enable_pending(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
-    write32(loop, NVME_REG_CC, NVME_CC_EN);
+    loop_bring_up(loop);
+    loop_write32(loop, NVME_REG_CC, NVME_CC_EN);
     vfu_link_nic_gone(&loop->link);
-    assert_int_equal(read32(loop, NVME_REG_CSTS), 0);
+    assert_int_equal(loop_read32(loop, NVME_REG_CSTS), 0);
     loop_attach_ready(loop);
     assert_int_equal(loop->events[loop->event_count - 1].type, PCIE_EP_EVENT_REG_WRITE);
     assert_int_equal(loop->events[loop->event_count - 1].offset, NVME_REG_CC);
@@ -208,7 +160,7 @@ static void straps_before_any_nic_answer(void **state)
     assert_int_equal(FIELD_GET(NVME_CAP_MQES, cap), 1023);
     assert_int_equal(FIELD_GET(NVME_CAP_TO, cap), 40);
     assert_int_equal(FIELD_GET(NVME_CAP_DSTRD, cap), 4);
-    assert_int_equal(read32(loop, NVME_REG_VS), 0x00010400);
+    assert_int_equal(loop_read32(loop, NVME_REG_VS), 0x00010400);
     uint8_t byte;
     vfu_link_read(&loop->link, NVME_REG_VS + 2, &byte, 1);
     assert_int_equal(byte, 1);
@@ -218,13 +170,13 @@ static void reg_write_no_nic_stores_under_mask(void **state)
 {
     struct loop *loop = *state;
 
-    write32(loop, NVME_REG_CC, UINT32_MAX);
-    assert_int_equal(read32(loop, NVME_REG_CC), NVME_CC_WRITABLE);
-    write32(loop, NVME_REG_VS, 0);
-    assert_int_equal(read32(loop, NVME_REG_VS), 0x00010400);
-    write64(loop, NVME_REG_ASQ, UINT64_MAX);
-    assert_int_equal(read32(loop, NVME_REG_ASQ), 0xfffff000);
-    assert_int_equal(read32(loop, NVME_REG_ASQ + 4), UINT32_MAX);
+    loop_write32(loop, NVME_REG_CC, UINT32_MAX);
+    assert_int_equal(loop_read32(loop, NVME_REG_CC), NVME_CC_WRITABLE);
+    loop_write32(loop, NVME_REG_VS, 0);
+    assert_int_equal(loop_read32(loop, NVME_REG_VS), 0x00010400);
+    loop_write64(loop, NVME_REG_ASQ, UINT64_MAX);
+    assert_int_equal(loop_read32(loop, NVME_REG_ASQ), 0xfffff000);
+    assert_int_equal(loop_read32(loop, NVME_REG_ASQ + 4), UINT32_MAX);
     assert_int_equal(shm_load32(&loop->link.host->event_head), 0);
 }
 
@@ -232,9 +184,9 @@ static void reg_write_nic_ready_stores_then_event_and_wakes(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     loop->wake_mask = 0;
-    write32(loop, NVME_REG_CC, 0x00460001);
+    loop_write32(loop, NVME_REG_CC, 0x00460001);
     assert_int_equal(loop->wake_mask, 1);
     assert_true(pcie_ep_event_waits(loop->ep));
 
@@ -254,7 +206,7 @@ static void reg_write_odd_width_ignored(void **state)
     struct loop *loop = *state;
     const uint8_t bytes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
 
-    bring_up(loop);
+    loop_bring_up(loop);
     vfu_link_write(&loop->link, NVME_REG_CC, bytes, 2);
     vfu_link_write(&loop->link, NVME_REG_CC + 2, bytes, 4);
     vfu_link_write(&loop->link, NVME_REG_CC, bytes, 1);
@@ -267,8 +219,8 @@ static void reg_write_8_bytes_at_4_makes_two_events(void **state)
     struct loop *loop = *state;
     struct pcie_ep_event event;
 
-    bring_up(loop);
-    write64(loop, NVME_REG_AQA, UINT64_C(0x5000000000ff00ff)); /* 0x24: only 4 byte aligned */
+    loop_bring_up(loop);
+    loop_write64(loop, NVME_REG_AQA, UINT64_C(0x5000000000ff00ff)); /* 0x24: only 4 byte aligned */
     assert_true(pcie_ep_event_pop(loop->ep, &event));
     assert_int_equal(event.offset, NVME_REG_AQA);
     assert_int_equal(event.len_bytes, 4);
@@ -281,13 +233,13 @@ static void reg_protect_changes_mask(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     pcie_ep_reg_protect(loop->ep, NVME_REG_CC, 1);
     pcie_ep_reg_protect(loop->ep, LINK_REG_BYTES, UINT32_MAX); /* outside: nothing happens */
     pcie_ep_reg_protect(loop->ep, 2, UINT32_MAX);
-    write32(loop, NVME_REG_CC, UINT32_MAX);
-    assert_int_equal(read32(loop, NVME_REG_CC), 1);
-    assert_int_equal(read32(loop, 0x100), 0);
+    loop_write32(loop, NVME_REG_CC, UINT32_MAX);
+    assert_int_equal(loop_read32(loop, NVME_REG_CC), 1);
+    assert_int_equal(loop_read32(loop, 0x100), 0);
 }
 
 /* --- doorbells ---------------------------------------------------------------------------------
@@ -297,18 +249,18 @@ static void doorbell_trapped_wakes_armed_cores_only(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     loop->wake_mask = 0;
-    write32(loop, LINK_DOORBELL_OFFSET + 64, 7);
+    loop_write32(loop, LINK_DOORBELL_OFFSET + 64, 7);
     assert_int_equal(loop->wake_mask, 0);
     assert_int_equal(shm_load32(loop->ep->doorbells + 64), 7);
 
     pcie_ep_doorbells_arm(loop->ep, true);
-    write32(loop, LINK_DOORBELL_OFFSET + 64, 8);
+    loop_write32(loop, LINK_DOORBELL_OFFSET + 64, 8);
     assert_int_equal(loop->wake_mask, 1);
     pcie_ep_doorbells_arm(loop->ep, false);
     loop->wake_mask = 0;
-    write32(loop, LINK_DOORBELL_OFFSET + 64, 9);
+    loop_write32(loop, LINK_DOORBELL_OFFSET + 64, 9);
     assert_int_equal(loop->wake_mask, 0);
 }
 
@@ -316,7 +268,7 @@ static void doorbell_arm_nests(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     pcie_ep_doorbells_arm(loop->ep, false); /* not armed: harmless */
     pcie_ep_doorbells_arm(loop->ep, true);
     pcie_ep_doorbells_arm(loop->ep, true);
@@ -330,247 +282,8 @@ static void doorbell_read_is_zero(void **state)
 {
     struct loop *loop = *state;
 
-    write32(loop, LINK_DOORBELL_OFFSET, 7);
-    assert_int_equal(read32(loop, LINK_DOORBELL_OFFSET), 0);
-}
-
-/* --- windows and fences ------------------------------------------------------------------------
- */
-
-static void view_load_maps_inside_window_only(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_view view;
-
-    bring_up(loop);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 1);
-    assert_int_equal(pcie_ep_map(&view, 0x1000, 0x8000, true), BUS_BASE + 0x2000);
-    assert_int_equal(pcie_ep_map(&view, 0x8fff, 1, false), BUS_BASE + 0x9fff);
-    assert_true(pcie_ep_map(&view, 0x8fff, 2, false) == PCIE_EP_NO_ADDR);
-    assert_true(pcie_ep_map(&view, 0xfff, 1, false) == PCIE_EP_NO_ADDR);
-    assert_true(pcie_ep_map(&view, UINT64_MAX, 0x1001, false) == PCIE_EP_NO_ADDR);
-}
-
-static void view_load_read_only_window_refuses_writes(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_view view;
-    struct link_window rom = ram;
-
-    bring_up(loop);
-    rom.flags = LINK_WINDOW_READ;
-    vfu_link_set_windows(&loop->link, &rom, 1, true);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_true(pcie_ep_map(&view, 0x1000, 8, true) == PCIE_EP_NO_ADDR);
-    assert_true(pcie_ep_map(&view, 0x1000, 8, false) != PCIE_EP_NO_ADDR);
-}
-
-static void bus_master_off_empties_view_after_ack(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_view view;
-
-    bring_up(loop);
-    vfu_link_set_bus_master(&loop->link, false);
-    assert_int_equal(loop->event_count, 1);
-    assert_int_equal(loop->events[0].type, PCIE_EP_EVENT_BUS_MASTER);
-    assert_int_equal(loop->events[0].value, 0);
-    assert_true(loop->events[0].revokes);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 0);
-    assert_true(pcie_ep_map(&view, 0x1000, 1, false) == PCIE_EP_NO_ADDR);
-
-    vfu_link_set_bus_master(&loop->link, true);
-    assert_int_equal(loop->events[1].type, PCIE_EP_EVENT_BUS_MASTER);
-    assert_int_equal(loop->events[2].type, PCIE_EP_EVENT_WINDOWS);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 1);
-}
-
-static void view_load_hostile_windows_dropped(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_view view;
-
-    bring_up(loop);
-    const struct link_window bad[] = {
-        {.host_addr = 0, .len_bytes = 0, .target = 0, .flags = 3},
-        {.host_addr = UINT64_MAX - 10, .len_bytes = 100, .target = 0, .flags = 3},
-        {.host_addr = 0, .len_bytes = 0x100001, .target = 0, .flags = 3}, /* beyond host RAM */
-        {.host_addr = 0, .len_bytes = 0x1000, .target = 0xff001, .flags = 3},
-        {.host_addr = 0, .len_bytes = 0x1000, .target = UINT64_MAX - 10, .flags = 3},
-        {.host_addr = 0x5000,
-         .len_bytes = 0x1000,
-         .target = 0xff000,
-         .flags = 3}, /* the sound one */
-    };
-    vfu_link_set_windows(&loop->link, bad, ARRAY_SIZE(bad), false);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 1);
-    assert_int_equal(view.windows[0].host_addr, 0x5000);
-    assert_int_equal(loop->ep_link.bad_window_count, 5);
-}
-
-static void view_load_hostile_count_gives_empty_view(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_view view;
-
-    bring_up(loop);
-    uint32_t generation = loop->link.window_generation;
-    struct link_window_table *table =
-        (void *)((uint8_t *)loop->block + LINK_OFFSET_WINDOWS + (generation & 1) * 0x1000);
-    table->window_count = LIMIT_DMA_WINDOWS + 1;
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 0);
-    table->window_count = 1;
-    table->generation++; /* a table that is not the one announced */
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 0);
-    assert_true(pcie_ep_map(&view, 0x1000, 1, false) == PCIE_EP_NO_ADDR);
-}
-
-static void fence_nic_acks_returns_after_ack(void **state)
-{
-    struct loop *loop = *state;
-
-    bring_up(loop);
-    vfu_link_reset(&loop->link);
-    assert_int_equal(loop->event_count, 1);
-    assert_int_equal(loop->events[0].type, PCIE_EP_EVENT_RESET);
-    assert_int_equal(loop->link.nic->fence_ack, loop->link.window_generation);
-    assert_int_equal(loop->stop_count, 0);
-}
-
-static void fence_nic_silent_stops_nic_and_downs_link(void **state)
-{
-    struct loop *loop = *state;
-
-    bring_up(loop);
-    loop->nic_acks = false;
-    uint64_t start_ns = loop->now_ns;
-    vfu_link_set_windows(&loop->link, NULL, 0, true);
-    assert_int_equal(loop->stop_count, 1);
-    assert_true(loop->now_ns - start_ns >= VFU_LINK_FENCE_NS);
-    assert_true(loop->now_ns - start_ns < 2 * VFU_LINK_FENCE_NS);
-    assert_int_equal(read32(loop, NVME_REG_CSTS), UINT32_MAX); /* link down */
-    assert_non_null(strstr(loop->log, "fence"));
-
-    /* Nobody waits any more, and a NIC that restarts brings the link back, reset. */
-    vfu_link_reset(&loop->link);
-    assert_int_equal(loop->stop_count, 1);
-    loop->nic_acks = true;
-    loop_attach_ready(loop);
-    assert_int_equal(read32(loop, NVME_REG_CC), 0);
-    assert_int_equal(read32(loop, NVME_REG_VS), 0x00010400);
-}
-
-static void fence_late_ack_of_earlier_generation_does_not_count(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_event old = {.type = PCIE_EP_EVENT_WINDOWS};
-
-    bring_up(loop);
-    old.generation = loop->link.window_generation;
-    pcie_ep_event_ack(loop->ep, &old);
-    loop->nic_acks = false;
-    vfu_link_reset(&loop->link);
-    assert_int_equal(loop->stop_count, 1);
-}
-
-static void fence_nic_dies_returns_without_stop(void **state)
-{
-    struct loop *loop = *state;
-
-    bring_up(loop);
-    loop->nic_dies_in_wait = true;
-    vfu_link_reset(&loop->link);
-    assert_int_equal(loop->stop_count, 0);
-    assert_false(loop->link.nic_attached);
-}
-
-static void fence_nic_restarts_returns_without_stop(void **state)
-{
-    struct loop *loop = *state;
-
-    bring_up(loop);
-    loop->nic_restarts_in_wait = true;
-    loop->nic_acks = false;
-    vfu_link_reset(&loop->link);
-    assert_int_equal(loop->stop_count, 0);
-    assert_true(loop->link.nic_attached);
-    assert_false(loop->link.nic_ready);
-}
-
-/* A NIC that resets itself: no fence waits for it. */
-static void fence_after_the_nic_left_does_not_wait(void **state)
-{
-    struct loop *loop = *state;
-
-    bring_up(loop);
-    loop->nic_acks = false;
-    pcie_ep_leave(loop->ep);
-    assert_false(loop->link.nic_ready);
-    uint64_t start_ns = loop->now_ns;
-    vfu_link_set_bus_master(&loop->link, false);
-    vfu_link_reset(&loop->link);
-    assert_true(loop->now_ns == start_ns);
-    assert_int_equal(loop->stop_count, 0);
-    assert_false(loop->link.failed);
-    loop->nic_acks = true;
-    loop_attach_ready(loop);
-    assert_true(loop->link.nic_ready);
-    assert_int_equal(loop->link.stats.failure_count, 0);
-}
-
-static void fence_no_nic_does_not_wait(void **state)
-{
-    struct loop *loop = *state;
-
-    vfu_link_host_came(&loop->link);
-    vfu_link_set_bus_master(&loop->link, true);
-    vfu_link_set_windows(&loop->link, &ram, 1, false);
-    vfu_link_reset(&loop->link);
-    vfu_link_host_left(&loop->link);
-    assert_int_equal(loop->now_ns, 0);
-}
-
-static void host_left_resets_registers_after_fence(void **state)
-{
-    struct loop *loop = *state;
-
-    bring_up(loop);
-    write32(loop, NVME_REG_CC, NVME_CC_EN);
-    write32(loop, LINK_DOORBELL_OFFSET, 3);
-    loop_nic_turn(loop, true);
-    loop->event_count = 0;
-    vfu_link_host_left(&loop->link);
-    assert_int_equal(loop->events[0].type, PCIE_EP_EVENT_LINK);
-    assert_int_equal(loop->events[0].value, 0);
-    assert_int_equal(read32(loop, NVME_REG_CC), 0);
-    assert_int_equal(shm_load32(loop->ep->doorbells), 0);
-    vfu_link_host_came(&loop->link);
-    loop_nic_turn(loop, true);
-    assert_int_equal(loop->events[1].type, PCIE_EP_EVENT_LINK);
-    assert_int_equal(loop->events[1].value, 1);
-}
-
-static void link_taken_down_and_up_tells_nic(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_view view;
-
-    bring_up(loop);
-    vfu_link_set_down(&loop->link, true);
-    assert_int_equal(read32(loop, NVME_REG_VS), UINT32_MAX);
-    assert_int_equal(loop->events[0].type, PCIE_EP_EVENT_LINK);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 0);
-    vfu_link_set_down(&loop->link, false);
-    assert_int_equal(read32(loop, NVME_REG_VS), 0x00010400);
-    pcie_ep_view_load(loop->ep, &view);
-    assert_int_equal(view.window_count, 1);
+    loop_write32(loop, LINK_DOORBELL_OFFSET, 7);
+    assert_int_equal(loop_read32(loop, LINK_DOORBELL_OFFSET), 0);
 }
 
 /* --- ring --------------------------------------------------------------------------------------
@@ -580,9 +293,9 @@ static void ring_full_nic_reads_loses_nothing(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     for (uint32_t i = 0; i < LINK_EVENT_COUNT + 10; i++) {
-        write32(loop, NVME_REG_AQA, i & 0xfff);
+        loop_write32(loop, NVME_REG_AQA, i & 0xfff);
     }
     loop_nic_turn(loop, true);
     assert_true(loop->link.stats.ring_full_count > 0);
@@ -595,10 +308,10 @@ static void ring_full_nic_silent_stops_nic(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     loop->nic_acks = false;
     for (uint32_t i = 0; i < LINK_EVENT_COUNT + 1; i++) {
-        write32(loop, NVME_REG_AQA, i & 0xfff);
+        loop_write32(loop, NVME_REG_AQA, i & 0xfff);
     }
     assert_int_equal(loop->stop_count, 1);
 }
@@ -607,10 +320,10 @@ static void ring_hostile_tail_stops_nic(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     loop->link.nic->event_tail += 1;
-    write32(loop, NVME_REG_CC, 0);
-    write32(loop, NVME_REG_CC, 0);
+    loop_write32(loop, NVME_REG_CC, 0);
+    loop_write32(loop, NVME_REG_CC, 0);
     assert_int_equal(loop->stop_count, 1);
 }
 
@@ -619,7 +332,7 @@ static void pop_hostile_head_resets_function(void **state)
     struct loop *loop = *state;
     struct pcie_ep_event event;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     shm_store32(&loop->link.host->event_head, loop->link.head + LINK_EVENT_COUNT + 1);
     assert_true(pcie_ep_event_pop(loop->ep, &event));
     assert_int_equal(event.type, PCIE_EP_EVENT_RESET);
@@ -642,7 +355,7 @@ static void pop_hostile_records_skipped(void **state)
         {.type = LINK_EVENT_RESET, .index = 7}, /* not its place in the ring */
     };
 
-    bring_up(loop);
+    loop_bring_up(loop);
     struct link_event *ring = (void *)((uint8_t *)loop->block + LINK_OFFSET_EVENTS);
     for (uint32_t i = 0; i < ARRAY_SIZE(bad); i++) {
         uint32_t index = loop->link.head++;
@@ -650,76 +363,16 @@ static void pop_hostile_records_skipped(void **state)
         ring[index & (LINK_EVENT_COUNT - 1)].index = index + bad[i].index;
     }
     shm_store32_release(&loop->link.host->event_head, loop->link.head);
-    write32(loop, NVME_REG_CC, 1);
+    loop_write32(loop, NVME_REG_CC, 1);
     assert_true(pcie_ep_event_pop(loop->ep, &event));
     assert_int_equal(event.type, PCIE_EP_EVENT_REG_WRITE);
     assert_int_equal(event.offset, NVME_REG_CC);
     assert_int_equal(loop->ep_link.bad_event_count, ARRAY_SIZE(bad));
 }
 
-/* --- vectors -----------------------------------------------------------------------------------
- */
-
-static void irq_raise_live_vector_signals_peer(void **state)
-{
-    struct loop *loop = *state;
-    struct link_vector_table table = {.peer = 9, .first = 1, .count = 65, .live = {1u << 3, 0, 1}};
-
-    bring_up(loop);
-    pcie_ep_irq_raise(loop->ep, 3);
-    assert_int_equal(loop->raise_count, 0); /* no vectors yet */
-    uint32_t generation = vfu_link_set_vectors(&loop->link, &table);
-    assert_false(vfu_link_vectors_acked(&loop->link, generation));
-    loop_nic_turn(loop, true);
-    assert_true(vfu_link_vectors_acked(&loop->link, generation));
-
-    pcie_ep_irq_raise(loop->ep, 3);
-    assert_int_equal(loop->raise_count, 1);
-    assert_int_equal(loop->raise_peer, 9);
-    assert_int_equal(loop->raise_vector, 4);
-    pcie_ep_irq_raise(loop->ep, 64);
-    assert_int_equal(loop->raise_vector, 65);
-    pcie_ep_irq_raise(loop->ep, 2);   /* the host does not listen */
-    pcie_ep_irq_raise(loop->ep, 200); /* no such vector */
-    assert_int_equal(loop->raise_count, 2);
-}
-
-static void vectors_hostile_table_raises_nothing(void **state)
-{
-    struct loop *loop = *state;
-    struct link_vector_table table = {.peer = 9, .first = 250, .count = 10, .live = {UINT32_MAX}};
-
-    bring_up(loop);
-    vfu_link_set_vectors(&loop->link, &table);
-    loop_nic_turn(loop, true);
-    pcie_ep_irq_raise(loop->ep, 0);
-    table = (struct link_vector_table){.peer = 70000, .count = 1, .live = {1}};
-    vfu_link_set_vectors(&loop->link, &table);
-    loop_nic_turn(loop, true);
-    pcie_ep_irq_raise(loop->ep, 0);
-    table = (struct link_vector_table){.peer = 5, .count = 1, .live = {3}};
-    vfu_link_set_vectors(&loop->link, &table);
-    loop_nic_turn(loop, true);
-    pcie_ep_irq_raise(loop->ep, 1); /* live, but beyond the peer's count */
-    assert_int_equal(loop->raise_count, 0);
-}
-
-static void vectors_ack_does_not_answer_fence(void **state)
-{
-    struct loop *loop = *state;
-    struct pcie_ep_event event = {.type = PCIE_EP_EVENT_VECTORS};
-
-    bring_up(loop);
-    event.generation = loop->link.window_generation + 1; /* as the next fence will have */
-    pcie_ep_event_ack(loop->ep, &event);
-    loop->nic_acks = false;
-    vfu_link_reset(&loop->link);
-    assert_int_equal(loop->stop_count, 1);
-}
-
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, loop_setup, loop_teardown)
     const struct CMUnitTest tests[] = {
         T(init_sound_block_fills_handle),
         T(init_bad_params_refused),
@@ -738,28 +391,11 @@ int main(void)
         T(doorbell_trapped_wakes_armed_cores_only),
         T(doorbell_arm_nests),
         T(doorbell_read_is_zero),
-        T(view_load_maps_inside_window_only),
-        T(view_load_read_only_window_refuses_writes),
-        T(bus_master_off_empties_view_after_ack),
-        T(view_load_hostile_windows_dropped),
-        T(view_load_hostile_count_gives_empty_view),
-        T(fence_nic_acks_returns_after_ack),
-        T(fence_nic_silent_stops_nic_and_downs_link),
-        T(fence_late_ack_of_earlier_generation_does_not_count),
-        T(fence_nic_dies_returns_without_stop),
-        T(fence_nic_restarts_returns_without_stop),
-        T(fence_after_the_nic_left_does_not_wait),
-        T(fence_no_nic_does_not_wait),
-        T(host_left_resets_registers_after_fence),
-        T(link_taken_down_and_up_tells_nic),
         T(ring_full_nic_reads_loses_nothing),
         T(ring_full_nic_silent_stops_nic),
         T(ring_hostile_tail_stops_nic),
         T(pop_hostile_head_resets_function),
         T(pop_hostile_records_skipped),
-        T(irq_raise_live_vector_signals_peer),
-        T(vectors_hostile_table_raises_nothing),
-        T(vectors_ack_does_not_answer_fence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,34 +10,6 @@
 #include "pcie_ep_link/loop.h"
 #include "spec/nvme.h"
 
-static const struct link_window ram = {.host_addr = 0x1000,
-                                       .len_bytes = 0x8000,
-                                       .target = 0x2000,
-                                       .flags = LINK_WINDOW_READ | LINK_WINDOW_WRITE};
-
-static int setup(void **state)
-{
-    static struct loop loop;
-    loop_open(&loop, true);
-    *state = &loop;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    loop_close(*state);
-    return 0;
-}
-
-static void bring_up(struct loop *loop)
-{
-    vfu_link_host_came(&loop->link);
-    vfu_link_set_windows(&loop->link, &ram, 1, false);
-    vfu_link_set_bus_master(&loop->link, true);
-    loop_attach_ready(loop);
-    loop->event_count = 0;
-}
-
 static enum status resume(struct loop *loop)
 {
     struct pcie_ep_link_params params = loop->ep_link.params;
@@ -56,7 +28,7 @@ static void events_between_images_are_the_next_ones(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     uint32_t epoch = loop->ep_link.epoch;
     cc_write(loop, NVME_CC_EN);
     assert_int_equal(resume(loop), STATUS_OK);
@@ -74,7 +46,7 @@ static void windows_and_vectors_are_still_there(void **state)
     struct loop *loop = *state;
     struct pcie_ep_view view = {0};
 
-    bring_up(loop);
+    loop_bring_up(loop);
     struct link_vector_table *table =
         (struct link_vector_table *)(void *)((uint8_t *)loop->block + LINK_OFFSET_VECTORS);
     *table = (struct link_vector_table){.peer = 9, .first = 2, .count = 4, .live = {0xf}};
@@ -92,9 +64,9 @@ static void fence_is_answered_by_the_next_image(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     assert_int_equal(resume(loop), STATUS_OK);
-    vfu_link_set_windows(&loop->link, &ram, 0, true); /* waits: nic_acks takes its turn */
+    vfu_link_set_windows(&loop->link, &loop_ram, 0, true); /* waits: nic_acks takes its turn */
     assert_int_equal(loop->event_count, 1);
     assert_int_equal(loop->events[0].type, PCIE_EP_EVENT_WINDOWS);
     assert_int_equal(loop->stop_count, 0);
@@ -104,7 +76,7 @@ static void sleeping_cores_of_the_image_before_are_forgotten(void **state)
 {
     struct loop *loop = *state;
 
-    bring_up(loop);
+    loop_bring_up(loop);
     pcie_ep_doorbells_arm(loop->ep, true);
     assert_int_not_equal(loop->ep_link.nic->core[0].armed, 0);
     assert_int_equal(resume(loop), STATUS_OK);
@@ -131,7 +103,7 @@ static void link_that_was_never_used_is_not_found(void **state)
     assert_int_equal(resume(loop), STATUS_NOT_FOUND);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, loop_setup, loop_teardown)
 
 int main(void)
 {

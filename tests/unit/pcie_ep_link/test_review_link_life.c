@@ -12,29 +12,10 @@
 #include "pcie_ep_link/loop.h"
 #include "spec/nvme.h"
 
-static int setup(void **state)
-{
-    static struct loop loop;
-    loop_open(&loop, true);
-    *state = &loop;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    loop_close(*state);
-    return 0;
-}
-
-static const struct link_window ram = {.host_addr = 0x1000,
-                                       .len_bytes = 0x8000,
-                                       .target = 0x2000,
-                                       .flags = LINK_WINDOW_READ | LINK_WINDOW_WRITE};
-
 static void host_brings_up(struct loop *loop)
 {
     vfu_link_host_came(&loop->link);
-    vfu_link_set_windows(&loop->link, &ram, 1, false);
+    vfu_link_set_windows(&loop->link, &loop_ram, 1, false);
     vfu_link_set_bus_master(&loop->link, true);
 }
 
@@ -132,7 +113,7 @@ static void generation_starting_over_uses_the_other_table(void **state)
     loop->link.window_generation = UINT32_MAX - 1;
     for (uint32_t i = 0; i < 4; i++) {
         uint32_t before = loop->link.window_generation;
-        vfu_link_set_windows(&loop->link, &ram, 1, false);
+        vfu_link_set_windows(&loop->link, &loop_ram, 1, false);
         assert_int_not_equal(loop->link.window_generation, 0);
         assert_int_not_equal(loop->link.window_generation & 1, before & 1);
     }
@@ -161,16 +142,17 @@ static void view_load_windows_not_in_whole_pages_dropped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(view_load_before_ready_is_empty, setup, teardown),
-        cmocka_unit_test_setup_teardown(view_load_after_restart_before_ready_is_empty, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(revive_after_window_fence_resets_function_first, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(revive_nic_hangs_again_stays_down, setup, teardown),
-        cmocka_unit_test_setup_teardown(view_load_windows_not_in_whole_pages_dropped, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(generation_starting_over_uses_the_other_table, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(view_load_before_ready_is_empty, loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(view_load_after_restart_before_ready_is_empty, loop_setup,
+                                        loop_teardown),
+        cmocka_unit_test_setup_teardown(revive_after_window_fence_resets_function_first, loop_setup,
+                                        loop_teardown),
+        cmocka_unit_test_setup_teardown(revive_nic_hangs_again_stays_down, loop_setup,
+                                        loop_teardown),
+        cmocka_unit_test_setup_teardown(view_load_windows_not_in_whole_pages_dropped, loop_setup,
+                                        loop_teardown),
+        cmocka_unit_test_setup_teardown(generation_starting_over_uses_the_other_table, loop_setup,
+                                        loop_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

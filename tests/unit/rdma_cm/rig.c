@@ -137,6 +137,17 @@ const struct cm_mad *rig_expect_sent(struct rig *rig, uint16_t attribute)
     return &sent->mad;
 }
 
+void rig_expect_refusal(struct rig *rig, enum rdma_cm_reject reason)
+{
+    const struct cm_mad *rej = rig_expect_sent(rig, CM_ATTR_REJ);
+
+    assert_int_equal(be16_get(rej->rej.reason), reason);
+    assert_int_equal(rej->rej.message >> 6, CM_MESSAGE_REQ);
+    assert_int_equal(be32_get(rej->rej.remote_comm_id), RIG_PEER_ID);
+    assert_int_equal(be64_get(rej->header.tid), RIG_PEER_TID);
+    rig_expect_no_event(rig);
+}
+
 void rig_expect_nothing_sent(struct rig *rig)
 {
     rig_turn();

@@ -62,6 +62,8 @@ void rig_expect_no_event(struct rig *rig);
 void rig_from_peer(struct rig *rig, const struct cm_mad *mad);
 /* Fails unless exactly one message has left since the last call, and this one. */
 const struct cm_mad *rig_expect_sent(struct rig *rig, uint16_t attribute);
+/* The same: it rejects the peer's request for this reason, and nobody is told. */
+void rig_expect_refusal(struct rig *rig, enum rdma_cm_reject reason);
 void rig_expect_nothing_sent(struct rig *rig);
 
 /* Messages as the peer would make them. `id` is its communication ID. */
@@ -69,6 +71,8 @@ void rig_expect_nothing_sent(struct rig *rig);
 #define RIG_PEER_QPN 0x4711
 #define RIG_PEER_PSN 0x123456
 #define RIG_PEER_TID UINT64_C(0x7777000011112222)
+/* What CM waits for an answer: the time that a message promises, and the way twice. */
+#define RIG_WAIT_NS (cm_time_ns(20) + 2 * cm_time_ns(16))
 struct cm_mad rig_req(const struct rig *rig);
 struct cm_mad rig_rep(const struct cm_mad *req);
 /* An answer of another kind to a message of ours, or about a connection whose numbers it has. */

@@ -3,9 +3,6 @@
  */
 #include "tests/unit/rdma_cm/rig.h"
 
-/* What CM waits for an answer to a REQ: the response time that it grants, and the way twice. */
-#define WAIT_NS (cm_time_ns(20) + 2 * cm_time_ns(16))
-
 static struct rig rig;
 
 static int setup(void **state)
@@ -282,14 +279,14 @@ static void req_without_an_answer_is_repeated_and_given_up(void **state)
     struct rdma_cm_id *id = rig_connect(&rig, &req);
 
     for (uint32_t i = 0; i < 15; i++) {
-        rig_pass(WAIT_NS - NS_PER_MS);
+        rig_pass(RIG_WAIT_NS - NS_PER_MS);
         rig_expect_nothing_sent(&rig);
         rig_pass(2 * NS_PER_MS);
         assert_memory_equal(rig_expect_sent(&rig, CM_ATTR_REQ), &req, sizeof(req));
         rig_expect_no_event(&rig);
     }
     assert_int_equal(RIG_STAT(&rig, retransmits), 15);
-    rig_pass(WAIT_NS + NS_PER_MS);
+    rig_pass(RIG_WAIT_NS + NS_PER_MS);
     rig_expect_event(&rig, id, RDMA_CM_EVENT_UNREACHABLE);
     assert_int_equal(id->state, RDMA_CM_DEAD);
     assert_int_equal(RIG_STAT(&rig, timeouts), 1);
@@ -309,7 +306,7 @@ static void req_repeated_once_still_connects(void **state)
     struct cm_mad req;
     struct rdma_cm_id *id = rig_connect(&rig, &req);
 
-    rig_pass(WAIT_NS + NS_PER_MS);
+    rig_pass(RIG_WAIT_NS + NS_PER_MS);
     struct cm_mad rep = rig_rep(rig_expect_sent(&rig, CM_ATTR_REQ));
     rig_from_peer(&rig, &rep);
     rig_expect_event(&rig, id, RDMA_CM_EVENT_ESTABLISHED);
@@ -561,7 +558,7 @@ static void req_over_a_neighbour_that_went_silent_is_repeated(void **state)
     assert_int_equal(RIG_STAT(&rig, tx_dropped), 1);
     rig.fake.ah_status = STATUS_OK;
     rig.fake.ah_state = NET_PATH_RESOLVING;
-    rig_pass(WAIT_NS + NS_PER_MS);
+    rig_pass(RIG_WAIT_NS + NS_PER_MS);
     rig_expect_nothing_sent(&rig);
     fake_ah_move(&rig.fake, NET_PATH_READY);
     struct cm_mad rep = rig_rep(rig_expect_sent(&rig, CM_ATTR_REQ));

@@ -4,7 +4,6 @@
  */
 #include "tests/unit/rdma_cm/rig.h"
 
-#define WAIT_NS     (cm_time_ns(20) + 2 * cm_time_ns(16))
 #define TIMEWAIT_NS (2 * cm_time_ns(16) + cm_time_ns(15))
 
 static struct rig rig;
@@ -83,11 +82,11 @@ static void dreq_without_an_answer_is_repeated_and_over(void **state)
     assert_int_equal(rdma_cm_disconnect(id), STATUS_OK);
     struct cm_mad dreq = *rig_expect_sent(&rig, CM_ATTR_DREQ);
     for (uint32_t i = 0; i < 4; i++) {
-        rig_pass(WAIT_NS + NS_PER_MS);
+        rig_pass(RIG_WAIT_NS + NS_PER_MS);
         assert_memory_equal(rig_expect_sent(&rig, CM_ATTR_DREQ), &dreq, sizeof(dreq));
         rig_expect_no_event(&rig);
     }
-    rig_pass(WAIT_NS + NS_PER_MS);
+    rig_pass(RIG_WAIT_NS + NS_PER_MS);
     rig_expect_event(&rig, id, RDMA_CM_EVENT_DISCONNECTED);
     rig_expect_nothing_sent(&rig);
     rdma_cm_destroy(id);
@@ -235,7 +234,7 @@ static void destroy_of_a_connection_disconnects_it(void **state)
     assert_int_equal(rig.qp.qp.state, RDMA_QP_ERR);
     memset(&rig.qp, 0xee, sizeof(rig.qp)); /* destroyed: CM does not look at it any more */
     struct cm_mad dreq = *rig_expect_sent(&rig, CM_ATTR_DREQ);
-    rig_pass(WAIT_NS + NS_PER_MS);
+    rig_pass(RIG_WAIT_NS + NS_PER_MS);
     assert_memory_equal(rig_expect_sent(&rig, CM_ATTR_DREQ), &dreq, sizeof(dreq));
     assert_true(rdma_cm_soft_is_qpn_busy(&rig.fake.device, 0x11));
     struct cm_mad drep = rig_answer(&dreq, CM_ATTR_DREP);
