@@ -101,8 +101,9 @@ static uint64_t uptime(struct fake *f)
     if (f->mode == FAKE_RESTARTS && f->hello_count >= 3 && !f->is_restarted) {
         fake_restart(f, 0);
     }
-    return f->start_ms != 0 ? UINT64_C(1000000) * (fake_now_ms() - f->start_ms)
-                            : UINT64_C(61250000000);
+    uint64_t now_ms = fake_now_ms();
+    uint64_t age_ms = now_ms > f->start_ms ? now_ms - f->start_ms : 0;
+    return f->start_ms != 0 ? UINT64_C(1000000) * age_ms : UINT64_C(61250000000);
 }
 
 /* What is allowed from here, and now. */

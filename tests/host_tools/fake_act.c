@@ -12,6 +12,8 @@
 #define CONFIG_BUSY_COUNT 2u
 #define AWAY_REQUESTS     2u
 #define TRIAL_LOOKS       3u
+#define BOOT_MS           100u /* until its clock runs */
+#define BOOTED_MS         5u   /* of one that answers at once */
 #define LATE_US           1000000u
 
 /* --- WRITE ----------------------------------------------------------------------------------- */
@@ -137,7 +139,7 @@ void fake_confirm(struct fake *f)
 void fake_restart(struct fake *f, uint32_t away)
 {
     f->is_restarted = true;
-    f->start_ms = fake_now_ms();
+    f->start_ms = away > 0 ? fake_now_ms() + BOOT_MS : fake_now_ms() - BOOTED_MS;
     f->away = away;
 }
 
