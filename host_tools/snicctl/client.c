@@ -15,6 +15,7 @@
 /* An answer of a hung core may be due to a short stop: asked again before it is believed. */
 #define HELLO_TRIES   3u
 #define HELLO_WAIT_MS 100u
+#define NS_PER_MILLI  1000000u
 
 void client_pause_ms(uint32_t ms)
 {
@@ -66,6 +67,18 @@ static enum fault transport_fault(struct client *c, enum transport_result result
 
 /* --- one request ----------------------------------------------------------------------------- */
 
+/* Keeps the answer to an action for client_act(). */
+static void take_late(struct client *c, const struct mgmt_head *head, const uint8_t *message)
+{
+    if (c->late_tag != 0 && head->tag == c->late_tag && head->op == MGMT_OP_ACTION &&
+        (head->flags & MGMT_FLAG_RESPONSE) != 0) {
+        c->is_late = true;
+        c->late_status = head->status;
+        c->late_bytes = head->payload_bytes;
+        memcpy(c->late, message + sizeof(*head), head->payload_bytes);
+    }
+}
+
 /* Takes answers until the one to `tag` is there. */
 static enum transport_result await_answer(struct client *c, uint8_t op, struct mgmt_head *head)
 {
@@ -83,12 +96,16 @@ static enum transport_result await_answer(struct client *c, uint8_t op, struct m
         if (result != TRANSPORT_OK) {
             return result;
         }
-        bool is_ours = message_check(message, len, head) == MESSAGE_OK && head->tag == c->tag &&
-                       head->op == op && (head->flags & MGMT_FLAG_RESPONSE) != 0;
+        bool is_good = message_check(message, len, head) == MESSAGE_OK;
+        bool is_ours = is_good && head->tag == c->tag && head->op == op &&
+                       (head->flags & MGMT_FLAG_RESPONSE) != 0;
         if (is_ours) {
             c->answer_bytes = head->payload_bytes;
             memcpy(c->answer, message + sizeof(*head), head->payload_bytes);
             return TRANSPORT_OK;
+        }
+        if (is_good) {
+            take_late(c, head, message);
         }
         if (!c->transport->is_console) { /* another tool has asked meanwhile */
             return TRANSPORT_SILENT;
@@ -321,7 +338,16 @@ enum fault client_hello(struct client *c, struct mgmt_hello *hello)
     memset(hello, 0, sizeof(*hello));
     memcpy(hello, c->answer, c->answer_bytes < sizeof(*hello) ? c->answer_bytes : sizeof(*hello));
     clean_texts(hello);
+    c->seen_ms = transport_now_ms();
     return FAULT_NONE;
+}
+
+void client_count_restart(struct client *c, uint64_t age_ns, uint64_t seen_ms, uint64_t asked_ms)
+{
+    uint64_t passed_ms = asked_ms > seen_ms ? asked_ms - seen_ms : 0;
+
+    c->restart_count +=
+        c->hello.uptime_ns < age_ns || c->hello.uptime_ns / NS_PER_MILLI < passed_ms;
 }
 
 enum fault client_open(struct client *c, struct transport *transport)
@@ -357,7 +383,15 @@ enum fault client_open(struct client *c, struct transport *transport)
 
 enum fault client_refresh(struct client *c)
 {
-    return client_hello(c, &c->hello);
+    uint64_t age_ns = c->hello.uptime_ns;
+    uint64_t seen_ms = c->seen_ms;
+    uint64_t asked_ms = transport_now_ms();
+
+    enum fault fault = client_hello(c, &c->hello);
+    if (fault == FAULT_NONE) {
+        client_count_restart(c, age_ns, seen_ms, asked_ms);
+    }
+    return fault;
 }
 
 /* What a host may see of a board that keeps it to its own function. */

@@ -37,10 +37,17 @@ struct client {
     uint8_t op;              /* of the last request */
     uint16_t what;           /* its class, object or action */
     uint32_t tag;
-    uint32_t repeat_count;   /* requests that were sent again */
+    uint32_t repeat_count;  /* requests that were sent again */
+    uint64_t seen_ms;       /* when HELLO was answered last */
+    uint32_t restart_count; /* restarts of the board that its age has shown */
+    uint32_t late_tag;      /* of an action that has no answer yet; 0: none */
+    bool is_late;           /* its answer came while another one was waited for */
+    uint16_t late_status;
+    uint32_t late_bytes;
     enum mgmt_status status; /* of the last answer */
     uint32_t answer_bytes;   /* payload of the last answer */
     uint8_t answer[MGMT_BAND_BYTES];
+    uint8_t late[MGMT_BAND_BYTES];
 };
 
 /* Says HELLO. The transport stays the caller's. */
@@ -49,8 +56,11 @@ enum fault client_open(struct client *c, struct transport *transport);
 /* HELLO, its answer into *hello. */
 enum fault client_hello(struct client *c, struct mgmt_hello *hello);
 
-/* HELLO again: c->hello.uptime_ns, is_hung. */
+/* HELLO again: c->hello, is_hung, restart_count. */
 enum fault client_refresh(struct client *c);
+/* The board was asked for its age at `asked_ms`, or later: counts a restart when c->hello is
+ * younger than a board can be that had `age_ns` when it was seen, at `seen_ms` or before. */
+void client_count_restart(struct client *c, uint64_t age_ns, uint64_t seen_ms, uint64_t asked_ms);
 
 /* Which ones the firmware has and this way in allows. */
 bool client_has_class(const struct client *c, enum mgmt_class class);
@@ -110,6 +120,7 @@ enum fault client_write(struct client *c, enum mgmt_object object, const uint8_t
 
 /* --- ACTION ---- */
 
+/* Once: sent again only when the board says that it has not taken it, or has lost it. */
 enum fault client_act(struct client *c, enum mgmt_action action, const void *arguments,
                       uint32_t len_bytes);
 

@@ -9,6 +9,8 @@
 #define RUN_WAIT_MS   10u
 #define RUN_MAX_BYTES (1u << 20)
 #define ACT_TRIES     5u
+#define ACT_LATE_MS   5000u /* core 0 may be at work with the action itself */
+#define ACT_PAUSE_MS  100u
 
 /* --- READ, WRITE ----------------------------------------------------------------------------- */
 
@@ -119,34 +121,71 @@ enum fault client_write(struct client *c, enum mgmt_object object, const uint8_t
 
 /* --- ACTION ---------------------------------------------------------------------------------- */
 
-/* What is done twice may harm, and an answer that does not come may be due to what was done: the
- * board is asked for its age before a request is sent again. */
+/* The answer that came while HELLO's was waited for. */
+static enum fault take_late(struct client *c, enum mgmt_action action)
+{
+    c->op = MGMT_OP_ACTION;
+    c->what = (uint16_t)action;
+    c->status = c->late_status;
+    c->answer_bytes = c->late_bytes;
+    memcpy(c->answer, c->late, c->late_bytes);
+    if (c->status == MGMT_OK) {
+        return FAULT_NONE;
+    }
+    return c->is_quiet ? FAULT_FAILED : client_refusal(c);
+}
+
+/* Asks the board for its age until the action's answer has come, or cannot come any more: what it
+ * answers behind it, it has got behind it, but for an interrupt handler that answers in between. */
+static enum fault await_late(struct client *c)
+{
+    uint64_t deadline_ms = transport_now_ms() + ACT_LATE_MS;
+    uint32_t restart_count = c->restart_count;
+
+    for (;;) {
+        enum fault fault = client_refresh(c);
+        if (c->is_late) {
+            return FAULT_NONE;
+        }
+        if (fault != FAULT_NONE) {
+            fault_note("the board did answer before: it may be at work with this request still");
+            return fault;
+        }
+        if (c->restart_count != restart_count) {
+            return fault_say(FAULT_FAILED, "%s: the board has restarted meanwhile, after %s",
+                             c->transport->name, c->hello.reset_cause);
+        }
+        if (!c->is_hung || transport_now_ms() > deadline_ms) {
+            return FAULT_NONE;
+        }
+        client_pause_ms(ACT_PAUSE_MS);
+    }
+}
+
+/* What is done twice may harm, and an answer that does not come may be late, or due to what was
+ * done: the board is asked for its age before a request is sent again. */
 enum fault client_act(struct client *c, enum mgmt_action action, const void *arguments,
                       uint32_t len_bytes)
 {
     struct mgmt_action_request request = {.action = (uint16_t)action, .argument_bytes = len_bytes};
     struct client_part parts[] = {{&request, sizeof(request)}, {arguments, len_bytes}};
-    struct mgmt_hello hello;
-    enum fault fault = FAULT_NONE;
 
     for (uint32_t i = 0; i < ACT_TRIES; i++) {
         c->is_once = true;
-        fault = client_ask(c, MGMT_OP_ACTION, parts, len_bytes == 0 ? 1 : 2);
+        enum fault fault = client_ask(c, MGMT_OP_ACTION, parts, len_bytes == 0 ? 1 : 2);
         c->is_once = false;
         if (!c->is_silent) {
             return fault;
         }
-        uint64_t before_ns = c->hello.uptime_ns;
-        fault = client_hello(c, &hello);
-        if (fault != FAULT_NONE) {
-            fault_note("the board did answer before: it may be at work with this request still");
-            return fault;
+        c->is_late = false;
+        c->late_tag = c->tag;
+        fault = await_late(c);
+        c->late_tag = 0;
+        bool is_taken = c->is_late && c->late_status != MGMT_BUSY && c->late_status != MGMT_HUNG &&
+                        c->late_status != MGMT_BAD_MESSAGE;
+        if (fault != FAULT_NONE || is_taken) {
+            return fault != FAULT_NONE ? fault : take_late(c, action);
         }
-        if (hello.uptime_ns < before_ns) {
-            return fault_say(FAULT_FAILED, "%s: the board has restarted meanwhile, after %s",
-                             c->transport->name, hello.reset_cause);
-        }
-        c->hello.uptime_ns = hello.uptime_ns;
     }
     return fault_say(FAULT_NO_DEVICE, "%s: the board answers other requests, but not this one",
                      c->transport->name);

@@ -3,6 +3,7 @@
  */
 #include "command.h"
 
+#include <elf.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 /* Programs that turn addresses into "function" and "file:line"; the first that is there. */
 static const char *const symbolizers[] = {"aarch64-linux-gnu-addr2line", "llvm-addr2line",
                                           "llvm-addr2line-14", "addr2line"};
+
+#define ELF_MAX_BYTES (256u << 20)
 
 struct place {
     uint64_t addr;
@@ -26,6 +29,10 @@ static void take_place(struct place *place, char **lines)
 
     if (function == NULL || file == NULL || strcmp(function, "??") == 0) {
         return;
+    }
+    char *block = strstr(file, " (discriminator "); /* within the line */
+    if (block != NULL) {
+        *block = '\0';
     }
     bool is_placed = strncmp(file, "??", 2) != 0;
     snprintf(place->text, sizeof(place->text), "%.200s%s%.250s", function, is_placed ? " at " : "",
@@ -61,6 +68,54 @@ static enum fault symbolise(const char *elf, struct place *places, uint32_t coun
     }
     free(text);
     return FAULT_NONE;
+}
+
+/* Code of the ELF lies there. */
+static bool is_code(const uint8_t *bytes, size_t len, uint64_t addr)
+{
+    Elf64_Ehdr head;
+    Elf64_Phdr part;
+
+    memcpy(&head, bytes, sizeof(head));
+    for (uint32_t i = 0; i < head.e_phnum; i++) {
+        uint64_t at = (uint64_t)i * sizeof(part);
+        if (head.e_phoff > len || at + sizeof(part) > len - head.e_phoff) {
+            return false;
+        }
+        memcpy(&part, bytes + head.e_phoff + at, sizeof(part));
+        if (part.p_type == PT_LOAD && (part.p_flags & PF_X) != 0 && addr >= part.p_vaddr &&
+            addr - part.p_vaddr < part.p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Names of another firmware would be believed; addr2line gives the nearest that it has. */
+static void warn_of_other(const char *elf, const struct place *places, uint32_t count)
+{
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+    uint32_t strange = 0;
+    uint64_t first = 0;
+
+    enum fault fault = file_read(elf, ELF_MAX_BYTES, &bytes, &len);
+    if (fault != FAULT_NONE || len < sizeof(Elf64_Ehdr) || memcmp(bytes, ELFMAG, SELFMAG) != 0 ||
+        bytes[EI_CLASS] != ELFCLASS64) {
+        free(bytes);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!is_code(bytes, len, places[i].addr)) {
+            first = strange++ == 0 ? places[i].addr : first;
+        }
+    }
+    if (strange > 0) {
+        fault_note("%s: it has no code at %u of the %u addresses, the first 0x%" PRIx64
+                   ": is it the ELF of the firmware that died? (The Linux build never is.)",
+                   elf, strange, count, first);
+    }
+    free(bytes);
 }
 
 static void show(struct call *call, const struct crash_record *crash, const struct place *places,
@@ -187,6 +242,9 @@ enum fault cmd_crash(struct call *call)
             }
         }
         fault = elf == NULL ? FAULT_NONE : symbolise(elf, places, count);
+        if (elf != NULL && fault == FAULT_NONE) {
+            warn_of_other(elf, places, count);
+        }
     }
     if (fault == FAULT_NONE && call->options->is_json) {
         show_json(call, len > 0 ? &crash : NULL, places, count);

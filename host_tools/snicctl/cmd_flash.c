@@ -22,7 +22,10 @@ static enum fault get_update(struct call *call, struct mgmt_update *update)
 
     memset(update, 0, sizeof(*update));
     enum fault fault = list_class(call, MGMT_CLASS_UPDATE, &rows);
-    if (fault == FAULT_NONE && rows.count > 0) {
+    if (fault == FAULT_NONE && rows.count == 0) {
+        fault = client_nonsense(call->client, "it has an update at work, and no record of it");
+    }
+    if (fault == FAULT_NONE) {
         memcpy(update, rows.bytes,
                rows.record_bytes < sizeof(*update) ? rows.record_bytes : sizeof(*update));
         update->state[sizeof(update->state) - 1] = '\0';
@@ -41,11 +44,11 @@ static void show_progress(const struct mgmt_update *update)
     }
 }
 
-/* Until the update that was begun has ended; a board that restarts meanwhile has not ended it. */
-static enum fault wait_until_done(struct call *call)
+/* Until the update that was begun has ended; a board that has restarted since the client counted
+ * `restart_count` has not ended it. */
+static enum fault wait_until_done(struct call *call, uint32_t restart_count)
 {
     uint64_t deadline_ms = transport_now_ms() + WRITE_MAX_MS;
-    uint64_t age_ns = call->client->hello.uptime_ns;
     struct mgmt_update update = {.is_busy = 1};
 
     progress_start("writing");
@@ -66,18 +69,29 @@ static enum fault wait_until_done(struct call *call)
         return fault_say(FAULT_FAILED, "the board refuses it: %s", update.fault);
     }
     enum fault fault = client_refresh(call->client);
-    if (fault == FAULT_NONE && call->client->hello.uptime_ns < age_ns) {
+    if (fault == FAULT_NONE && call->client->restart_count != restart_count) {
         fault = fault_say(FAULT_FAILED, "the board has restarted meanwhile, after %s",
                           call->client->hello.reset_cause);
     }
     return fault;
 }
 
-static enum fault commit(struct call *call, uint32_t slot, uint32_t actions)
+/* *restart_count: for wait_until_done(). The age is that of now: an image takes a while to send. */
+static enum fault commit(struct call *call, uint32_t slot, uint32_t actions,
+                         uint32_t *restart_count)
 {
     struct mgmt_commit arguments = {.slot = (uint8_t)slot, .actions = (uint8_t)actions};
+    uint32_t before = call->client->restart_count;
 
-    return client_act(call->client, MGMT_ACTION_COMMIT_IMAGE, &arguments, sizeof(arguments));
+    enum fault fault = client_refresh(call->client);
+    *restart_count = call->client->restart_count;
+    if (fault == FAULT_NONE && *restart_count != before) {
+        return fault_say(FAULT_FAILED, "the board has restarted meanwhile, after %s",
+                         call->client->hello.reset_cause);
+    }
+    return fault != FAULT_NONE
+               ? fault
+               : client_act(call->client, MGMT_ACTION_COMMIT_IMAGE, &arguments, sizeof(arguments));
 }
 
 static enum fault show_slots(struct call *call)
@@ -142,6 +156,15 @@ static enum fault check_here(struct call *call, const char *path, const uint8_t 
     return FAULT_NONE;
 }
 
+/* What the board takes of a file: the FIT at its beginning. */
+static size_t fit_bytes(const uint8_t *bytes, size_t len)
+{
+    struct image image;
+    const char *why;
+
+    return image_parse(bytes, len, &image, &why) ? image.fit_bytes : len;
+}
+
 static void show_image(struct call *call, const char *path, const struct image *image)
 {
     text_put(call->out, path, strlen(path), false);
@@ -160,13 +183,15 @@ static enum fault send_image(struct call *call, const struct flash_choice *choic
                        : choice->is_activated ? MGMT_COMMIT_REPLACE | MGMT_COMMIT_ACTIVATE
                                               : MGMT_COMMIT_REPLACE;
 
+    uint32_t restart_count = 0;
+
     progress_start("sending");
     enum fault fault = client_write(call->client, MGMT_OBJECT_IMAGE, bytes, len, progress);
     if (fault != FAULT_NONE) {
         return fault;
     }
     call->client->is_quiet = true;
-    fault = commit(call, choice->slot, actions);
+    fault = commit(call, choice->slot, actions, &restart_count);
     call->client->is_quiet = false;
     if (fault != FAULT_NONE && choice->is_check && call->client->status == MGMT_UNSUPPORTED) {
         return fault_say(FAULT_VERSION,
@@ -177,11 +202,12 @@ static enum fault send_image(struct call *call, const struct flash_choice *choic
     if (fault != FAULT_NONE) {
         return call->client->status != MGMT_OK ? client_refusal(call->client) : fault;
     }
-    return wait_until_done(call);
+    return wait_until_done(call, restart_count);
 }
 
-/* The record must have it: a slot that is not in use holds an image, and starts next. */
-static enum fault check_record(struct call *call, const struct flash_choice *choice)
+/* The record must have it: a slot that is not in use holds the image, whole, and starts next. */
+static enum fault check_record(struct call *call, const struct flash_choice *choice,
+                               size_t image_bytes)
 {
     struct slots slots;
     uint32_t wanted = choice->is_activated ? MGMT_SLOT_TRIAL : 0;
@@ -194,7 +220,7 @@ static enum fault check_record(struct call *call, const struct flash_choice *cho
         choice->slot != SLOT_NONE
             ? slots_at(&slots, choice->slot)
             : slots_find(&slots, wanted, MGMT_SLOT_RUNNING | MGMT_SLOT_FAILED);
-    if (slot == NULL || slot->image_bytes == 0 || (slot->flags & wanted) != wanted ||
+    if (slot == NULL || slot->image_bytes != image_bytes || (slot->flags & wanted) != wanted ||
         (slot->flags & MGMT_SLOT_FAILED) != 0) {
         return fault_say(FAULT_FAILED,
                          "the board has ended the update, but its record does not have the image; "
@@ -221,7 +247,7 @@ static enum fault flash(struct call *call, const struct flash_choice *choice, co
         return FAULT_NONE;
     }
     if (fault == FAULT_NONE) {
-        fault = check_record(call, choice);
+        fault = check_record(call, choice, fit_bytes(bytes, len));
     }
     if (fault == FAULT_NONE) {
         fault = show_slots(call);
@@ -233,7 +259,7 @@ static enum fault flash(struct call *call, const struct flash_choice *choice, co
         fprintf(call->out, "written and verified; not activated\n");
     } else if (choice->is_reset) {
         fprintf(call->out, "written and verified\n");
-        fault = slots_restart(call, MGMT_ACTION_RESET, true, SLOTS_RESTART_MS);
+        fault = slots_restart(call, MGMT_ACTION_RESET, NULL, true, SLOTS_RESTART_MS);
     } else {
         fprintf(
             call->out,
@@ -281,8 +307,26 @@ enum fault cmd_flash(struct call *call)
 
 /* --- confirm --------------------------------------------------------------------------------- */
 
-/* Until the record has the running image as the active one. */
-static enum fault wait_until_confirmed(struct call *call)
+/* The slot that runs; all zero when it is not told. */
+static enum fault find_running(struct call *call, struct mgmt_slot *running)
+{
+    struct slots slots;
+
+    memset(running, 0, sizeof(*running));
+    enum fault fault = need_slots(call, &slots);
+    const struct mgmt_slot *found = slots_find(&slots, MGMT_SLOT_RUNNING, 0);
+    if (fault == FAULT_NONE && slots.count > 0 && found == NULL) {
+        return fault_say(FAULT_FAILED,
+                         "the running firmware comes from no slot: there is nothing to confirm");
+    }
+    if (fault == FAULT_NONE && found != NULL) {
+        *running = *found;
+    }
+    return fault;
+}
+
+/* Until the record has that slot, which was running, as the active one. */
+static enum fault wait_until_confirmed(struct call *call, const struct mgmt_slot *running)
 {
     uint64_t deadline_ms = transport_now_ms() + RECORD_MAX_MS;
     struct slots slots;
@@ -292,13 +336,16 @@ static enum fault wait_until_confirmed(struct call *call)
         if (fault != FAULT_NONE) {
             return fault;
         }
-        if (slots_find(&slots, MGMT_SLOT_RUNNING | MGMT_SLOT_ACTIVE, MGMT_SLOT_TRIAL) != NULL) {
-            return FAULT_NONE;
+        const struct mgmt_slot *now = slots_at(&slots, running->slot);
+        uint32_t flags = now == NULL ? 0 : now->flags;
+        if ((flags & MGMT_SLOT_RUNNING) == 0) {
+            return fault_say(FAULT_FAILED,
+                             "slot %u, version %s, does not run any more: the board has restarted "
+                             "with another image; `snicctl log` and `snicctl crash` may say why",
+                             running->slot, running->version);
         }
-        if (slots_find(&slots, MGMT_SLOT_RUNNING, 0) == NULL) {
-            return fault_say(
-                FAULT_FAILED,
-                "the running firmware comes from no slot: there is nothing to confirm");
+        if ((flags & MGMT_SLOT_ACTIVE) != 0 && (flags & MGMT_SLOT_TRIAL) == 0) {
+            return FAULT_NONE;
         }
         if (transport_now_ms() > deadline_ms) {
             return fault_say(FAULT_FAILED,
@@ -313,20 +360,20 @@ static enum fault wait_until_confirmed(struct call *call)
 
 enum fault cmd_confirm(struct call *call)
 {
-    struct slots slots;
+    struct mgmt_slot running;
 
     enum fault fault = args_done(call, 0, 0);
     if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_CONFIRM)) {
         fault = not_from_here(call, "confirmation of its image");
     }
     if (fault == FAULT_NONE) {
-        fault = need_slots(call, &slots);
+        fault = find_running(call, &running);
     }
     if (fault == FAULT_NONE) {
         fault = client_act(call->client, MGMT_ACTION_CONFIRM, NULL, 0);
     }
-    if (fault == FAULT_NONE && slots.count > 0) {
-        fault = wait_until_confirmed(call);
+    if (fault == FAULT_NONE && running.flags != 0) {
+        fault = wait_until_confirmed(call, &running);
     }
     if (fault == FAULT_NONE) {
         fprintf(call->out, "firmware %s is confirmed: it stays\n", call->client->hello.firmware);
@@ -336,65 +383,99 @@ enum fault cmd_confirm(struct call *call)
 
 /* --- rollback -------------------------------------------------------------------------------- */
 
-/* The slot that has an image and does not run. */
-static enum fault find_other(struct call *call, struct mgmt_slot *other)
+/* The slot that has an image and does not run, and the one that runs; flags 0: none does. */
+static enum fault find_other(struct call *call, struct mgmt_slot *other, struct mgmt_slot *running)
 {
     struct slots slots;
 
+    memset(other, 0, sizeof(*other));
+    memset(running, 0, sizeof(*running));
     enum fault fault = need_slots(call, &slots);
     for (uint32_t i = 0; i < slots.count && fault == FAULT_NONE; i++) {
-        if ((slots.slots[i].flags & MGMT_SLOT_RUNNING) == 0 && slots.slots[i].image_bytes > 0) {
-            *other = slots.slots[i];
-            return FAULT_NONE;
+        const struct mgmt_slot *slot = &slots.slots[i];
+        bool is_running = (slot->flags & MGMT_SLOT_RUNNING) != 0;
+        if (is_running) {
+            *running = *slot;
+        } else if (slot->image_bytes > 0 && other->image_bytes == 0) {
+            *other = *slot;
         }
     }
-    return fault != FAULT_NONE
-               ? fault
-               : fault_say(FAULT_FAILED, "there is no other image to go back to: the other slot is "
-                                         "empty; `snicctl slots`");
+    if (fault == FAULT_NONE && other->image_bytes == 0) {
+        fault = fault_say(FAULT_FAILED, "there is no other image to go back to: the other slot is "
+                                        "empty; `snicctl slots`");
+    }
+    return fault;
+}
+
+/* The record says that the other slot starts next. When the running one is on trial, that is the
+ * active one all the time: the trial must have been taken back then, which its attempts tell. */
+static enum fault check_rollback(struct call *call, const struct mgmt_slot *running,
+                                 struct mgmt_slot *other)
+{
+    struct slots slots;
+
+    enum fault fault = slots_read(call, &slots);
+    if (fault != FAULT_NONE) {
+        return fault;
+    }
+    const struct mgmt_slot *now = slots_at(&slots, other->slot);
+    const struct mgmt_slot *runs = slots_at(&slots, running->slot);
+    bool is_next = now != NULL && (now->flags & (MGMT_SLOT_TRIAL | MGMT_SLOT_ACTIVE)) != 0;
+    if (is_next && (now->flags & MGMT_SLOT_TRIAL) == 0 && running->flags != 0) {
+        is_next =
+            runs != NULL && ((runs->flags & MGMT_SLOT_TRIAL) == 0 || runs->attempts_left == 0);
+    }
+    if (!is_next) {
+        return fault_say(FAULT_FAILED, "the board's record does not say that slot %u starts next",
+                         other->slot);
+    }
+    *other = *now;
+    return FAULT_NONE;
+}
+
+static enum fault roll_back(struct call *call, struct mgmt_slot *other)
+{
+    struct mgmt_slot running;
+    uint32_t restart_count = 0;
+
+    enum fault fault = find_other(call, other, &running);
+    if (fault == FAULT_NONE && (other->flags & MGMT_SLOT_FAILED) != 0) {
+        fault_note("slot %u, version %s, has failed its trial before", other->slot, other->version);
+    }
+    if (fault == FAULT_NONE) {
+        fault = commit(call, other->slot, MGMT_COMMIT_ACTIVATE, &restart_count);
+    }
+    if (fault == FAULT_NONE) {
+        fault = wait_until_done(call, restart_count);
+    }
+    return fault == FAULT_NONE ? check_rollback(call, &running, other) : fault;
 }
 
 enum fault cmd_rollback(struct call *call)
 {
     bool is_reset = args_flag(call, "--reset");
-    struct mgmt_slot other = {.slot = SLOT_NONE};
-    struct slots slots = {0};
+    struct mgmt_slot other;
 
     enum fault fault = args_done(call, 0, 0);
     if (fault == FAULT_NONE && !client_has_action(call->client, MGMT_ACTION_COMMIT_IMAGE)) {
         fault = not_from_here(call, "updates of its image");
     }
     if (fault == FAULT_NONE) {
-        fault = find_other(call, &other);
+        fault = roll_back(call, &other);
     }
-    if (fault == FAULT_NONE && (other.flags & MGMT_SLOT_FAILED) != 0) {
-        fault_note("slot %u, version %s, has failed its trial before", other.slot, other.version);
+    if (fault != FAULT_NONE) {
+        return fault;
     }
-    if (fault == FAULT_NONE) {
-        fault = commit(call, other.slot, MGMT_COMMIT_ACTIVATE);
-    }
-    if (fault == FAULT_NONE) {
-        fault = wait_until_done(call);
-    }
-    if (fault == FAULT_NONE) {
-        fault = slots_read(call, &slots);
-    }
-    const struct mgmt_slot *now = slots_at(&slots, other.slot);
-    if (fault == FAULT_NONE &&
-        (now == NULL || (now->flags & (MGMT_SLOT_TRIAL | MGMT_SLOT_ACTIVE)) == 0)) {
-        fault = fault_say(FAULT_FAILED, "the board's record does not say that slot %u starts next",
-                          other.slot);
-    }
-    if (fault == FAULT_NONE) {
-        fprintf(call->out, "slot %u, version ", other.slot);
-        text_put(call->out, other.version, strlen(other.version), false);
-        fprintf(call->out, ", starts next%s%s\n",
-                (now->flags & MGMT_SLOT_TRIAL) != 0 ? ", on trial" : "",
-                is_reset ? "" : ": `snicctl activate`, or `snicctl reset`");
-        fault =
-            is_reset ? slots_restart(call, MGMT_ACTION_RESET, true, SLOTS_RESTART_MS) : FAULT_NONE;
-    }
-    return fault;
+    bool is_trial = (other.flags & MGMT_SLOT_TRIAL) != 0;
+    fprintf(call->out, "slot %u, version ", other.slot);
+    text_put(call->out, other.version, strlen(other.version), false);
+    /* What is not on trial does not take the hosts over. */
+    fprintf(call->out, ", starts next%s%s\n", is_trial ? ", on trial" : "",
+            is_reset   ? ""
+            : is_trial ? ": `snicctl activate`, or `snicctl reset`"
+                       : ": `snicctl reset`");
+    return is_reset ? slots_restart(call, MGMT_ACTION_RESET, &other, true, SLOTS_RESTART_MS)
+                    : FAULT_NONE;
 }
 
 /* --- activate -------------------------------------------------------------------------------- */
@@ -418,7 +499,7 @@ enum fault cmd_activate(struct call *call)
     }
     return fault != FAULT_NONE
                ? fault
-               : slots_restart(call, MGMT_ACTION_HAND_OVER, true, (uint32_t)timeout_s * 1000);
+               : slots_restart(call, MGMT_ACTION_HAND_OVER, NULL, true, (uint32_t)timeout_s * 1000);
 }
 
 /* --- reset ----------------------------------------------------------------------------------- */
@@ -433,9 +514,9 @@ enum fault cmd_reset(struct call *call)
         fault = not_from_here(call, "reset");
     }
     if (fault != FAULT_NONE || is_waiting) {
-        return fault != FAULT_NONE
-                   ? fault
-                   : slots_restart(call, MGMT_ACTION_RESET, false, (uint32_t)timeout_s * 1000);
+        return fault != FAULT_NONE ? fault
+                                   : slots_restart(call, MGMT_ACTION_RESET, NULL, false,
+                                                   (uint32_t)timeout_s * 1000);
     }
     fault = client_act(call->client, MGMT_ACTION_RESET, NULL, 0);
     if (fault == FAULT_NONE) {

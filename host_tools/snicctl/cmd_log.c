@@ -16,7 +16,6 @@
 struct follow {
     struct call *call;
     uint64_t next;      /* offset */
-    uint64_t age_ns;    /* of the board, when it was seen last */
     uint64_t absent_ms; /* since when it does not answer; 0: it does */
 };
 
@@ -58,9 +57,16 @@ static enum fault show_new(struct follow *f)
     bool is_full = true;
 
     while (is_full) {
+        fault_hold(true);
         enum fault fault = client_read(f->call->client, MGMT_OBJECT_LOG, 0, f->next, &piece);
-        if (fault != FAULT_NONE) {
-            return f->call->client->is_silent ? FAULT_NONE : fault;
+        if (fault != FAULT_NONE && f->call->client->is_silent) { /* the next look tells */
+            fault_forget();
+            fault = FAULT_NONE;
+            is_full = false;
+        }
+        fault_hold(false);
+        if (fault != FAULT_NONE || !is_full) {
+            return fault;
         }
         if (piece.end < f->next) { /* restarted between the two questions: the next look tells */
             return FAULT_NONE;
@@ -79,15 +85,15 @@ static enum fault show_new(struct follow *f)
 /* Shows what is new until the connection is gone or somebody presses ^C. */
 static enum fault follow(struct call *call, uint64_t next)
 {
-    struct follow f = {.call = call, .next = next, .age_ns = call->client->hello.uptime_ns};
+    struct follow f = {.call = call, .next = next};
     enum fault fault = FAULT_NONE;
 
     while (fault == FAULT_NONE) {
+        uint32_t restart_count = call->client->restart_count;
         if (is_there(&f, &fault)) {
-            if (call->client->hello.uptime_ns < f.age_ns) {
+            if (call->client->restart_count != restart_count) {
                 start_anew(&f);
             }
-            f.age_ns = call->client->hello.uptime_ns;
             fault = show_new(&f);
         }
         fflush(call->out);

@@ -77,6 +77,7 @@ static void judge_line(struct verdict *verdict, const char *line, size_t len, co
 static struct verdict judge(const char *line, const char *text)
 {
     struct verdict verdict = {.is_bad = false};
+    line += strspn(line, " "); /* the board skips them, too */
     size_t name_len = strcspn(line, " ");
     const char *wanted = NULL;
     const char *last = "";

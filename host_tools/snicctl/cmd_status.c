@@ -71,7 +71,7 @@ static void put(FILE *out, const char *name, const char *text)
 static void text_board(struct call *call)
 {
     const struct mgmt_hello *h = &call->client->hello;
-    char text[256];
+    char text[600];
     char uptime[32];
 
     text_uptime(uptime, sizeof(uptime), h->uptime_ns);

@@ -9,7 +9,7 @@
 #include <time.h>
 #include "trace_view.h"
 
-#define CORE_MAX_BYTES (16u << 20)
+#define CORE_MAX_BYTES (1u << 20) /* a ring has 32 KiB */
 
 static const struct {
     const char *word;
@@ -197,6 +197,21 @@ static enum fault show(struct call *call, const struct trace_choice *choice)
     return fault;
 }
 
+/* Options that would not be heeded. */
+static enum fault check_together(const struct trace_choice *choice, const char *enable,
+                                 uint64_t seconds)
+{
+    bool is_choosing = choice->event != NULL || choice->has_io || choice->is_ios;
+
+    if (enable != NULL && (seconds > 0 || is_choosing || choice->perfetto != NULL)) {
+        return fault_say(FAULT_USAGE, "--enable sets what is recorded, and shows nothing: alone");
+    }
+    return choice->perfetto != NULL && is_choosing
+               ? fault_say(FAULT_USAGE,
+                           "--perfetto writes all records: not with --event, --io, --ios")
+               : FAULT_NONE;
+}
+
 enum fault cmd_trace(struct call *call)
 {
     const char *enable = args_value(call, "--enable");
@@ -216,6 +231,9 @@ enum fault cmd_trace(struct call *call)
     }
     if (fault == FAULT_NONE) {
         fault = check_event(choice.event);
+    }
+    if (fault == FAULT_NONE) {
+        fault = check_together(&choice, enable, seconds);
     }
     if (fault == FAULT_NONE && (enable != NULL || choice.perfetto != NULL)) {
         fault = args_no_json(call, enable != NULL ? "trace --enable" : "trace --perfetto");

@@ -56,7 +56,7 @@ const struct command commands[] = {
      true, cmd_run},
     {"discover", "[--timeout SECONDS] ADDRESS [PORT]", "what a discovery service tells the NIC",
      NEEDS_CLIENT, true, cmd_discover},
-    {"ping", "[--timeout SECONDS] ADDRESS | --rdma ADDRESS [COUNT] [SIZE]",
+    {"ping", "[--timeout SECONDS] ADDRESS | --rdma ADDRESS [COUNT] [SIZE] [CONNECTIONS]",
      "an ICMP echo from the NIC, or RDMA echoes", NEEDS_CLIENT, true, cmd_ping},
     {"reset", "[--no-wait] [--timeout SECONDS]", "warm reset of the board; waits until it is back",
      NEEDS_CLIENT, false, cmd_reset},

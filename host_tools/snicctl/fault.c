@@ -12,7 +12,7 @@ static void put(const char *lead, const char *text)
 {
     fflush(stdout);
     fputs(lead, stderr);
-    text_put(stderr, text, strlen(text), true);
+    text_put(stderr, text, strlen(text), false); /* a line: what a board says adds none */
     fputc('\n', stderr);
 }
 

@@ -23,9 +23,9 @@ const struct mgmt_slot *slots_at(const struct slots *slots, uint32_t slot);
 
 /* Has the board restart, by MGMT_ACTION_RESET or MGMT_ACTION_HAND_OVER, waits until it is back and
  * says with what. FAULT_NO_DEVICE: it does not come back; FAULT_FAILED: not with the slot that was
- * to start, or it has not restarted at all. `is_confirmed`: waits until what runs on trial is
- * confirmed, too. */
-enum fault slots_restart(struct call *call, uint16_t action, bool is_confirmed,
-                         uint32_t timeout_ms);
+ * to start, or it has not restarted at all. `due`: what starts; NULL: what waits for its trial, or
+ * whatever starts when none does. `is_confirmed`: waits until what was due is confirmed, too. */
+enum fault slots_restart(struct call *call, uint16_t action, const struct mgmt_slot *due,
+                         bool is_confirmed, uint32_t timeout_ms);
 
 #endif

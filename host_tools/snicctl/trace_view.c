@@ -137,7 +137,7 @@ void trace_show_records(struct call *call, const struct trace_set *set, const st
 struct columns {
     bool stages[TRACE_STAGE_COUNT];
     bool has_sends, has_waits, has_faults;
-    const char *backend; /* NULL: none yet */
+    const char *backend; /* NULL: no I/O has that stage */
 };
 
 static struct columns find_columns(const struct trace_ios *ios, const struct trace_choice *choice)
@@ -158,7 +158,7 @@ static struct columns find_columns(const struct trace_ios *ios, const struct tra
         columns.has_sends = columns.has_sends || io->send_count > 1;
         columns.has_waits = columns.has_waits || io->wait_count > 0;
         columns.has_faults = columns.has_faults || io->fault_count > 0;
-        if (io->submit_ns != 0) {
+        if (trace_stage(io, TRACE_STAGE_BACKEND, &from_ns, &to_ns)) {
             const char *name = trace_stage_name(io, TRACE_STAGE_BACKEND);
             bool is_same = columns.backend == NULL || strcmp(columns.backend, name) == 0;
             columns.backend = is_same ? name : "backend";

@@ -32,7 +32,7 @@ struct transport {
     int fd; /* -1: closed */
     bool is_console;
     uint32_t message_max; /* bytes, as the way allows */
-    char name[192];       /* for people */
+    char name[512];       /* for people; its path */
     char why[192];
     /* Console alone. */
     uint64_t nudge_ms; /* when an empty frame is sent for want of an answer */

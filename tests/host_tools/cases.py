@@ -31,6 +31,9 @@ CASES += [
     ('good-trace-bad-io', 'good', ['trace', '--io', '1'], USAGE),
     ('old-trace', 'old', ['trace'], OK),
     ('old-trace-ios', 'old', ['trace', '--ios'], OK),
+    ('bare-trace-ios', 'bare-trace', ['trace', '--ios'], OK),
+    ('good-trace-enable-and-record', 'good', ['trace', '--enable', 'io', '--record', '1'], USAGE),
+    ('good-trace-perfetto-and-io', 'good', ['trace', '--perfetto', 'x', '--io', '1.10'], USAGE),
     ('good-trace-event', 'good', ['trace', '--event', 'irq_raise'], OK),
     ('good-trace-enable', 'good', ['trace', '--enable', 'io,fault'], OK),
     ('good-trace-bad-class', 'good', ['trace', '--enable', 'io,nonsense'], USAGE),
@@ -51,6 +54,7 @@ CASES += [
     ('good-run-volume', 'good', ['run', 'volume', 'detach', 'scratch'], OK),
     ('good-run-volume-refused', 'good', ['run', 'volume', 'attach', 'data'], FAILED),
     ('good-run-volume-words', 'good', ['run', 'volume', 'sing', 'data'], FAILED),
+    ('good-run-blanks', 'good', ['run', '  ping nobody'], FAILED),
     ('good-run-mute', 'good', ['run', 'mute'], OK),
     ('good-run-hang', 'good', ['run', 'hang'], OK),
     ('good-confirm', 'good', ['confirm'], OK),
@@ -129,6 +133,7 @@ CASES += [
     ('hostile-text-prometheus', 'hostile-text', ['stats', '--prometheus'], OK),
     ('hostile-text-crash', 'hostile-text', ['crash'], OK),
     ('hostile-text-doctor', 'hostile-text', ['doctor'], OK),
+    ('hostile-text-rollback', 'hostile-text', ['rollback'], OK),  # last: changes its board
     ('silent', 'silent', ['status'], NO_DEVICE),
 ]
 

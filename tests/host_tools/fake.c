@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "host_tools/snicctl/message.h"
 #include "spec/crash.h"
@@ -30,6 +31,16 @@ static const char *const names[] = {
     [FAKE_SILENT] = "silent",
     [FAKE_WORN] = "worn",
     [FAKE_TRIAL] = "trial",
+    [FAKE_TRIAL_KEPT] = "trial-kept",
+    [FAKE_TRIAL_STICKS] = "trial-sticks",
+    [FAKE_DIES_CONFIRMING] = "dies-confirming",
+    [FAKE_DIES_CHECKING] = "dies-checking",
+    [FAKE_NO_UPDATE] = "no-update",
+    [FAKE_CUTS] = "cuts",
+    [FAKE_LATE] = "late",
+    [FAKE_NEVER_RESETS] = "never-resets",
+    [FAKE_CRASH_LOOP] = "crash-loop",
+    [FAKE_BARE_TRACE] = "bare-trace",
     [FAKE_TRIAL_FAILS] = "trial-fails",
     [FAKE_STAYS_AWAY] = "stays-away",
     [FAKE_RESTARTS] = "restarts",
@@ -53,6 +64,10 @@ void fake_refuse(struct fake *f, enum mgmt_status status, const char *text)
     fake_put(f, text, (uint32_t)strlen(text));
 }
 
+#define LOG_LOOKS 4u
+#define LOOKS     8u /* at most, of who follows a board that ends */
+#define YOUNG_MS  200u
+
 /* --- HELLO ----------------------------------------------------------------------------------- */
 
 #define CLASS_BIT(class)   (UINT64_C(1) << MGMT_CLASS_##class)
@@ -69,16 +84,26 @@ void fake_refuse(struct fake *f, enum mgmt_status status, const char *text)
      CLASS_BIT(UPDATE))
 #define ALL_CLASSES UINT64_C(0xfffe)
 
+uint64_t fake_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 static uint64_t uptime(struct fake *f)
 {
     if (f->mode == FAKE_LIVE) { /* a second for each look */
         fake_advance();
         return UINT64_C(61250000000) + UINT64_C(1000000000) * f->hello_count;
     }
-    if (f->mode == FAKE_RESTARTS && f->hello_count >= 3) {
-        f->is_restarted = true;
+    if (f->mode == FAKE_RESTARTS && f->hello_count >= 3 && !f->is_restarted) {
+        fake_restart(f, 0);
     }
-    return f->is_restarted ? UINT64_C(1000000) * f->hello_count : UINT64_C(61250000000);
+    uint64_t now_ms = fake_now_ms();
+    uint64_t age_ms = now_ms > f->start_ms ? now_ms - f->start_ms : 0;
+    return f->start_ms != 0 ? UINT64_C(1000000) * age_ms : UINT64_C(61250000000);
 }
 
 /* What is allowed from here, and now. */
@@ -172,6 +197,7 @@ static const void *records_of(struct fake *f, uint32_t class, uint32_t *count, u
 
     if (class == MGMT_CLASS_UPDATE) {
         records = &f->update;
+        *count = f->mode == FAKE_NO_UPDATE ? 0 : *count;
     } else if (class == MGMT_CLASS_SLOT) {
         records = f->slots;
     }
@@ -289,8 +315,9 @@ static const uint8_t *object_of(const struct fake *f, const struct mgmt_read_req
         }
         break;
     case MGMT_OBJECT_TRACE:
-        return f->mode == FAKE_OLD ? fake_old_trace(request->part, len)
-                                   : fake_trace(request->part, len);
+        return f->mode == FAKE_OLD          ? fake_old_trace(request->part, len)
+               : f->mode == FAKE_BARE_TRACE ? fake_bare_trace(request->part, len)
+                                            : fake_trace(request->part, len);
     case MGMT_OBJECT_LOG:
         if (f->is_restarted) {
             *len = sizeof(after) - 1;
@@ -424,6 +451,35 @@ static void answer(struct fake *f, const uint8_t *message, uint32_t len)
     send_answer(f, head);
 }
 
+/* This request is the last one of this run. */
+static bool dies(struct fake *f, const uint8_t *message, uint32_t len)
+{
+    struct mgmt_head head;
+    uint16_t what = 0;
+
+    if (message_check(message, len, &head) != MESSAGE_OK || head.payload_bytes < sizeof(what)) {
+        return false;
+    }
+    memcpy(&what, message + sizeof(head), sizeof(what));
+    bool is_slots = head.op == MGMT_OP_LIST && what == MGMT_CLASS_SLOT;
+    bool is_update = head.op == MGMT_OP_LIST && what == MGMT_CLASS_UPDATE;
+    bool is_log = head.op == MGMT_OP_READ && what == MGMT_OBJECT_LOG;
+
+    if (f->is_doomed && is_slots) {
+        f->is_doomed = false;
+        fake_fall_back(f);
+        fake_restart(f, 1);
+    } else if (f->mode == FAKE_DIES_CHECKING && is_update && f->update.is_busy != 0) {
+        f->update = (struct mgmt_update){.state = "idle"};
+        fake_restart(f, 1);
+    } else if (f->mode == FAKE_CRASH_LOOP && is_log && ++f->log_count == LOG_LOOKS) {
+        fake_restart(f, 4);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static void take(struct fake *f, const struct message_scan *scan)
 {
     uint8_t message[MGMT_FRAME_BYTES + 8];
@@ -441,6 +497,9 @@ static void take(struct fake *f, const struct message_scan *scan)
     if (f->mode == FAKE_SILENT || (f->mode == FAKE_LOSSY && f->request_count % 3 == 1)) {
         return;
     }
+    if (dies(f, message, (uint32_t)len)) {
+        return;
+    }
     if (f->mode == FAKE_HUNG) {
         f->is_kept = true;
         f->kept_len = (uint32_t)len;
@@ -448,6 +507,19 @@ static void take(struct fake *f, const struct message_scan *scan)
         return;
     }
     answer(f, message, (uint32_t)len);
+}
+
+/* Those of the mode, instead of the first that runs and the second that waits for nothing. */
+static void prepare_slots(struct fake *f)
+{
+    if (f->mode == FAKE_TRIAL || f->mode == FAKE_TRIAL_KEPT || f->mode == FAKE_TRIAL_STICKS) {
+        f->slots[0].flags = MGMT_SLOT_RUNNING | MGMT_SLOT_TRIAL;
+        f->slots[0].attempts_left = 2;
+        f->slots[1].flags = MGMT_SLOT_ACTIVE;
+    } else if (f->mode == FAKE_HOSTILE_TEXT) {
+        f->slots[1].flags = MGMT_SLOT_FAILED;
+        memcpy(f->slots[1].version, "\nsnicctl: ok", 13);
+    }
 }
 
 void fake_serve(int fd, enum fake_mode mode)
@@ -467,16 +539,18 @@ void fake_serve(int fd, enum fake_mode mode)
         f.is_started = true;
         memcpy(f.slots, fake_records(MGMT_CLASS_SLOT, &count, &bytes), sizeof(f.slots));
         memcpy(&f.update, fake_records(MGMT_CLASS_UPDATE, &count, &bytes), sizeof(f.update));
-        if (mode == FAKE_TRIAL) {
-            f.slots[0].flags = MGMT_SLOT_RUNNING | MGMT_SLOT_TRIAL;
-            f.slots[1].flags = MGMT_SLOT_ACTIVE;
-        }
+        prepare_slots(&f);
     }
     f.is_restarted = false;
+    f.is_doomed = false;
+    f.start_ms =
+        mode == FAKE_DIES_CHECKING || mode == FAKE_CRASH_LOOP ? fake_now_ms() - YOUNG_MS : 0;
+    f.log_count = 0;
     f.hello_count = 0;
     f.away = 0;
     while ((len = read(fd, input, sizeof(input))) > 0) {
-        if (mode == FAKE_RESTARTS && f.hello_count > 8) { /* that is enough */
+        bool is_ending = mode == FAKE_RESTARTS || mode == FAKE_CRASH_LOOP;
+        if (is_ending && f.hello_count > LOOKS) { /* that is enough */
             return;
         }
         for (ssize_t i = 0; i < len; i++) {

@@ -30,8 +30,18 @@ enum fake_mode {
     FAKE_HOSTILE_READ,    /* READ contradicts itself */
     FAKE_LIVE,            /* time and counters grow with each HELLO */
     FAKE_SILENT,
-    FAKE_WORN,          /* flash does not take what is written */
-    FAKE_TRIAL,         /* runs an image on trial, which is never confirmed */
+    FAKE_WORN,            /* flash does not take what is written */
+    FAKE_TRIAL,           /* runs an image on trial, which is never confirmed */
+    FAKE_TRIAL_KEPT,      /* the same; what takes the trial back has no effect */
+    FAKE_TRIAL_STICKS,    /* the same; comes back with it although it was taken back */
+    FAKE_DIES_CONFIRMING, /* an image on trial dies when its slots are asked for */
+    FAKE_DIES_CHECKING,   /* started a moment ago; restarts while an update is at work */
+    FAKE_NO_UPDATE,       /* has no record of its update */
+    FAKE_CUTS,            /* writes half of an image */
+    FAKE_LATE,            /* answers its first action after a second */
+    FAKE_NEVER_RESETS,
+    FAKE_CRASH_LOOP,    /* the first run ends after some looks, the next is older when seen */
+    FAKE_BARE_TRACE,    /* a trace with requests, and without what comes before them */
     FAKE_TRIAL_FAILS,   /* comes back from a reset with the old image */
     FAKE_STAYS_AWAY,    /* does not come back */
     FAKE_RESTARTS,      /* after three HELLOs; ends the connection after some more */
@@ -54,6 +64,7 @@ const void *fake_object(uint32_t object, uint32_t part, uint32_t *len_bytes);
 /* Records of the trace; of an older firmware. */
 const void *fake_trace(uint32_t core, uint32_t *len_bytes);
 const void *fake_old_trace(uint32_t core, uint32_t *len_bytes);
+const void *fake_bare_trace(uint32_t core, uint32_t *len_bytes);
 
 /* Counters grow: for `top`. */
 void fake_advance(void);

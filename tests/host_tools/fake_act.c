@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "host_tools/snicctl/message.h"
 #include "spec/boot.h"
 #include "tests/host_tools/fake_priv.h"
@@ -11,6 +12,9 @@
 #define CONFIG_BUSY_COUNT 2u
 #define AWAY_REQUESTS     2u
 #define TRIAL_LOOKS       3u
+#define BOOT_MS           100u /* until its clock runs */
+#define BOOTED_MS         5u   /* of one that answers at once */
+#define LATE_US           1000000u
 
 /* --- WRITE ----------------------------------------------------------------------------------- */
 
@@ -94,11 +98,18 @@ static void end_update(struct fake *f)
         return;
     }
     if (is_replace) {
-        slot->image_bytes = f->written_len;
+        slot->image_bytes = f->mode == FAKE_CUTS ? f->written_len / 2 : f->written_len;
         slot->flags = 0;
         take_version(f, slot);
     }
-    if ((f->commit.actions & MGMT_COMMIT_ACTIVATE) != 0) {
+    bool is_activated = (f->commit.actions & MGMT_COMMIT_ACTIVATE) != 0;
+    if (is_activated && (slot->flags & MGMT_SLOT_ACTIVE) != 0) { /* ends the trial of the other */
+        struct mgmt_slot *other = &f->slots[1 - f->commit.slot];
+        other->attempts_left = f->mode == FAKE_TRIAL_KEPT ? other->attempts_left : 0;
+        if ((other->flags & MGMT_SLOT_RUNNING) == 0) {
+            other->flags &= (uint16_t)~MGMT_SLOT_TRIAL;
+        }
+    } else if (is_activated) {
         slot->flags = (uint16_t)((slot->flags | MGMT_SLOT_TRIAL) & ~MGMT_SLOT_FAILED);
         slot->attempts_left = 3;
     }
@@ -125,14 +136,39 @@ void fake_confirm(struct fake *f)
     f->slots[1 - running].flags &= (uint16_t)~MGMT_SLOT_ACTIVE;
 }
 
+void fake_restart(struct fake *f, uint32_t away)
+{
+    f->is_restarted = true;
+    f->start_ms = away > 0 ? fake_now_ms() + BOOT_MS : fake_now_ms() - BOOTED_MS;
+    f->away = away;
+}
+
+void fake_fall_back(struct fake *f)
+{
+    uint32_t running = fake_running(f);
+
+    f->slots[running].flags = MGMT_SLOT_FAILED;
+    f->slots[running].attempts_left = 0;
+    f->slots[1 - running].flags = MGMT_SLOT_RUNNING | MGMT_SLOT_ACTIVE;
+}
+
 static void reset(struct fake *f)
 {
     uint32_t other = 1 - fake_running(f);
     struct mgmt_slot *trial = &f->slots[other];
+    struct mgmt_slot *running = &f->slots[1 - other];
 
-    f->is_restarted = true;
-    f->away = AWAY_REQUESTS;
+    if (f->mode == FAKE_NEVER_RESETS) {
+        return;
+    }
+    fake_restart(f, AWAY_REQUESTS);
     f->hello_count = 1;
+    bool is_on_trial = (running->flags & MGMT_SLOT_TRIAL) != 0;
+    if (is_on_trial && running->attempts_left == 0 && f->mode != FAKE_TRIAL_STICKS) {
+        running->flags = 0;
+        trial->flags |= MGMT_SLOT_RUNNING;
+        return;
+    }
     if ((trial->flags & MGMT_SLOT_TRIAL) == 0) {
         return;
     }
@@ -142,8 +178,9 @@ static void reset(struct fake *f)
     }
     trial->flags |= MGMT_SLOT_RUNNING;
     trial->attempts_left = 2;
-    f->slots[1 - other].flags &= (uint16_t)~MGMT_SLOT_RUNNING;
-    f->trial_looks = TRIAL_LOOKS;
+    running->flags &= (uint16_t)~MGMT_SLOT_RUNNING;
+    f->is_doomed = f->mode == FAKE_DIES_CONFIRMING;
+    f->trial_looks = f->is_doomed ? 0 : TRIAL_LOOKS;
 }
 
 /* --- configuration --------------------------------------------------------------------------- */
@@ -211,6 +248,11 @@ static const struct {
 static void run_line(struct fake *f, const char *line)
 {
     f->console_len = 0;
+    line += strspn(line, " ");
+    if (f->mode == FAKE_LATE && f->act_count > 1) {
+        say(f, "error it is not attached, or no function has it\n");
+        return;
+    }
     for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
         if (strcmp(line, answers[i].line) == 0) {
             say(f, answers[i].text);
@@ -235,6 +277,9 @@ void fake_act(struct fake *f, const struct mgmt_action_request *request, const u
         fake_refuse(f, MGMT_UNSUPPORTED, "");
         return;
     }
+    if (f->mode == FAKE_LATE && f->act_count++ == 0) {
+        usleep(LATE_US);
+    }
     switch (request->action) {
     case MGMT_ACTION_RUN:
         memcpy(line, bytes, request->argument_bytes);
@@ -253,7 +298,8 @@ void fake_act(struct fake *f, const struct mgmt_action_request *request, const u
         commit_config(f, &config);
         return;
     case MGMT_ACTION_CONFIRM:
-        if (f->mode != FAKE_TRIAL) {
+        f->is_doomed = f->mode == FAKE_DIES_CONFIRMING;
+        if (f->mode != FAKE_TRIAL && !f->is_doomed) {
             fake_confirm(f);
         }
         return;

@@ -30,7 +30,11 @@ struct fake {
     struct mgmt_update update;
     struct mgmt_commit commit; /* under way */
     struct mgmt_slot slots[FAKE_SLOTS];
-    bool is_restarted;    /* since the caller came */
+    bool is_restarted; /* since the caller came */
+    uint64_t start_ms; /* when it has restarted; of a young board: started */
+    bool is_doomed;    /* the next look at its slots kills it */
+    uint32_t act_count;
+    uint32_t log_count;
     uint32_t away;        /* requests that are not answered yet */
     uint32_t trial_looks; /* HELLOs until an image on trial has confirmed itself */
     uint32_t trace_classes;
@@ -50,5 +54,10 @@ void fake_update_step(struct fake *f);
 uint32_t fake_running(const struct fake *f);
 /* A trial that runs has had its time. */
 void fake_confirm(struct fake *f);
+/* Is away for so many requests, its age begins again. */
+void fake_restart(struct fake *f, uint32_t away);
+uint64_t fake_now_ms(void);
+/* The trial that runs has failed: back to the other slot. */
+void fake_fall_back(struct fake *f);
 
 #endif

@@ -71,6 +71,19 @@ static const struct trace_record before[] = {
     {3030000, TRACE_IO_DONE, 0, IO(1, 10), 0x4002, 30000},
 };
 
+/* An I/O that has requests, and no IO_SUBMIT. */
+static const struct trace_record bare[] = {
+    {2000000, TRACE_IO_FETCH, 0, IO(1, 10), COMMAND(1, 2), 4096},
+    {2010000, TRACE_FABRIC_SEND, 0, IO(1, 10), WIRE(1, 1, 77), 4096},
+    {2170000, TRACE_FABRIC_DONE, 0, IO(1, 10), WIRE(1, 1, 77), 0},
+};
+
+const void *fake_bare_trace(uint32_t core, uint32_t *len_bytes)
+{
+    *len_bytes = core == 0 ? sizeof(bare) : 0;
+    return bare;
+}
+
 const void *fake_trace(uint32_t core, uint32_t *len_bytes)
 {
     *len_bytes = core == 0 ? sizeof(core0) : core == 1 ? sizeof(core1) : 0;

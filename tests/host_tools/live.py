@@ -97,6 +97,13 @@ def log_follows_over_a_restart(bench):
     assert said.count('the board restarted') == 1 and said.count('boot: fake') == 1, said
 
 
+def log_shows_a_run_that_is_older_when_seen(bench):
+    """A board that dies young, and answers again only when it is older."""
+    said = fail(bench.ask('crash-loop', ['log', '-f']), 3, 'closed')
+    assert said.count('-- the board restarted, after warm reset --') == 1, said
+    assert said.count('boot: fake, warm reset') == 1 and 'no answer to' not in said, said
+
+
 # --- lines ---------------------------------------------------------------------------------------
 
 def line_in_use_is_left_alone(bench):
@@ -162,5 +169,5 @@ def command_without_end_ends(bench):
 
 TESTS = [(f.__name__, f) for f in (
     top_on_a_terminal, top_says_why_it_ends, top_shows_a_hung_board, top_without_terminal_prints_lines,
-    log_follows_over_a_restart, line_in_use_is_left_alone, user_who_may_not_is_told,
+    log_follows_over_a_restart, log_shows_a_run_that_is_older_when_seen, line_in_use_is_left_alone, user_who_may_not_is_told,
     hostile_tree_reaches_no_terminal, command_without_end_ends)]

@@ -28,7 +28,8 @@ DATA = os.path.join(ROOT, 'tests', 'data', 'snicctl')
 TOOL = os.path.join(ROOT, 'build', 'host', 'snicctl')
 FAKE = os.path.join(ROOT, 'build', 'host', 'fake_board')
 TIMEOUT_S = 60
-SLOW = ('live', 'updates', 'special')  # first
+MODULE = 'tests-'  # boards have names of their own
+SLOW = tuple(MODULE + name for name in ('live', 'updates', 'special'))  # first
 
 
 class Bench:
@@ -140,7 +141,7 @@ def all_groups(bench):
         groups.setdefault('alone', []).append(
             (name, lambda n=name, w=words, c=code: check_text(bench, n, bench.run(w), c)))
     for module in (special, updates, live):
-        groups[module.__name__] = [(name, lambda f=function: f(bench))
+        groups[MODULE + module.__name__] = [(name, lambda f=function: f(bench))
                                    for name, function in module.TESTS]
     return groups
 

@@ -145,6 +145,27 @@ def crash_names_functions(bench):
     fail(bench.ask('good', ['crash', '--elf', '/dev/null']), 1, 'could not read')
 
 
+def crash_of_another_elf_is_told(bench):
+    """A program of this machine has no code where the firmware died."""
+    source = write_file(bench, 'other.c', 'int main(void) { return 0; }\n')
+    elf = path_of(bench, 'other')
+    subprocess.run(['gcc', '-o', elf, source], check=True)
+    _, out, err = bench.ask('good', ['crash', '--elf', elf])
+    assert 'it has no code at' in err and '0x40112344' in err and 'Linux build' in err, out + err
+
+
+def crash_names_lines_alone(bench):
+    """addr2line tells of blocks within a line, too, which says nothing to people."""
+    write_file(bench, 'aarch64-linux-gnu-addr2line',
+               '#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do echo f; echo "a.c:7 (discriminator 3)"; done\n')
+    os.chmod(path_of(bench, 'aarch64-linux-gnu-addr2line'), 0o755)
+    before = os.environ['PATH']
+    words = ['env', f'PATH={bench.folder}:{before}', os.path.join(bench.root, 'build/host/snicctl'),
+             '--console', bench.console('good'), 'crash', '--elf', '/dev/null']
+    out = subprocess.run(words, text=True, stdout=subprocess.PIPE, check=True).stdout
+    assert 'f at a.c:7\n' in out and 'discriminator' not in out, out
+
+
 TESTS = [
     ('schema_is_kept', schema_is_kept),
     ('schema_finds_faults', schema_finds_faults),
@@ -153,4 +174,6 @@ TESTS = [
     ('every_object_is_validated', every_object_is_validated),
     ('perfetto_file_is_right', perfetto_file_is_right),
     ('crash_names_functions', crash_names_functions),
+    ('crash_of_another_elf_is_told', crash_of_another_elf_is_told),
+    ('crash_names_lines_alone', crash_names_lines_alone),
 ]

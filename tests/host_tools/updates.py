@@ -198,8 +198,85 @@ def flash_that_forgets_is_found_out(bench):
 
 def confirmation_is_waited_for(bench):
     assert 'confirmed: it stays' in succeed(bench.ask('good', ['confirm']))
+    bench.end_boards()
     said = fail(bench.ask('trial', ['confirm']), 1, 'has not confirmed the running image')
     assert 'it stays' not in said, said
+
+
+# --- boards that restart while something is waited for ---------------------------------------------
+
+def start_trial(bench, mode):
+    """Its second image runs, on trial."""
+    bench.end_boards()
+    fit, _ = signed_image(bench)
+    succeed(bench.ask(mode, ['flash', fit]))
+    assert 'on trial: it confirms itself' in succeed(bench.ask(mode, ['reset']))
+
+
+def trial_that_dies_is_not_confirmed(bench):
+    """It answers HELLO, and is gone when the record is read: the old image has no trial."""
+    fit, _ = signed_image(bench)
+    for words in (['activate'], ['flash', fit, '--reset'], ['rollback', '--reset']):
+        bench.end_boards()
+        if words == ['activate']:
+            succeed(bench.ask('dies-confirming', ['flash', fit]))
+        said = fail(bench.ask('dies-confirming', words), 1, 'back with the old image, slot 0')
+        assert 'it stays' not in said, said
+    start_trial(bench, 'dies-confirming')
+    said = fail(bench.ask('dies-confirming', ['confirm']), 1, 'slot 1, version 0.2, does not run any more')
+    assert 'it stays' not in said, said
+    bench.end_boards()
+
+
+def rollback_of_a_trial_ends_it(bench):
+    """The other slot is the active one before, too."""
+    bench.end_boards()
+    said = succeed(bench.ask('trial', ['rollback']))
+    assert 'slot 1, version' in said and 'snicctl reset' in said and 'activate' not in said, said
+    fail(bench.ask('trial', ['activate']), 1, 'no image waits')
+    bench.end_boards()
+    said = succeed(bench.ask('trial', ['rollback', '--reset']))
+    assert 'confirmed: it stays' in said, said
+    said = fail(bench.ask('trial-kept', ['rollback']), 1, 'does not say that slot 1 starts next')
+    assert 'snicctl reset' not in said, said
+    said = fail(bench.ask('trial-sticks', ['rollback', '--reset']), 1, 'back with slot 0, not with slot 1')
+    assert 'it stays' not in said, said
+    bench.end_boards()
+
+
+def young_board_that_restarts_has_not_ended_an_update(bench):
+    """It is older than it was when it was asked."""
+    bench.end_boards()
+    fit, _ = signed_image(bench)
+    said = fail(bench.ask('dies-checking', ['flash', fit, '--check']), 1, 'the board has restarted meanwhile')
+    assert 'would take it' not in said, said
+    bench.end_boards()
+
+
+def update_without_record_is_nonsense(bench):
+    bench.end_boards()
+    fit, _ = signed_image(bench)
+    for words in (['flash', fit, '--check'], ['flash', fit], ['rollback']):
+        said = fail(bench.ask('no-update', words), 1, 'makes no sense')
+        assert 'would take it' not in said and 'written' not in said and 'starts next' not in said, said
+    said = fail(bench.ask('cuts', ['flash', fit]), 1, 'its record does not have the image')
+    assert 'written and verified' not in said, said
+    bench.end_boards()
+
+
+def late_answer_is_taken(bench):
+    """What is asked for is done once."""
+    bench.end_boards()
+    assert succeed(bench.ask('late', ['run', 'volume', 'detach', 'scratch'])) == 'done\n'
+    bench.end_boards()
+    fit, _ = signed_image(bench)
+    assert 'starts next' in succeed(bench.ask('late', ['flash', fit]))
+    bench.end_boards()
+
+
+def reset_that_does_nothing_is_said(bench):
+    said = fail(bench.ask('never-resets', ['reset', '--timeout', '2']), 1, 'has not reset after 2 s')
+    assert 'come back' not in said and 'back after' not in said, said
 
 
 TESTS = [(f.__name__, f) for f in (
@@ -207,4 +284,6 @@ TESTS = [(f.__name__, f) for f in (
     image_is_signed_again, flash_writes_and_activates, flash_refuses_what_cannot_be,
     flash_reset_waits_for_the_confirmation, activate_starts_what_waits, failed_trial_is_a_failure,
     board_that_stays_away_is_said,
-    flash_that_forgets_is_found_out, confirmation_is_waited_for)]
+    flash_that_forgets_is_found_out, confirmation_is_waited_for, trial_that_dies_is_not_confirmed,
+    rollback_of_a_trial_ends_it, young_board_that_restarts_has_not_ended_an_update,
+    update_without_record_is_nonsense, late_answer_is_taken, reset_that_does_nothing_is_said)]
