@@ -156,7 +156,7 @@ def script_suites():
     suites = []
     for name, script, timeout_s, *words in (('native', 'tests/native/run.py', 300),
                                     ('snicctl', 'tests/host_tools/run.py', 600),
-                                    ('emu', 'tests/emu/run.py', 600),
+                                    ('emu', 'tests/emu/run.py', 1200),
                                     ('bench', 'tests/bench/run.py', 600, 'check'),
                                     ('rack', 'tests/emu/rack.py', 7200),
                                     ('readme', 'tests/readme.py', 900)):
@@ -190,8 +190,8 @@ def main():
         run_parallel(report, unit_jobs(args.unit, 'unit/') + unit_jobs(args.unit_clang, 'clang/') +
                      unit_jobs(args.unit_tsan, 'tsan/'))
         run_parallel(report, fuzz_jobs(args.fuzz, args.seconds))
-        for suite in [sim_job('sim_rdma', 10000, 1200),
-                      sim_job('sim_path', 150, 1200)] + script_suites():
+        run_parallel(report, [sim_job('sim_path', 150, 1200), sim_job('sim_rdma', 10000, 1200)])
+        for suite in script_suites():
             print(f'     {suite[0]}: running, see build/log/{suite[0]}.log', flush=True)
             report.add(run_one(*suite))
     return report.end()
