@@ -142,6 +142,18 @@ def test_board_without_volumes(rack):
     compare("bare-doctor", snicctl(rack, "doctor", code=None))
 
 
+def test_host_activates_in_band(rack):
+    """The host asks for the restart that keeps it: its driver sees nothing of it."""
+    rack.host.put(file_of(rack, make_image(rack, "0.8")), "/tmp/tool.fit")
+    in_band(rack, "flash", "/tmp/tool.fit")
+    clear_log(rack)
+    console = Since(rack)
+    said = in_band(rack, "activate")
+    require("0.8" in said and "confirmed: it stays" in said, said)
+    require("goes on where the image before ended" in console.log(), "the host was reset")
+    require_quiet_log(rack)
+
+
 def test_host_changes_the_configuration(rack):
     """set, in force after a reset; what is wrong is refused with node and property; forget."""
     require(spaces(rack) == [], "there are namespaces")
@@ -170,5 +182,5 @@ def test_host_flashes_in_band(rack):
     require(flash.read_record(os.path.join(rack.folder, BANKS[1])) is not None, "no record")
 
 
-BARE_TESTS = [test_board_without_volumes, test_host_changes_the_configuration,
-              test_host_flashes_in_band]
+BARE_TESTS = [test_board_without_volumes, test_host_activates_in_band,
+              test_host_changes_the_configuration, test_host_flashes_in_band]
