@@ -143,7 +143,7 @@ bool app_is_handing_over(void)
 
 enum status app_hand_over(uint64_t delay_ns)
 {
-    if (handover.step != IDLE || app_is_restarting() || app_update_is_writing()) {
+    if (handover.step != IDLE || app_is_restarting()) {
         return STATUS_AGAIN;
     }
     if (!app_can_hand_over(NULL) || app.function_count == 0) {

@@ -10,7 +10,7 @@
  * comes to rest, associations end in order, and the board is restarted with what the next image
  * needs in memory. Functions that do not come to rest within APP_HAND_OVER_MS serve on, and the
  * next image waits for a reset. UNSUPPORTED: it takes one (app_can_hand_over(), or a host has set
- * what is not handed over). AGAIN: under way. */
+ * what is not handed over). AGAIN: under way, or a restart is. */
 #define APP_HAND_OVER_MS 1000
 MUST_USE enum status app_hand_over(uint64_t delay_ns);
 

@@ -168,6 +168,9 @@ enum mgmt_status app_mgmt_hand_over(const struct mgmt_from *from, const uint8_t 
     (void)arguments;
     (void)len_bytes;
     *answer_bytes = 0;
+    if (app_update_is_writing()) {
+        return MGMT_BUSY;
+    }
     enum status status = app_hand_over(RESET_DELAY_NS);
     if (status == STATUS_UNSUPPORTED) {
         *answer_bytes = sizeof(why) - 1;

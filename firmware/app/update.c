@@ -4,7 +4,6 @@
 #include "app/console_priv.h"
 #include "app/handover.h"
 #include "app/mgmt_priv.h"
-#include "app/update_nvme.h"
 #include "base/log.h"
 #include "hal/clock.h"
 #include "mgmt/mgmt_images.h"
@@ -220,6 +219,29 @@ void app_update_serving(void)
 
 /* --- restart ---------------------------------------------------------------------------------- */
 
+/* Something of ours may still read or write memory of its host. */
+static bool may_touch_host(const struct app_function *function)
+{
+    switch (nvme_ep_snapshot(function->ep).state) {
+    case NVME_EP_STATE_DISABLED:
+    case NVME_EP_STATE_ENABLING:
+    case NVME_EP_STATE_SHUT_DOWN:
+    case NVME_EP_STATE_FATAL:
+    case NVME_EP_STATE_HANDED:
+        return false;
+    case NVME_EP_STATE_READY:
+    case NVME_EP_STATE_QUIESCING:
+    case NVME_EP_STATE_FLUSHING:
+    case NVME_EP_STATE_RELEASING:
+    case NVME_EP_STATE_DRAINING:
+    case NVME_EP_STATE_FAILING:
+    case NVME_EP_STATE_HANDING:
+    case NVME_EP_STATE_RESUMING:
+        break;
+    }
+    return true;
+}
+
 static void restart(struct timer *timer)
 {
     if (app_update_is_writing() && sched_now_ns() < images.restart_deadline_ns) {
@@ -228,7 +250,7 @@ static void restart(struct timer *timer)
     }
     LOG_INFO("app: the board restarts");
     for (uint32_t i = 0; i < app.function_count; i++) {
-        if (!app_update_is_in_use(&app.functions[i])) { /* it touches no memory of the host */
+        if (!may_touch_host(&app.functions[i])) {
             pcie_ep_leave(app.functions[i].pcie);
         }
     }

@@ -28,8 +28,8 @@ const void *app_update_config_tree(uint32_t *tree_bytes);
 void app_update_start(void);
 
 /* Resets the board after `delay_ns`, when the flash is idle, or after a minute; the links of
- * functions that no host works with are told that it leaves (pcie_ep_leave()). Once: later calls
- * change nothing. */
+ * functions that touch no memory of their host are told that it leaves (pcie_ep_leave()). Once:
+ * later calls change nothing. */
 void app_restart(uint64_t delay_ns);
 bool app_is_restarting(void);
 

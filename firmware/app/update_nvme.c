@@ -87,6 +87,9 @@ static enum status commit(void *ctx, uint32_t what, uint8_t slot,
     if (update == NULL) {
         return STATUS_IO;
     }
+    if (!app_update_may_begin()) {
+        return STATUS_AGAIN;
+    }
     /* One at a time, and committed() comes later. */
     enum status status =
         update_commit(update, who_of(ctx), actions,
@@ -150,7 +153,7 @@ static void report(void *ctx, struct nvme_firmware_report *out)
 
 /* --- activation ------------------------------------------------------------------------------ */
 
-bool app_update_is_in_use(const struct app_function *function)
+static bool is_in_use(const struct app_function *function)
 {
     enum nvme_ep_state state = nvme_ep_snapshot(function->ep).state;
 
@@ -162,16 +165,17 @@ static void disabled(void *ctx)
     struct update *update = app_update_get();
     struct update_report now;
 
-    if (update == NULL || app_is_restarting()) {
+    if (update == NULL) {
         return;
     }
     update_release(update, who_of(ctx));
     update_report(update, &now);
-    if (next_slot(&now) == BOOT_SLOT_NONE) {
+    /* A handover takes a disabled function along, and starts the image itself. */
+    if (next_slot(&now) == BOOT_SLOT_NONE || !app_update_may_begin()) {
         return;
     }
     for (uint32_t i = 0; i < app.function_count; i++) {
-        if (&app.functions[i] != ctx && app_update_is_in_use(&app.functions[i])) {
+        if (&app.functions[i] != ctx && is_in_use(&app.functions[i])) {
             LOG_LIMITED(INFO, "app: the image in slot %u waits for a reset of function %u, too",
                         (unsigned)number_of(next_slot(&now)), (unsigned)app.functions[i].pcie->fn);
             return;

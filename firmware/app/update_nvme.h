@@ -4,14 +4,10 @@
 #ifndef APP_UPDATE_NVME_H
 #define APP_UPDATE_NVME_H
 
-#include "app/app_priv.h"
 #include "nvme/nvme.h"
 
 /* What a controller gets as its firmware_ops, with the struct app_function as context. NULL: the
  * board has no slots. After app_update_open(). */
 const struct nvme_firmware_ops *app_update_nvme_ops(void);
-
-/* A host works with its controller, or may: not disabled, nor waiting to be served. */
-bool app_update_is_in_use(const struct app_function *function);
 
 #endif

@@ -233,6 +233,7 @@ enum status update_commit(struct update *update, uint16_t who, uint32_t actions,
             return status;
         }
     }
+    update->last_fault = IMAGE_OK;
     update->actions = actions;
     update->slot = slot;
     update->done = done;

@@ -143,8 +143,14 @@ static enum fault await_late(struct client *c)
     uint32_t restart_count = c->restart_count;
 
     for (;;) {
+        fault_hold(true);
         enum fault fault = client_refresh(c);
+        if (c->is_late) { /* whatever became of HELLO */
+            fault_forget();
+        }
+        fault_hold(false);
         if (c->is_late) {
+            c->is_silent = false;
             return FAULT_NONE;
         }
         if (fault != FAULT_NONE) {

@@ -12,7 +12,7 @@
 #define CONFIG_BUSY_COUNT 2u
 #define AWAY_REQUESTS     2u
 #define TRIAL_LOOKS       3u
-#define BOOT_MS           100u /* until its clock runs */
+#define BOOT_MS           400u /* until its clock runs */
 #define BOOTED_MS         5u   /* of one that answers at once */
 #define LATE_US           1000000u
 
