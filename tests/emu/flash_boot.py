@@ -313,32 +313,30 @@ def flash_trial_that_serves_is_confirmed():
         check(board.record()[1:4] == (1, flash.NONE, 0), f'the record is {board.record()}')
 
 
-def flash_trial_that_panics_gives_way_to_the_old_one():
+def trial_gives_way(bootargs, sign):
+    """The self-test on trial ends three times, which `sign` on the console tells; the old image
+    serves. All that the console said."""
     with Board() as board:
         board.slots(board.image(), board.image('selftest', version='0.2'), active=0, trial=1,
                     attempts_left=TRIAL_ATTEMPTS)
-        with board.start('test=panic') as machine:
+        with board.start(bootargs) as machine:
             machine.wait_for(SERVING)
-            starts = machine.output.count('*** panic')
+            starts = machine.output.count(sign)
             check(starts == TRIAL_ATTEMPTS, f'{starts} attempts')
             check('the bootloader started slot A' in machine.output, 'it is not slot A')
-            check('the run before ended in panic 3' in machine.output, 'nothing left of the panic')
         check(board.record()[1:3] == (0, flash.NONE), f'the record is {board.record()}')
         check(board.record()[4][1][2] == 1, 'slot B has not failed')
+    return machine.output
+
+
+def flash_trial_that_panics_gives_way_to_the_old_one():
+    said = trial_gives_way('test=panic', '*** panic')
+    check('the run before ended in panic 3' in said, 'nothing left of the panic')
 
 
 def flash_trial_that_stops_gives_way_to_the_old_one():
     """board_exit(2), as a firmware does that refuses its configuration."""
-    with Board() as board:
-        board.slots(board.image(), board.image('selftest', version='0.2'), active=0, trial=1,
-                    attempts_left=TRIAL_ATTEMPTS)
-        with board.start('serial=TRIAL') as machine:
-            machine.wait_for(SERVING)
-            starts = machine.output.count('bootargs have no test=')
-            check(starts == TRIAL_ATTEMPTS, f'{starts} attempts')
-            check('the bootloader started slot A' in machine.output, 'it is not slot A')
-        check(board.record()[1:3] == (0, flash.NONE), f'the record is {board.record()}')
-        check(board.record()[4][1][2] == 1, 'slot B has not failed')
+    trial_gives_way('serial=TRIAL', 'bootargs have no test=')
 
 
 def flash_confirmed_image_that_stops_powers_off():

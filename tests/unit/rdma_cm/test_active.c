@@ -1,24 +1,7 @@
 /*
  * The active side of a connection (IBA 12.9): resolve, REQ, what can come back.
  */
-#include "tests/unit/rdma_cm/rig.h"
-
-static struct rig rig;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start();
-    rig_init(&rig, RIG_US, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_end(&rig);
-    return 0;
-}
+#include "tests/unit/rdma_cm/rig_test.h"
 
 /* --- resolve ------------------------------------------------------------------------------- */
 
@@ -569,7 +552,7 @@ static void req_over_a_neighbour_that_went_silent_is_repeated(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(resolve_waits_for_the_neighbour),
         TEST(resolve_of_a_silent_neighbour_is_unreachable),

@@ -2,26 +2,9 @@
  * The end of a connection (IBA 12.9): disconnect, DREQ in every state, time wait, destroy at any
  * time; and what is left of the QP.
  */
-#include "tests/unit/rdma_cm/rig.h"
+#include "tests/unit/rdma_cm/rig_test.h"
 
 #define TIMEWAIT_NS (2 * cm_time_ns(16) + cm_time_ns(15))
-
-static struct rig rig;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start();
-    rig_init(&rig, RIG_US, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_end(&rig);
-    return 0;
-}
 
 static struct cm_mad dreq_for(const struct cm_mad *ours, uint64_t tid)
 {
@@ -497,7 +480,7 @@ static void visit_shows_each_id_and_time_wait(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(disconnect_ends_with_the_reply),
         TEST(dreq_without_an_answer_is_repeated_and_over),

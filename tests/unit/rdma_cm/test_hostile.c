@@ -2,24 +2,7 @@
  * What a peer, or somebody who pretends to be one, must not bring about: datagrams that cannot be,
  * messages from elsewhere, floods; and too few buffers.
  */
-#include "tests/unit/rdma_cm/rig.h"
-
-static struct rig rig;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start();
-    rig_init(&rig, RIG_US, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_end(&rig);
-    return 0;
-}
+#include "tests/unit/rdma_cm/rig_test.h"
 
 static void malformed_datagrams_are_dropped_and_counted(void **state)
 {
@@ -359,7 +342,7 @@ static void qp1_is_brought_up_with_its_key(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(malformed_datagrams_are_dropped_and_counted),
         TEST(unknown_attributes_are_dropped_and_counted),

@@ -2,24 +2,7 @@
  * The passive side of a connection (IBA 12.9): listeners, requests, accept, reject. Requests that
  * come again, that are stale, or too many: test_passive_again.c.
  */
-#include "tests/unit/rdma_cm/rig.h"
-
-static struct rig rig;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start();
-    rig_init(&rig, RIG_US, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_end(&rig);
-    return 0;
-}
+#include "tests/unit/rdma_cm/rig_test.h"
 
 /* --- listeners ----------------------------------------------------------------------------- */
 
@@ -372,7 +355,7 @@ static void rejection_of_the_reply_is_a_disconnect(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(listen_checks_what_it_is_given),
         TEST(listen_with_the_pool_empty_is_refused),

@@ -2,24 +2,7 @@
  * The passive side of a connection (IBA 12.9): requests that come again, stale connections, and
  * bounds.
  */
-#include "tests/unit/rdma_cm/rig.h"
-
-static struct rig rig;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_start();
-    rig_init(&rig, RIG_US, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_end(&rig);
-    return 0;
-}
+#include "tests/unit/rdma_cm/rig_test.h"
 
 /* --- repeated requests --------------------------------------------------------------------- */
 
@@ -367,7 +350,7 @@ static void reply_waits_for_the_address_of_the_peer(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(request_again_is_answered_as_before),
         TEST(request_undecided_for_long_gets_time),
